@@ -1,0 +1,78 @@
+"""May the object be so: the chain of plugins between authorization and the store.
+
+A plugin has `handles` (operations), and one or both of `admit` (may change the object) and `validate` (may not).
+Refusing is raising StatusError. Follows k8s.io/apiserver/pkg/admission; the order is in `chain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from kubegate.api.trace import Trace
+from kubegate.authentication import UserInfo
+
+
+class Operation(Enum):
+    CREATE = "CREATE"
+    UPDATE = "UPDATE"
+    DELETE = "DELETE"
+    CONNECT = "CONNECT"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVersionKind:
+    group: str
+    version: str
+    kind: str
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+@dataclass(frozen=True, slots=True)
+class GroupVersionResource:
+    group: str
+    version: str
+    resource: str
+
+
+@dataclass(slots=True)
+class Attributes:
+    """One object on its way to the store. `object` is the new object (None on DELETE), a dict of the request's
+    version with apiVersion and kind, which `admit` may change in place or replace; `old_object` the stored one
+    (None on CREATE), never to be changed. `options` is the CreateOptions (…) object as webhooks are sent it.
+    `user_agent` and other HTTP things are not here: admission knows objects, not requests.
+    """
+
+    operation: Operation
+    kind: GroupVersionKind
+    resource: GroupVersionResource
+    subresource: str
+    namespace: str
+    name: str
+    object: dict[str, Any] | None
+    old_object: dict[str, Any] | None
+    options: Mapping[str, Any]
+    user: UserInfo
+    dry_run: bool = False
+    trace: Trace = field(default_factory=Trace)
+    reinvoking: bool = False
+
+
+class Plugin(Protocol):
+    """`name` as in --enable-admission-plugins; `handles` the operations it wants to see."""
+
+    name: str
+    handles: frozenset[Operation]
+
+
+class MutatingPlugin(Plugin, Protocol):
+    async def admit(self, attributes: Attributes) -> None: ...
+
+
+class ValidatingPlugin(Plugin, Protocol):
+    async def validate(self, attributes: Attributes) -> None: ...

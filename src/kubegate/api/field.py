@@ -1,0 +1,106 @@
+"""Field errors: what is wrong with one field of an object, in kube-apiserver's words.
+
+Follows k8s.io/apimachinery/pkg/util/validation/field. Paths are plain strings (`spec.ports[0].name`),
+built by the caller: `child(path, "ports")`, `index(path, 0)`, `key(path, "a/b")`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One cause: `reason` (FieldValueInvalid …), the field's path, and the words after the path."""
+
+    reason: str
+    field: str
+    text: str
+
+    def body(self) -> str:
+        return self.text
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.text}"
+
+
+def child(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def index(path: str, position: int) -> str:
+    return f"{path}[{position}]"
+
+
+def key(path: str, name: str) -> str:
+    return f"{path}[{name}]"
+
+
+def shown(value: Any) -> str:
+    """A value as Go's field.Error prints it: strings quoted, numbers and booleans bare, the rest as JSON."""
+    if isinstance(value, str):
+        return quoted(value)
+    return orjson.dumps(value).decode()
+
+
+def quoted(text: str) -> str:
+    """Go's %q for ordinary text."""
+    escaped = orjson.dumps(text).decode()
+    return escaped
+
+
+def invalid(path: str, value: Any, detail: str) -> FieldError:
+    text = f"Invalid value: {shown(value)}"
+    return FieldError("FieldValueInvalid", path, f"{text}: {detail}" if detail else text)
+
+
+def type_invalid(path: str, value: Any, detail: str) -> FieldError:
+    return FieldError("FieldValueTypeInvalid", path, f"Invalid value: {shown(value)}: {detail}")
+
+
+def required(path: str, detail: str = "") -> FieldError:
+    return FieldError("FieldValueRequired", path, f"Required value: {detail}" if detail else "Required value")
+
+
+def duplicate(path: str, value: Any) -> FieldError:
+    return FieldError("FieldValueDuplicate", path, f"Duplicate value: {shown(value)}")
+
+
+def forbidden(path: str, detail: str) -> FieldError:
+    return FieldError("FieldValueForbidden", path, f"Forbidden: {detail}" if detail else "Forbidden")
+
+
+def not_found(path: str, value: Any) -> FieldError:
+    return FieldError("FieldValueNotFound", path, f"Not found: {shown(value)}")
+
+
+def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError:
+    choices = ", ".join(quoted(choice) for choice in supported)
+    text = f"Unsupported value: {shown(value)}"
+    return FieldError("FieldValueNotSupported", path, f"{text}: supported values: {choices}" if choices else text)
+
+
+def too_long(path: str, maximum: int) -> FieldError:
+    """For strings: the value itself is not shown."""
+    return FieldError("FieldValueTooLong", path, f"Too long: may not be more than {maximum} bytes")
+
+
+def too_many(path: str, actual: int, maximum: int) -> FieldError:
+    text = f"Too many: {actual}: must have at most {maximum} item{'' if maximum == 1 else 's'}"
+    return FieldError("FieldValueTooMany", path, text)
+
+
+def internal(path: str, error: str) -> FieldError:
+    return FieldError("InternalError", path, f"Internal error: {error}")
+
+
+IMMUTABLE = "field is immutable"
+
+
+def immutable(path: str, new: Any, old: Any) -> list[FieldError]:
+    """One error where `new` differs from `old`."""
+    return [] if new == old else [invalid(path, new, IMMUTABLE)]

@@ -1,0 +1,69 @@
+"""RequestInfo: what a request line asks for. Follows k8s.io/apiserver/pkg/endpoints/request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_READS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NO_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """`verb` is Kubernetes' (get, list, watch …) for a resource request, the method in lower case otherwise."""
+
+    resource_request: bool
+    path: str
+    verb: str
+    prefix: str = ""
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    resource: str = ""
+    subresource: str = ""
+    name: str = ""
+    parts: tuple[str, ...] = ()
+
+
+def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo:
+    """`path` is percent-decoded, as kube-apiserver's is; nothing in it is cleaned."""
+    other = RequestInfo(False, path, method.lower())
+    parts = [part for part in path.strip("/").split("/")] if path.strip("/") else []
+    if len(parts) < 3 or parts[0] not in ("api", "apis"):
+        return other
+    prefix = parts[0]
+    if prefix == "apis":
+        if len(parts) < 4:
+            return other
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        group, version, rest = "", parts[1], parts[2:]
+    verb = _READS.get(method, "")
+    if rest[0] in ("watch", "proxy"):
+        if len(rest) < 2:
+            return RequestInfo(True, path, rest[0] if rest[0] == "watch" else verb, prefix, group, version)
+        verb, rest = rest[0], rest[1:]
+    namespace = ""
+    if rest[0] == "namespaces":
+        if len(rest) > 1:
+            namespace = rest[1]
+            # /namespaces/NAME and its own subresources are about the namespace itself
+            if len(rest) > 2 and rest[2] not in _NO_NAMESPACE_SUBRESOURCES:
+                rest = rest[2:]
+    resource = rest[0]
+    name = rest[1] if len(rest) > 1 else ""
+    subresource = rest[2] if len(rest) > 2 else ""
+    if not name and verb == "get":
+        field = (query.get("fieldSelector") or [""])[0]
+        if field.startswith("metadata.name=") and "," not in field:
+            name = field.removeprefix("metadata.name=").removeprefix("=")
+        verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
+    elif not name and verb == "delete":
+        verb = "deletecollection"
+    return RequestInfo(True, path, verb, prefix, group, version, namespace, resource, subresource, name, tuple(rest))
+
+
+def _truthy(text: str, given: bool) -> bool:
+    """How query parameters that are booleans are read: `watch`, `watch=1`, `watch=true`; `0` and `false` are not."""
+    return given and text.lower() not in ("0", "false")

@@ -1,0 +1,59 @@
+"""What each stage of a request decided, why, and how long it took.
+
+The server makes one Trace per request and fills it; admission writes to it as it goes. Audit events, metrics,
+`kubegate why` and the console read it, so nothing is worked out twice. No secret, token or object body of a
+Secret may be written to a trace (law 5).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class Stage:
+    """`name` (authentication, authorization, admission/PLUGIN, store …), who decided, what, and why."""
+
+    name: str
+    decision: str = ""
+    by: str = ""
+    reason: str = ""
+    patch: list[dict[str, Any]] | None = None
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Trace:
+    """Stages in the order in which they ended; what clients are told beside the answer; what auditors are."""
+
+    stages: list[Stage] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    audit_annotations: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a stage; it is recorded whether it ends well or raises."""
+        stage = Stage(name)
+        start = time.perf_counter()
+        try:
+            yield stage
+        except Exception as error:
+            stage.decision = stage.decision or "error"
+            stage.reason = stage.reason or type(error).__name__
+            raise
+        finally:
+            stage.seconds = time.perf_counter() - start
+            self.stages.append(stage)
+
+    def warn(self, text: str) -> None:
+        """A Warning header for the client; the same text is sent once."""
+        if text and text not in self.warnings:
+            self.warnings.append(text)
+
+    def annotate(self, key: str, value: str) -> None:
+        """An annotation of the audit event; the first value of a key stays, as in kube-apiserver."""
+        self.audit_annotations.setdefault(key, value)

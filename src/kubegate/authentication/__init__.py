@@ -1,0 +1,79 @@
+"""Who is it. One narrow protocol, a module for each method, and their union.
+
+`authenticate(request)` gives an `Authenticated`, or None (no credential of mine here), or raises
+`AuthenticationError` (a credential of mine, and bad). Follows k8s.io/apiserver/pkg/authentication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """Who is asking, as authorization and admission see it."""
+
+    name: str
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The answer of an authenticator: the user, the audiences that the credential is good for, and who says so."""
+
+    user: UserInfo
+    authenticator: str
+    audiences: tuple[str, ...] | None = None
+
+
+class AuthenticationError(Exception):
+    """A credential that this authenticator knows, and that is not good. The text goes to the log, never the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an authenticator may look at. Header names are in lower case, in the order they came, repeated as sent.
+
+    `peer_certificates` is the client's chain as DER, leaf first, as TLS handed it over (not to be trusted before it
+    has been verified against the authenticator's own CA pool). `audiences` are those the caller wants (None: the
+    API server's own).
+    """
+
+    method: str
+    path: str
+    headers: Sequence[tuple[str, str]]
+    peer_certificates: tuple[bytes, ...] = ()
+    remote_address: str = ""
+    audiences: tuple[str, ...] | None = None
+
+    def header(self, name: str) -> str:
+        """The first value of a header (name in lower case), or ""."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return ""
+
+    def header_values(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+class Authenticator(Protocol):
+    async def authenticate(self, request: Request) -> Authenticated | None: ...
+
+
+class TokenAuthenticator(Protocol):
+    """The half that knows tokens alone; `audiences` None means the API server's own."""
+
+    async def authenticate_token(
+        self, token: str, audiences: tuple[str, ...] | None = None
+    ) -> Authenticated | None: ...
+
+
+ANONYMOUS = "system:anonymous"
+UNAUTHENTICATED_GROUP = "system:unauthenticated"
+AUTHENTICATED_GROUP = "system:authenticated"
+MASTERS_GROUP = "system:masters"

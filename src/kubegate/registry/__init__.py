@@ -1,0 +1,107 @@
+"""What may be stored: the generic REST operations, and one module for each resource with rules of its own.
+
+`generic.Registry` does create, get, list, update, patch, delete, deletecollection and watch for every resource;
+what is particular to one is a `Rules` value in a module named after it (`registry/core/pods.py`), found through
+`rules.RULES`. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kubegate.api import Object
+from kubegate.api.clock import Clock
+from kubegate.api.field import FieldError
+from kubegate.api.resources import Resource
+from kubegate.api.trace import Trace
+from kubegate.authentication import UserInfo
+from kubegate.storage import Reader
+
+if TYPE_CHECKING:
+    from kubegate.registry.generic import Registry
+
+
+@dataclass(slots=True)
+class Context:
+    """Who asks for a change and how; travels with it from the request to the store.
+
+    `field_manager` is the manager's name for managedFields (the fieldManager parameter, else the user agent up to
+    its first slash); `field_validation` Strict, Warn or Ignore; `options` the CreateOptions (UpdateOptions,
+    PatchOptions, DeleteOptions) as webhooks are sent them.
+    """
+
+    user: UserInfo
+    trace: Trace = field(default_factory=Trace)
+    dry_run: bool = False
+    field_manager: str = ""
+    field_validation: str = "Warn"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a resource's rules may look at beside the object: the resource as requested, who asks, and the world.
+
+    `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction).
+    """
+
+    resource: Resource
+    subresource: str
+    context: Context
+    reader: Reader
+    clock: Clock
+    registry: Registry
+
+
+Change = Callable[[Object, Object | None, Scope], None]
+"""Change the new object in place; the second is the stored one (None on create)."""
+Check = Callable[[Object, Object | None, Scope], list[FieldError]]
+"""What is wrong with the new object, given the stored one (None on create)."""
+Connect = Callable[[str, str, Object, Scope], Awaitable[Object]]
+"""namespace, name, body -> answer: a subresource, or a resource that is not stored, to which one may POST."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is particular to one resource (kube-apiserver's strategy). All functions are optional.
+
+    The order on a write is the real one: `default` after decoding (of the version requested, before admission) ->
+    mutating admission -> `prepare` -> metadata and schema validation -> `validate` -> validating admission -> store.
+
+    default:   fill in what the API's defaulting fills in. Gets the object alone; also used for objects in a
+               pod template and the like. Must be idempotent.
+    prepare:   PrepareForCreate / PrepareForUpdate: drop or restore what this request may not set (status on a
+               plain update, spec on a status update is done generically), count generation (generic, see
+               `generation`), fill in what is allocated.
+    validate:  field errors in kube-apiserver's words and order; metadata is checked generically before.
+    warnings:  texts for Warning headers.
+    fields:    field selector values beside metadata.name and metadata.namespace: {"spec.nodeName": "a"}.
+    name:      how names are checked: subdomain, label, path, service (DNS-1035), or a function to error texts.
+    status:    whether there is a status that plain writes may not touch.
+    generation: whether metadata.generation counts changes of anything but metadata and status.
+    create_on_update: whether PUT and apply may create.
+    unconditional_update: whether PUT without resourceVersion is taken.
+    graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once).
+    subresources: rules of subresources that are stored as part of the object (`status`, `approval`, …), where they
+               differ from the generic ones.
+    connect:   subresources that do something else on POST (`eviction`, `token`, `binding`); "" for the resource itself
+               where it is not stored (reviews).
+    """
+
+    default: Callable[[Object], None] | None = None
+    prepare: Change | None = None
+    validate: Check | None = None
+    warnings: Callable[[Object, Object | None], list[str]] | None = None
+    fields: Callable[[Object], dict[str, str]] | None = None
+    field_labels: tuple[str, ...] = ()
+    name: str | Callable[[str, bool], list[str]] = "subdomain"
+    status: bool = False
+    generation: bool = False
+    create_on_update: bool = False
+    unconditional_update: bool = True
+    graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
+    after_delete: Callable[[Object, Scope], Awaitable[None]] | None = None
+    subresources: Mapping[str, Rules] = field(default_factory=dict)
+    connect: Mapping[str, Connect] = field(default_factory=dict)
