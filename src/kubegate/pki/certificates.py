@@ -1,0 +1,312 @@
+"""Certificates: authorities, server and client certificates, signing requests; made, signed and read as PEM.
+
+Times are aware datetimes in UTC. Names follow Kubernetes: a user is a common name, its groups are organizations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from kubegate.pki import files, keys
+from kubegate.pki.keys import PrivateKey, PublicKey
+
+UID_OID = x509.ObjectIdentifier("1.3.6.1.4.1.57683.2")
+"""The subject attribute that carries a user's uid (KEP-4828)."""
+
+BACKDATE = timedelta(minutes=5)
+"""How far before now a certificate's life begins, so that clocks that differ a little do no harm."""
+
+SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
+CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+SERVER_AND_CLIENT = SERVER + CLIENT
+
+
+class BadCertificate(ValueError):
+    """A file or text that should hold a certificate or a signing request does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who a certificate is for. `uid` goes into Kubernetes' own subject attribute."""
+
+    common_name: str
+    organizations: tuple[str, ...] = ()
+    uid: str = ""
+
+    def name(self) -> x509.Name:
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in self.organizations]
+        if self.uid:
+            attributes.append(x509.NameAttribute(UID_OID, self.uid))
+        if self.common_name:
+            attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, self.common_name))
+        return x509.Name(attributes)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A CA that can sign: its certificate and private key."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return certificate_pem(self.certificate)
+
+
+def new_authority(
+    common_name: str,
+    *,
+    days: float = 3650,
+    algorithm: str = keys.DEFAULT_ALGORITHM,
+    key: PrivateKey | None = None,
+    path_length: int | None = None,
+    now: datetime | None = None,
+) -> Authority:
+    """A CA with a certificate signed by its own key."""
+    private = key or keys.generate(algorithm)
+    start = _moment(now)
+    name = Subject(common_name).name()
+    builder = (
+        _start(name, name, private.public_key(), start - BACKDATE, start + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(private.public_key(), authority=True), critical=True)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()),
+            critical=False,
+        )
+    )
+    return Authority(builder.sign(private, _digest(private)), private)
+
+
+def issue(
+    authority: Authority,
+    public_key: PublicKey,
+    subject: Subject,
+    *,
+    usages: Sequence[x509.ObjectIdentifier] = CLIENT,
+    hosts: Iterable[str] = (),
+    days: float = 365,
+    not_after: datetime | None = None,
+    now: datetime | None = None,
+) -> x509.Certificate:
+    """A certificate for `public_key`, signed by `authority`, that ends no later than the authority does.
+
+    `hosts` are DNS names and IP addresses (with or without brackets). `not_after` wins over `days`.
+    """
+    start = _moment(now)
+    end = min(not_after or start + timedelta(days=days), authority.certificate.not_valid_after_utc)
+    builder = (
+        _start(subject.name(), authority.certificate.subject, public_key, start - BACKDATE, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(public_key, authority=False), critical=True)
+        .add_extension(authority_key_identifier(authority), critical=False)
+    )
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
+    names = general_names(hosts)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(authority.key, _digest(authority.key))
+
+
+def new_request(key: PrivateKey, subject: Subject, *, hosts: Iterable[str] = ()) -> x509.CertificateSigningRequest:
+    """A signing request for `key`, signed by it."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject.name())
+    names = general_names(hosts)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, _digest(key))
+
+
+def sign_request(
+    authority: Authority,
+    request: x509.CertificateSigningRequest,
+    *,
+    usages: Sequence[x509.ObjectIdentifier],
+    key_usage: x509.KeyUsage | None = None,
+    not_before: datetime,
+    not_after: datetime,
+) -> x509.Certificate:
+    """Sign a request with the subject and the alternative names that it asks for, and nothing else of it.
+
+    Whether it may have them is for the caller to say (see `signers`). Raises BadCertificate where the request's own
+    signature is wrong.
+    """
+    if not request.is_signature_valid:
+        raise BadCertificate("the signature of the request is not valid")
+    public = request.public_key()
+    if not isinstance(public, PublicKey):
+        raise BadCertificate(f"keys of type {type(public).__name__} are not supported")
+    end = min(not_after, authority.certificate.not_valid_after_utc)
+    builder = (
+        _start(request.subject, authority.certificate.subject, public, not_before, end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage or _key_usage(public, authority=False), critical=True)
+        .add_extension(authority_key_identifier(authority), critical=False)
+    )
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
+    names = alternative_names(request)
+    if names:
+        # a certificate without a subject must mark its names as critical (RFC 5280, 4.2.1.6)
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not list(request.subject))
+    return builder.sign(authority.key, _digest(authority.key))
+
+
+def authority_key_identifier(authority: Authority) -> x509.AuthorityKeyIdentifier:
+    try:
+        found = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        public = authority.key.public_key()
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(found.value)
+
+
+def general_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
+    """DNS names and IP addresses as alternative names, each once, in order."""
+    names: list[x509.GeneralName] = []
+    for host in hosts:
+        bare = host.strip("[]")
+        try:
+            name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(bare))
+        except ValueError:
+            name = x509.DNSName(host)
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def alternative_names(
+    source: x509.Certificate | x509.CertificateSigningRequest,
+) -> list[x509.GeneralName]:
+    """The subject alternative names, [] where there are none."""
+    try:
+        return list(source.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        return []
+
+
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """DNS names and IP addresses that a certificate is good for, as text."""
+    names = alternative_names(certificate)
+    return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+
+
+def subject_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> Subject:
+    """Name, groups and uid; of several common names the last one, as Go's x509 reads them."""
+
+    def values(oid: x509.ObjectIdentifier) -> list[str]:
+        return [_text(a.value) for a in certificate.subject.get_attributes_for_oid(oid)]
+
+    common_names, uids = values(NameOID.COMMON_NAME), values(UID_OID)
+    return Subject(
+        common_names[-1] if common_names else "",
+        tuple(values(NameOID.ORGANIZATION_NAME)),
+        uids[-1] if uids else "",
+    )
+
+
+def certificate_pem(*chain: x509.Certificate) -> bytes:
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
+
+
+def request_pem(request: x509.CertificateSigningRequest) -> bytes:
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def fingerprint(der: bytes) -> str:
+    """SHA-256 of a certificate's DER form in lower case hex, as Kubernetes names a credential."""
+    return hashlib.sha256(der).hexdigest()
+
+
+def parse_certificates(pem: bytes, source: str = "certificates") -> list[x509.Certificate]:
+    """All certificates of a PEM text, in order. `source` names it in errors. BadCertificate where there is none."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise BadCertificate(f"{source}: no PEM certificate could be read ({error})") from None
+
+
+def load_certificates(path: Path) -> list[x509.Certificate]:
+    """Read a PEM file of certificates. Raises BadCertificate (its text names the file), OSError."""
+    return parse_certificates(path.read_bytes(), str(path))
+
+
+def parse_request(pem: bytes, source: str = "certificate signing request") -> x509.CertificateSigningRequest:
+    """Read one PEM signing request. Raises BadCertificate."""
+    try:
+        return x509.load_pem_x509_csr(pem)
+    except ValueError as error:
+        raise BadCertificate(f"{source}: no PEM certificate request could be read ({error})") from None
+
+
+def load_authority(certificate: Path, key: Path) -> Authority:
+    """Read a CA from its two files. Raises BadCertificate where they do not belong together, BadKey, OSError."""
+    found, private = load_certificates(certificate)[0], keys.load_private(key)
+    if found.public_key() != private.public_key():
+        raise BadCertificate(f"{key} is not the key of {certificate}")
+    return Authority(found, private)
+
+
+def save_pair(certificate: x509.Certificate, key: PrivateKey, base: Path, *, force: bool = False) -> None:
+    """Write BASE.crt and BASE.key (0600). Raises FileExistsError where one of them exists, unless `force`."""
+    keys.save(key, base.with_name(f"{base.name}.key"), force=force)
+    files.write_public(base.with_name(f"{base.name}.crt"), certificate_pem(certificate), force=force)
+
+
+def _moment(now: datetime | None) -> datetime:
+    return (now or datetime.now(UTC)).replace(microsecond=0)
+
+
+def _start(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, start: datetime, end: datetime
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(key: PublicKey, *, authority: bool) -> x509.KeyUsage:
+    """Only RSA keys encipher keys; the other kinds sign alone."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=isinstance(key, rsa.RSAPublicKey),
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _digest(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
+    """The hash that goes with a key's strength; Ed25519 has its own."""
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return None
+    if isinstance(key, rsa.RSAPrivateKey) or key.key_size <= 256:
+        return hashes.SHA256()
+    return hashes.SHA384() if key.key_size <= 384 else hashes.SHA512()
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else value.decode("latin-1")
