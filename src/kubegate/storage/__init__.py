@@ -7,7 +7,7 @@ the watch cache (`cache`), which serves reads as bytes ready to send.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ class KeyValue:
     """One key at one revision. `mod_revision` is the store's revision of its last write."""
 
     key: str
-    value: bytes
+    value: bytes = field(repr=False)
     mod_revision: int
     create_revision: int = 0
 
@@ -43,7 +43,7 @@ class StoreEvent:
     type: EventType
     key: str
     revision: int
-    value: bytes
+    value: bytes = field(repr=False)
     previous: KeyValue | None = None
 
 
@@ -119,8 +119,23 @@ class Store(Protocol):
         """
         ...
 
+    def listen(self, on_events: Callable[[Sequence[StoreEvent]], None]) -> Callable[[], None] | None:
+        """Hear of every change before the write that made it returns; None where the engine is another process.
+
+        `on_events` is called on the event loop, after the change is durable, in order of revision; it must be quick
+        and must not raise. `previous` is there for DELETE and may be missing for PUT. Returns a function that ends it.
+        """
+        ...
+
     async def compact(self, revision: int) -> None:
-        """Forget what was overwritten or deleted at or before `revision`; reads older than it raise Compacted."""
+        """Forget what was overwritten or deleted at or before `revision`; reads older than it raise Compacted.
+
+        Raises FutureRevision. A revision that was compacted before is no error.
+        """
+        ...
+
+    def health(self) -> str | None:
+        """What keeps the engine from answering, in a sentence; None while it works. Never waits."""
         ...
 
 

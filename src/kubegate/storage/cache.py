@@ -1,0 +1,514 @@
+"""The watch cache: every object as bytes ready to send, in key order, and the changes of late for watches.
+
+It stands in front of one store. Reads are synchronous: they take no lock, ask no thread and parse nothing. Over an
+engine of this process a write is in the cache before `put` returns; over etcd, `put` waits for the cache's own watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+import orjson
+from sortedcontainers import SortedDict
+
+from kubegate.api.clock import Clock, SystemClock
+from kubegate.storage import Compacted, EventType, FutureRevision, KeyValue, Store, StoreEvent, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+Codec = Callable[[str, bytes, int], tuple[bytes, Mapping[str, str], Mapping[str, str]]]
+"""key, stored value, revision -> the bytes to serve (resourceVersion inside), labels, fields. Given by the registry."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+"""The labels or fields of an object that has none: one for all."""
+
+PAGE = 5000
+"""Keys read at once when the cache is filled."""
+
+DECODED = 512
+DECODED_BYTES = 32 * 1024
+"""How many decoded objects are kept, and up to which size: those that deciders look at again and again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One object as it is served: `data` is JSON with metadata.resourceVersion inside."""
+
+    key: str
+    revision: int
+    create_revision: int
+    data: bytes = field(repr=False)
+    labels: Mapping[str, str]
+    fields: Mapping[str, str]
+
+    def object(self) -> dict[str, Any]:
+        """The decoded object; treat it as immutable, others may be given the same."""
+        return _decoded(self) if len(self.data) <= DECODED_BYTES else _decode(self)
+
+
+def _decode(entry: Entry) -> dict[str, Any]:
+    found: dict[str, Any] = orjson.loads(entry.data)
+    return found
+
+
+_decoded = lru_cache(DECODED)(_decode)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CacheEvent:
+    """One change, shared by all who watch it.
+
+    PUT: `entry` is the new state, `previous` the state before (None: created). DELETE: `entry` is None, `previous`
+    the last state with the deletion's revision as its resourceVersion.
+    """
+
+    type: EventType
+    key: str
+    revision: int
+    entry: Entry | None
+    previous: Entry | None
+
+    def size(self) -> int:
+        held = self.entry or self.previous
+        return len(held.data) if held else 0
+
+
+class SlowWatcher(Exception):
+    """The watcher did not keep up and was cut off: it must list again."""
+
+
+class _Node:
+    """A change in the chain of one prefix. Watchers hold on to the last one they read; what all have read is freed."""
+
+    __slots__ = ("bytes", "event", "next", "number")
+
+    def __init__(self, event: CacheEvent | None, number: int, size: int) -> None:
+        self.event, self.number, self.bytes = event, number, size
+        self.next: _Node | None = None
+
+
+class _Channel:
+    """The changes under one prefix, for all its watchers: one append a change, one wake-up a turn of the loop."""
+
+    __slots__ = ("_waking", "tail", "waiting", "watchers")
+
+    def __init__(self) -> None:
+        self.tail = _Node(None, 0, 0)
+        self.watchers: set[Watcher] = set()
+        self.waiting: list[asyncio.Future[None]] = []
+        self._waking = False
+
+    def append(self, event: CacheEvent) -> None:
+        node = _Node(event, self.tail.number + 1, self.tail.bytes + event.size())
+        self.tail.next = node
+        self.tail = node
+        if node.number % 256 == 0:  # those that never come back must not hold the chain for ever
+            for watcher in tuple(self.watchers):
+                watcher.check()
+        if self.waiting and not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_soon(self.wake)
+
+    def wake(self) -> None:
+        self._waking = False
+        waiting, self.waiting = self.waiting, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+class Watcher:
+    """Changes under one prefix: iterate for batches of CacheEvents, in order of revision, none missed.
+
+    Iteration raises SlowWatcher when more than the bound has queued up, Compacted when the cache lost its place in
+    the store's history; after `close()` it ends. For one task.
+    """
+
+    __slots__ = ("_after", "_backlog", "_cache", "_channel", "_error", "_limit", "_limit_bytes", "_node", "prefix")
+
+    def __init__(
+        self, cache: WatchCache, channel: _Channel, prefix: str, after: int, backlog: list[CacheEvent], limit: int
+    ) -> None:
+        self._cache, self._channel, self.prefix, self._after = cache, channel, prefix, after
+        self._backlog, self._limit, self._limit_bytes = backlog, limit, cache.queue_bytes
+        self._node = channel.tail
+        self._error: Exception | None = None
+        channel.watchers.add(self)
+
+    def __aiter__(self) -> Watcher:
+        return self
+
+    async def __anext__(self) -> Sequence[CacheEvent]:
+        while True:
+            batch = self.pending()
+            if batch:
+                return batch
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._channel.waiting.append(future)
+            try:
+                await future
+            except asyncio.CancelledError:
+                with suppress(ValueError):
+                    self._channel.waiting.remove(future)
+                raise
+
+    def pending(self) -> Sequence[CacheEvent]:
+        """What has come since the last batch, without waiting; empty where nothing has. Raises as iteration does."""
+        self.check()
+        if self._error is not None:
+            raise self._error
+        if self._backlog:
+            batch, self._backlog = self._backlog, []
+            return batch
+        batch = []
+        node = self._node
+        while node.next is not None:
+            node = node.next
+            event = node.event
+            if event is not None and event.revision > self._after and event.key.startswith(self.prefix):
+                batch.append(event)
+        self._node = node
+        return batch
+
+    def close(self) -> None:
+        self.end(StopAsyncIteration())
+
+    def end(self, error: Exception) -> None:
+        """Let iteration raise `error` from now on."""
+        if self._error is None:
+            self._error = error
+            self._backlog = []
+            self._node = _Node(None, 0, 0)
+            self._cache.forget(self, self._channel)
+            self._channel.wake()
+
+    def check(self) -> None:
+        """End with SlowWatcher where too much has queued up."""
+        tail, node = self._channel.tail, self._node
+        if self._error is None and (
+            tail.number - node.number > self._limit or tail.bytes - node.bytes > self._limit_bytes
+        ):
+            self.end(SlowWatcher(f"more than {self._limit} changes of {self.prefix} were waiting"))
+
+
+class WatchCache:
+    """All keys of `store` under `prefix`, decoded by `codec`, and the last `window` changes.
+
+    The window is bounded by `window_bytes` of objects as well; `queue_bytes` bounds what may wait for one watcher.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        codec: Codec,
+        *,
+        prefix: str = "/registry/",
+        window: int = 20_000,
+        window_bytes: int = 64 * 1024 * 1024,
+        queue_bytes: int = 64 * 1024 * 1024,
+        clock: Clock | None = None,
+    ) -> None:
+        self.store = store
+        self.queue_bytes = queue_bytes
+        self._codec = codec
+        self._prefix = prefix
+        self._clock = clock or SystemClock()
+        self._window = window
+        self._window_bytes = window_bytes
+        self._revision = 0
+        self._entries: SortedDict = SortedDict()
+        self._events: deque[CacheEvent] = deque()
+        self._events_bytes = 0
+        self._since = 0  # watches can start after this revision
+        self._channels: dict[str, _Channel] = {}
+        self._subscriptions: dict[str, list[Callable[[CacheEvent], None]]] = {}
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._unlisten: Callable[[], None] | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._trouble: str | None = "the cache was not started"
+
+    async def start(self) -> None:
+        """Fill the cache. Raises what the store raises, and ValueError for a value that the codec cannot decode."""
+        held: list[StoreEvent] = []
+
+        def heard(events: Sequence[StoreEvent]) -> None:
+            if self._trouble is None:
+                self._apply(events)
+            else:
+                held.extend(events)
+
+        self._unlisten = self.store.listen(heard)
+        await self._fill()
+        self._apply([event for event in held if event.revision > self._revision])
+        self._trouble = None
+        if self._unlisten is None:
+            self._following = asyncio.get_running_loop().create_task(self._follow(), name="watch cache")
+
+    async def close(self) -> None:
+        """End all watches and let go of the store (which stays open)."""
+        self._trouble = "the cache was closed"
+        if self._unlisten is not None:
+            self._unlisten()
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+            self._following = None
+        self._end_watchers(StopAsyncIteration())
+
+    def health(self) -> str | None:
+        """What keeps the cache from being up to date, in a sentence; None while it is."""
+        return self._trouble or self.store.health()
+
+    @property
+    def revision(self) -> int:
+        """The store's revision that the cache has reached."""
+        return self._revision
+
+    async def fresh(self) -> None:
+        """Return once the cache has all that was committed when this was called. Raises StoreUnavailable."""
+        if self._following is not None:
+            await self.wait_for(await self.store.revision(), 10.0)
+
+    async def wait_for(self, revision: int, timeout: float) -> None:  # noqa: ASYNC109
+        """Return once the cache has reached `revision`. Raises FutureRevision after `timeout` seconds."""
+        if revision <= self._revision:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((revision, future))
+        timer = asyncio.ensure_future(self._clock.sleep(timeout))
+        try:
+            await asyncio.wait((future, timer), return_when=asyncio.FIRST_COMPLETED)
+            if not future.done():
+                raise FutureRevision(self._revision)
+        finally:
+            timer.cancel()
+            future.cancel()
+            self._waiting = [waiter for waiter in self._waiting if waiter[1] is not future]
+
+    async def put(self, key: str, value: bytes, expected: int | None, *, ttl: int = 0) -> int:
+        """`Store.put`; when it returns, the cache has the write."""
+        revision = await self.store.put(key, value, expected, ttl=ttl)
+        if self._following is not None:
+            await self._reach(revision)
+        return revision
+
+    async def delete(self, key: str, expected: int | None) -> int:
+        """`Store.delete`; when it returns, the cache has the deletion."""
+        revision = await self.store.delete(key, expected)
+        if self._following is not None:
+            await self._reach(revision)
+        return revision
+
+    def get(self, key: str) -> Entry | None:
+        found: Entry | None = self._entries.get(key)
+        return found
+
+    def range(self, prefix: str, *, after: str = "", limit: int = 0) -> tuple[Sequence[Entry], int]:
+        """Entries whose key begins with `prefix`, in key order, from after `after`; and how many follow them."""
+        entries = self._entries
+        start = entries.bisect_right(after) if after >= prefix else entries.bisect_left(prefix)
+        end = entries.bisect_left(_past(prefix))
+        stop = min(end, start + limit) if limit else end
+        if stop <= start:
+            return (), max(end - start, 0)
+        return [entries[key] for key in entries.islice(start, stop)], end - stop
+
+    def count(self, prefix: str) -> int:
+        count: int = self._entries.bisect_left(_past(prefix)) - self._entries.bisect_left(prefix)
+        return count
+
+    def watch(self, prefix: str, after: int, *, limit: int = 10_000) -> Watcher:
+        """Changes under `prefix` with a revision greater than `after`; at most `limit` may wait to be read.
+
+        Raises Compacted where `after` is older than the window. `after` may lie in the future: what comes up to it
+        is left out.
+        """
+        if after < self._since:
+            raise Compacted(self._since)
+        place = prefix[: prefix.rfind("/") + 1]
+        channel = self._channels.get(place)
+        if channel is None:
+            channel = self._channels[place] = _Channel()
+        backlog = [event for event in self._after(after) if event.key.startswith(prefix)]
+        return Watcher(self, channel, prefix, after, backlog, limit)
+
+    def subscribe(self, prefix: str, on_event: Callable[[CacheEvent], None]) -> Callable[[], None]:
+        """Call `on_event` for all that is there (as PUTs), then for each change, in order, before its write returns.
+
+        It must be quick and must not raise. Returns a function that ends the subscription.
+        """
+        for entry in self.range(prefix)[0]:
+            on_event(CacheEvent(EventType.PUT, entry.key, entry.revision, entry, None))
+        subscribers = self._subscriptions.setdefault(prefix, [])
+        subscribers.append(on_event)
+
+        def end() -> None:
+            with suppress(ValueError):
+                subscribers.remove(on_event)
+            if not subscribers and self._subscriptions.get(prefix) is subscribers:
+                del self._subscriptions[prefix]
+
+        return end
+
+    def forget(self, watcher: Watcher, channel: _Channel) -> None:
+        """A watcher ended (called by it)."""
+        channel.watchers.discard(watcher)
+        place = watcher.prefix[: watcher.prefix.rfind("/") + 1]
+        if not channel.watchers and self._channels.get(place) is channel:
+            del self._channels[place]
+
+    async def _fill(self) -> None:
+        """Read all of the store; where the cache was filled before, what differs becomes events."""
+        found: dict[str, Entry] = {}
+        after, revision = "", 0
+        while True:
+            page = await self.store.range(self._prefix, after=after, limit=PAGE, revision=revision)
+            revision = page.revision
+            for item in page.items:
+                have = self._entries.get(item.key)
+                same = have is not None and have.revision == item.mod_revision
+                found[item.key] = have if same else self._entry(item)
+            if not page.remaining:
+                break
+            after = page.items[-1].key
+        if not self._revision:
+            self._entries = SortedDict(found)
+            self._revision = self._since = revision
+            return
+        self._events.clear()
+        self._events_bytes = 0
+        self._end_watchers(Compacted(revision))
+        for key in [key for key in self._entries if key not in found]:
+            gone = self._entries[key]
+            self._emit(CacheEvent(EventType.DELETE, key, revision, None, gone))
+        for entry in sorted(found.values(), key=lambda entry: entry.revision):
+            have = self._entries.get(entry.key)
+            if have is not entry:
+                self._emit(CacheEvent(EventType.PUT, entry.key, entry.revision, entry, have))
+        self._events.clear()
+        self._events_bytes = 0
+        self._since = revision
+        self._reached(revision)
+
+    async def _follow(self) -> None:
+        """Keep up with a store that is another process, through its watch."""
+        delay = 0.1
+        while True:
+            try:
+                async for events in self.store.watch(self._prefix, self._revision):
+                    self._trouble = None
+                    delay = 0.1
+                    self._apply(events)
+                self._trouble = "the store ended the watch"
+            except Compacted:
+                log.warning("the watch cache fell behind what the store still has and reads everything again")
+                try:
+                    await self._fill()
+                    continue
+                except StoreUnavailable as error:
+                    self._trouble = str(error)
+            except StoreUnavailable as error:
+                self._trouble = str(error)
+            await self._clock.sleep(delay)
+            delay = min(delay * 2, 5.0)
+
+    def _apply(self, events: Sequence[StoreEvent]) -> None:
+        for event in events:
+            if event.key.startswith(self._prefix):
+                self._change(event)
+            self._revision = max(self._revision, event.revision)
+        self._reached(self._revision)
+
+    def _change(self, event: StoreEvent) -> None:
+        have: Entry | None = self._entries.get(event.key)
+        try:
+            if event.type is EventType.PUT:
+                created = have.create_revision if have else event.revision
+                entry = self._entry(KeyValue(event.key, event.value, event.revision, created))
+                self._emit(CacheEvent(EventType.PUT, event.key, event.revision, entry, have))
+            elif have is not None:
+                last = have
+                if event.previous is not None:
+                    last = self._entry(KeyValue(event.key, event.previous.value, event.revision, have.create_revision))
+                self._emit(CacheEvent(EventType.DELETE, event.key, event.revision, None, last))
+        except ValueError:
+            log.exception(
+                "%s at revision %d cannot be decoded; it is served as it was before", event.key, event.revision
+            )
+
+    def _entry(self, item: KeyValue) -> Entry:
+        try:
+            data, labels, fields = self._codec(item.key, item.value, item.mod_revision)
+        except ValueError as error:
+            raise ValueError(f"{item.key}: {error}") from error
+        return Entry(item.key, item.mod_revision, item.create_revision, data, labels or NOTHING, fields or NOTHING)
+
+    def _emit(self, event: CacheEvent) -> None:
+        key = event.key
+        if event.entry is not None:
+            self._entries[key] = event.entry
+        else:
+            self._entries.pop(key, None)
+        self._revision = max(self._revision, event.revision)
+        self._events.append(event)
+        self._events_bytes += event.size()
+        while len(self._events) > self._window or self._events_bytes > self._window_bytes:
+            old = self._events.popleft()
+            self._events_bytes -= old.size()
+            self._since = old.revision
+        for prefix, subscribers in tuple(self._subscriptions.items()):
+            if key.startswith(prefix):
+                for on_event in tuple(subscribers):
+                    try:
+                        on_event(event)
+                    except Exception:
+                        log.exception("a subscriber of %s failed at %s", prefix, key)
+        if self._channels:
+            end = key.find("/")
+            while end >= 0:
+                channel = self._channels.get(key[: end + 1])
+                if channel is not None:
+                    channel.append(event)
+                end = key.find("/", end + 1)
+
+    def _after(self, revision: int) -> list[CacheEvent]:
+        """The window's events after `revision`, oldest first."""
+        if not self._events or self._events[-1].revision <= revision:
+            return []
+        found: list[CacheEvent] = []
+        for event in reversed(self._events):
+            if event.revision <= revision:
+                break
+            found.append(event)
+        found.reverse()
+        return found
+
+    def _reached(self, revision: int) -> None:
+        self._revision = max(self._revision, revision)
+        for wanted, future in self._waiting:
+            if wanted <= self._revision and not future.done():
+                future.set_result(None)
+
+    async def _reach(self, revision: int) -> None:
+        """Wait for a write that is durable already: it cannot fail any more, only be late."""
+        with suppress(FutureRevision):
+            await self.wait_for(revision, 10.0)
+
+    def _end_watchers(self, error: Exception) -> None:
+        for channel in tuple(self._channels.values()):
+            for watcher in tuple(channel.watchers):
+                watcher.end(error)
+
+
+def _past(prefix: str) -> str:
+    """The first text after all that begin with `prefix`."""
+    return prefix + "\U0010ffff"
