@@ -1,0 +1,38 @@
+"""The words in which a refusal is told. Follows k8s.io/apiserver/pkg/endpoints/handlers/responsewriters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kubegate.api.field import quoted
+from kubegate.api.status import StatusError, forbidden
+from kubegate.authorization import Attributes, Decision
+
+
+def aggregate(errors: Iterable[str]) -> str:
+    """Several errors as one text, each once: `e`, `[e, f]`, or "" for none."""
+    unique = list(dict.fromkeys(errors))
+    if len(unique) < 2:
+        return unique[0] if unique else ""
+    return f"[{', '.join(unique)}]"
+
+
+def refusal(attributes: Attributes) -> str:
+    """`User "alice" cannot list resource "pods/log" in API group "" in the namespace "x"`."""
+    who = quoted(attributes.user.name)
+    if not attributes.resource_request:
+        return f"User {who} cannot {attributes.verb} path {quoted(attributes.path)}"
+    resource = attributes.resource
+    if attributes.subresource:
+        resource = f"{resource}/{attributes.subresource}"
+    place = f"in the namespace {quoted(attributes.namespace)}" if attributes.namespace else "at the cluster scope"
+    group = quoted(attributes.api_group)
+    return f"User {who} cannot {attributes.verb} resource {quoted(resource)} in API group {group} {place}"
+
+
+def forbidden_error(attributes: Attributes, decision: Decision) -> StatusError:
+    """The 403 that a request gets that is not allowed; the decision's reason, where there is one, is told."""
+    why = f"{refusal(attributes)}: {decision.reason}" if decision.reason else refusal(attributes)
+    if attributes.resource_request:
+        return forbidden(attributes.api_group, attributes.resource, attributes.name, why)
+    return StatusError(403, "Forbidden", f"forbidden: {why}", {})
