@@ -1,0 +1,92 @@
+"""Names: which are well formed, and in which words the others are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubegate.api import names
+
+LABEL_KEY = (
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "good"),
+    [
+        (names.is_dns1123_label, ["a", "0", "a-b", "a" * 63]),
+        (names.is_dns1123_subdomain, ["a", "a.b-c.d", "1.2", "a" * 253]),
+        (names.is_dns1035_label, ["a", "a-1"]),
+        (names.is_qualified_name, ["a", "A_b.c", "example.com/Name", "a" * 63]),
+        (names.is_valid_label_value, ["", "a", "A_b.c", "12345"]),
+        (names.is_config_map_key, ["a", ".a", "A_b-c"]),
+        (names.is_env_var_name, ["a", "a b", "1a"]),
+        (names.is_http_header_name, ["X-A"]),
+        (names.is_valid_port_name, ["http", "a-1", "1-a"]),
+        (names.is_valid_ip, ["1.2.3.4", "::1", "010.1.1.1", "::ffff:1.2.3.4"]),
+        (names.is_valid_cidr, ["1.2.3.4/8", "::/0"]),
+        (names.is_wildcard_dns1123_subdomain, ["*.example.com"]),
+        (names.path_segment_name, ["system:node", "a b", "..."]),
+    ],
+)
+def test_well_formed_values_have_no_errors(check, good):
+    assert [(value, check(value)) for value in good if check(value)] == []
+
+
+def test_a_name_that_is_too_long_is_told_in_characters_and_a_label_in_bytes():
+    assert names.is_dns1123_label("a" * 64) == ["must be no more than 63 characters"]
+    assert names.is_dns1123_subdomain("a" * 254) == ["must be no more than 253 characters"]
+    assert names.is_valid_label_value("a" * 64) == ["must be no more than 63 bytes"]
+    assert names.is_qualified_name("a" * 64) == ["name part must be no more than 63 bytes"]
+
+
+def test_a_label_with_dots_is_told_so():
+    assert names.is_dns1123_label("1.two") == ["must not contain dots"]
+
+
+def test_label_keys_are_checked_in_their_parts():
+    assert names.is_qualified_name("a%ZZ") == [f"name part {LABEL_KEY}"]
+    assert names.is_qualified_name("/a") == ["prefix part must be non-empty"]
+    assert names.is_qualified_name("a/") == ["name part must be non-empty", f"name part {LABEL_KEY}"]
+    assert names.is_qualified_name("a/b/c")[0].startswith("a valid label key must consist of")
+    assert names.is_qualified_name("A/b")[0].startswith("prefix part a lowercase RFC 1123 subdomain")
+
+
+def test_names_that_only_go_into_a_path_may_be_nearly_anything():
+    assert names.path_segment_name("..") == ["may not be '..'"]
+    assert names.path_segment_name("a/b%") == ["may not contain '/'", "may not contain '%'"]
+    assert names.path_segment_name("..", prefix=True) == []
+
+
+def test_keys_of_config_maps_do_not_climb_folders():
+    assert names.is_config_map_key("..") == ["must not be '..'"]
+    assert names.is_config_map_key("..a") == ["must not start with '..'"]
+    assert names.is_config_map_key("a/b")[0].startswith("a valid config key must consist of alphanumeric characters")
+
+
+def test_ports():
+    assert names.is_valid_port_num(0) == ["must be between 1 and 65535, inclusive"]
+    assert names.is_valid_port_name("-1--") == [
+        "must contain at least one letter (a-z)",
+        "must not contain consecutive hyphens",
+        "must not begin or end with a hyphen",
+    ]
+    assert "must be no more than 15 characters" in names.is_valid_port_name("a" * 16)
+
+
+@pytest.mark.parametrize("bad", ["", "1.2.3", "1.2.3.256", "::g", "1.2.3.4/8", "fe80::1%eth0", "1.2.3.4.5"])
+def test_addresses_that_are_none(bad):
+    assert names.is_valid_ip(bad) == ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+
+
+@pytest.mark.parametrize("bad", ["", "1.2.3.4", "1.2.3.4/33", "::/129", "1.2.3.4/-1", "1.2.3.4/a"])
+def test_networks_that_are_none(bad):
+    assert names.is_valid_cidr(bad) == ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+
+
+def test_very_long_names_are_checked_in_linear_time():
+    hostile = "a" * 1_000_000 + "!"
+    for check in (names.is_qualified_name, names.is_valid_label_value, names.is_dns1123_subdomain):
+        assert check(hostile)
