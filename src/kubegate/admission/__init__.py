@@ -46,6 +46,10 @@ class Attributes:
     version with apiVersion and kind, which `admit` may change in place or replace; `old_object` the stored one
     (None on CREATE), never to be changed. `options` is the CreateOptions (…) object as webhooks are sent it.
     `user_agent` and other HTTP things are not here: admission knows objects, not requests.
+
+    `reinvoke` is set by a plugin of the mutating pass that changed the object and wants those before it to look
+    once more; the chain then runs the pass a second time with `reinvoking` true. `state` is what plugins remember
+    between their turns in one request, by plugin name.
     """
 
     operation: Operation
@@ -61,13 +65,27 @@ class Attributes:
     dry_run: bool = False
     trace: Trace = field(default_factory=Trace)
     reinvoking: bool = False
+    reinvoke: bool = False
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def group_resource(self) -> str:
+        """`pods`, `deployments.apps`: as `storage.Reader` names it."""
+        return f"{self.resource.resource}.{self.resource.group}" if self.resource.group else self.resource.resource
 
 
 class Plugin(Protocol):
-    """`name` as in --enable-admission-plugins; `handles` the operations it wants to see."""
+    """`name` as in --enable-admission-plugins; `handles` the operations it wants to see.
+
+    `resources` are those it wants to see (`pods`, `pods/status`, `deployments.apps`), None for all: the chain asks it
+    for no others. `changes` tells the chain to look what `admit` did to the object and put it on the trace; a plugin
+    that writes its own changes there leaves it off.
+    """
 
     name: str
     handles: frozenset[Operation]
+    resources: frozenset[str] | None
+    changes: bool
 
 
 class MutatingPlugin(Plugin, Protocol):

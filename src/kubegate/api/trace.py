@@ -8,7 +8,7 @@ Secret may be written to a trace (law 5).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class Stage:
-    """`name` (authentication, authorization, admission/PLUGIN, store …), who decided, what, and why."""
+    """`name` (authentication, authorization, admission/PLUGIN, store …), who decided, what, and why.
+
+    What the stage changed is read through `changes()`: most requests are never asked for it, so it is worked out
+    then, by `difference`, unless `patch` holds it already.
+    """
 
     name: str
     decision: str = ""
@@ -24,6 +28,13 @@ class Stage:
     reason: str = ""
     patch: list[dict[str, Any]] | None = None
     seconds: float = 0.0
+    difference: Callable[[], list[dict[str, Any]]] | None = None
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What the stage did to the object, as a JSON patch; empty where it did nothing."""
+        if self.patch is None and self.difference is not None:
+            self.patch, self.difference = self.difference(), None
+        return self.patch or []
 
 
 @dataclass(slots=True)

@@ -1,0 +1,51 @@
+"""From flags and a configuration file to the chain."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kubegate.admission import Plugin, config
+from kubegate.admission.chain import Chain
+from kubegate.admission.config import AdmissionOptions, ConfigurationError
+from kubegate.admission.dependencies import Dependencies
+
+# Plugin -> its module in `plugins`, each with `build(dependencies) -> Plugin`.
+MODULES: Mapping[str, str] = {
+    "DefaultTolerationSeconds": "default_toleration_seconds",
+    "NamespaceLifecycle": "namespace_lifecycle",
+    "Priority": "priority",
+    "ServiceAccount": "service_account",
+}
+# Those that answer for several plugins at once: `build_plugins(dependencies) -> {name: Plugin}`.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "kubegate.admission.webhooks.build": ("MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"),
+    "kubegate.admission.policies.build": ("MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"),
+}
+
+
+def build(options: AdmissionOptions, dependencies: Dependencies) -> Chain:
+    """The chain that the flags ask for. Raises ConfigurationError."""
+    names = config.enabled(options)
+    configurations = config.read(options.config_file) if options.config_file else dependencies.configurations
+    dependencies = replace(dependencies, options=options, configurations=configurations)
+    families = _families(names, dependencies)
+    plugins: list[Plugin] = []
+    for name in names:
+        if name in families:
+            plugins.append(families[name])
+        elif name in MODULES:
+            plugins.append(importlib.import_module(f"kubegate.admission.plugins.{MODULES[name]}").build(dependencies))
+        elif name in options.enable:
+            raise ConfigurationError(f"--enable-admission-plugins: {name} is not there yet")
+    return Chain(plugins)
+
+
+def _families(names: tuple[str, ...], dependencies: Dependencies) -> dict[str, Plugin]:
+    found: dict[str, Plugin] = {}
+    for module, members in FAMILIES.items():
+        if any(name in names for name in members) and importlib.util.find_spec(module) is not None:
+            found |= importlib.import_module(module).build_plugins(dependencies)
+    return found

@@ -1,0 +1,62 @@
+"""What admission plugins may use of the world."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kubegate import authorization
+from kubegate.admission.config import AdmissionOptions
+from kubegate.api import Object
+from kubegate.api.clock import Clock, SystemClock
+from kubegate.api.resources import Resources
+from kubegate.storage import Reader
+
+Authorize = Callable[[authorization.Attributes], Awaitable[authorization.Decision]]
+
+
+class Writer(Protocol):
+    """The few things that plugins do to the store, as kube-apiserver's loopback client does them.
+
+    They pass no admission and no authorization, and are not told to clients. `resource` is a GroupResource's text,
+    as for `storage.Reader`; objects are in the storage version.
+    """
+
+    async def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """The object as it is in the store now (linearizable), for when a cache may be behind another process."""
+        ...
+
+    async def create(self, resource: str, namespace: str, object: Object) -> Object:
+        """Store a new object. Raises StatusError AlreadyExists, or what its validation says."""
+        ...
+
+    async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
+        """Write `status` of `object` if the stored one still has its metadata.resourceVersion; give the stored result.
+
+        Raises StatusError Conflict where it was changed meanwhile, NotFound where it is gone.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """Given to every plugin's factory.
+
+    `resources` are those served now. `options` and `configurations` (by plugin name, what the file named by
+    --admission-control-config-file says of it) are filled in by `build`.
+    """
+
+    reader: Reader
+    authorize: Authorize
+    writer: Writer
+    clock: Clock = field(default_factory=SystemClock)
+    resources: Resources = field(default_factory=Resources.built_in)
+    randomness: random.Random = field(default_factory=random.SystemRandom)
+    options: AdmissionOptions = field(default_factory=AdmissionOptions)
+    configurations: Mapping[str, Object] = field(default_factory=dict)
+
+    def configuration(self, plugin: str) -> Object:
+        """What the configuration file says of a plugin; empty where it says nothing."""
+        return self.configurations.get(plugin) or {}
