@@ -238,6 +238,14 @@ def parse_certificates(pem: bytes, source: str = "certificates") -> list[x509.Ce
         raise BadCertificate(f"{source}: no PEM certificate could be read ({error})") from None
 
 
+def parse_der(der: bytes) -> x509.Certificate:
+    """Read one certificate as TLS hands it over. Raises BadCertificate."""
+    try:
+        return x509.load_der_x509_certificate(der)
+    except ValueError as error:
+        raise BadCertificate(f"no certificate could be read ({error})") from None
+
+
 def load_certificates(path: Path) -> list[x509.Certificate]:
     """Read a PEM file of certificates. Raises BadCertificate (its text names the file), OSError."""
     return parse_certificates(path.read_bytes(), str(path))

@@ -1,0 +1,138 @@
+"""Answers as client-go reads them: Status bodies become errors, and status codes without one have standing texts.
+
+Follows k8s.io/client-go/rest (Request.transformResponse, Result.Into) and apimachinery's NewGenericServerResponse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from kubegate.remote.client import RemoteError, Response
+
+_SHOWN = 2048  # of a text body, in the error
+
+_TEXTS = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    409: "the server reported a conflict",
+    422: "the server rejected our request due to an error in our request",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+_RETRIED_REASONS = {"InternalError", "Timeout", "TooManyRequests"}
+_RETRIED_CODES = {429, 500, 504}
+
+_HEAD = (
+    "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct "
+    '{{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }}'
+)
+
+
+def into(response: Response) -> dict[str, Any]:
+    """The object in a successful answer, JSON or YAML. Raises RemoteError with client-go's text for all else."""
+    if not 200 <= response.status <= 206:
+        raise failure(response)
+    if not response.body:
+        text = f"0-length response with status code: {response.status} and content type: {response.content_type}"
+        raise RemoteError(text, code=response.status)
+    found = decode(response)
+    if found.get("kind") == "Status" and found.get("apiVersion") == "v1" and found.get("status") != "Success":
+        raise _from_status(found, response)
+    return found
+
+
+def decode(response: Response) -> dict[str, Any]:
+    """The body as an object with a kind. Raises RemoteError."""
+    found = _parse(response)
+    if not isinstance(found, dict):
+        raise RemoteError(_HEAD.format(_go_kind(found)), code=response.status)
+    kind, version = found.get("kind"), found.get("apiVersion")
+    shown = response.body[:_SHOWN].decode("utf-8", "replace")
+    if not kind:
+        raise RemoteError(f"Object 'Kind' is missing in '{shown}'", code=response.status)
+    if not version:
+        raise RemoteError(f"Object 'apiVersion' is missing in '{shown}'", code=response.status)
+    return found
+
+
+def failure(response: Response) -> RemoteError:
+    """What client-go makes of an answer that is no success: the body's own Status where there is one."""
+    try:
+        found = _parse(response)
+    except RemoteError:
+        found = None
+    if isinstance(found, dict) and found.get("kind") == "Status" and found.get("status") == "Failure":
+        return _from_status(found, response)
+    code = response.status
+    said = "unknown"
+    if not response.content_type or response.content_type.startswith("text/"):
+        said = response.body[:_SHOWN].decode("utf-8", "replace").strip()
+    text = _TEXTS.get(code)
+    if code in (403, 415):
+        text = said
+    elif code == 406:
+        text = said if said not in ("", "unknown") else (
+            "the server was unable to respond with a content type that the client supports"
+        )  # fmt: skip
+    elif text is None and code >= 500:
+        text = f"an error on the server ({orjson.dumps(said).decode()}) has prevented the request from succeeding"
+    elif text is None:
+        text = f"the server responded with the status code {code} but did not return more information"
+    # every other 5xx counts as an internal error
+    transient = code in _RETRIED_CODES or (code > 500 and code not in _TEXTS) or _asks_to_wait(response)
+    return RemoteError(text, transient=transient, code=code)
+
+
+def _from_status(status: dict[str, Any], response: Response) -> RemoteError:
+    reason, details = status.get("reason"), status.get("details")
+    waits = isinstance(details, dict) and bool(details.get("retryAfterSeconds"))
+    text = status.get("message")
+    return RemoteError(
+        text if isinstance(text, str) else "",
+        transient=reason in _RETRIED_REASONS or waits,
+        code=response.status,
+    )
+
+
+def _asks_to_wait(response: Response) -> bool:
+    return response.headers.get("retry-after", "").isdigit() and response.headers["retry-after"] != "0"
+
+
+def _parse(response: Response) -> Any:
+    """JSON where it begins as an object does, YAML otherwise: client-go's universal decoder takes both."""
+    body = response.body
+    if body.lstrip()[:1] == b"{":
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            text = f"couldn't get version/kind; json parse error: {_go_json_error(body, error)}"
+            raise RemoteError(text, code=response.status) from None
+    import yaml
+
+    try:
+        return yaml.load(body, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:
+        raise RemoteError("error converting YAML to JSON", code=response.status) from None
+
+
+def _go_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return "array" if isinstance(value, list) else "string"
+
+
+def _go_json_error(body: bytes, error: orjson.JSONDecodeError) -> str:
+    """encoding/json's words for the two common ways of being broken."""
+    if error.pos >= len(body.rstrip()) or "unexpected end" in error.msg:
+        return "unexpected end of JSON input"
+    character = body.decode("utf-8", "replace")[error.pos : error.pos + 1]
+    return (
+        f"invalid character {orjson.dumps(character).decode().replace(chr(34), chr(39))} looking for beginning of value"
+    )

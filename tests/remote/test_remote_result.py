@@ -1,0 +1,94 @@
+"""How answers of webhooks are read: as client-go reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubegate.remote.client import RemoteError, Response
+from kubegate.remote.result import into
+from kubegate.remote.retry import Backoff, with_backoff
+
+STATUS = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"short and stout","code":418}'
+
+
+def answer(status: int, body: bytes, kind: str = "application/json") -> Response:
+    return Response(status, {"content-type": kind}, body)
+
+
+def test_a_successful_answer_is_an_object_in_json_or_yaml() -> None:
+    assert into(answer(201, b'{"kind":"A","apiVersion":"v1"}')) == {"kind": "A", "apiVersion": "v1"}
+    assert into(answer(200, b"kind: A\napiVersion: v1")) == {"kind": "A", "apiVersion": "v1"}
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "transient"),
+    [
+        (answer(404, b"no such hook", "text/plain"), "the server could not find the requested resource", False),
+        (
+            answer(500, b"so sorry", "text/plain"),
+            'an error on the server ("so sorry") has prevented the request from succeeding',
+            True,
+        ),
+        (answer(418, STATUS), "short and stout", False),
+        (answer(302, b""), "the server responded with the status code 302 but did not return more information", False),
+        (answer(400, b"{}"), "the server rejected our request for an unknown reason", False),
+        (answer(403, b"go away", "text/plain"), "go away", False),
+        (
+            answer(429, b""),
+            "the server has received too many requests and has asked us to try again later",
+            True,
+        ),
+        (answer(200, STATUS), "short and stout", False),
+        (answer(200, b""), "0-length response with status code: 200 and content type: application/json", False),
+        (answer(200, b"{"), "couldn't get version/kind; json parse error: unexpected end of JSON input", False),
+        (answer(200, b'{"apiVersion":"v1"}'), "Object 'Kind' is missing in '{\"apiVersion\":\"v1\"}'", False),
+        (
+            answer(200, b"not json"),
+            "couldn't get version/kind; json parse error: json: cannot unmarshal string into Go value of type struct "
+            '{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }',
+            False,
+        ),
+    ],
+)
+def test_other_answers_are_errors_in_client_gos_words(response: Response, text: str, transient: bool) -> None:
+    with pytest.raises(RemoteError) as failure:
+        into(response)
+    assert (str(failure.value), failure.value.transient) == (text, transient)
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return 0.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 3))
+
+
+async def test_transient_failures_are_tried_again_with_growing_pauses() -> None:
+    clock, calls = FakeClock(), []
+
+    async def fail() -> None:
+        calls.append(1)
+        raise RemoteError("boom", transient=True)
+
+    with pytest.raises(RemoteError, match="boom"):
+        await with_backoff(fail, clock=clock, backoff=Backoff(), chance=lambda: 0.0)
+    assert (len(calls), clock.slept) == (5, [0.5, 0.75, 1.125, 1.688])
+
+
+async def test_other_failures_are_not_tried_again() -> None:
+    clock, calls = FakeClock(), []
+
+    async def fail() -> None:
+        calls.append(1)
+        raise RemoteError("no", transient=False)
+
+    with pytest.raises(RemoteError, match="no"):
+        await with_backoff(fail, clock=clock)
+    assert (len(calls), clock.slept) == (1, [])
