@@ -1,0 +1,1 @@
+"""The four access reviews: questions about access, asked over the API."""

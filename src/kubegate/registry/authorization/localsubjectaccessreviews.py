@@ -1,0 +1,18 @@
+"""LocalSubjectAccessReview: may this user do that in this namespace?"""
+
+from __future__ import annotations
+
+from kubegate.api import Object
+from kubegate.registry import Rules, Scope
+from kubegate.registry.authorization import reviews
+
+
+async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+    spec = review.get("spec") or {}
+    review = {**review, "metadata": {**(review.get("metadata") or {}), "namespace": namespace}}
+    errors = reviews.validate_subject(spec) + reviews.validate_metadata(review, scope, namespaced=True)
+    reviews.refuse(errors + reviews.validate_local(spec, namespace))
+    return await reviews.answer(review, reviews.question(spec, reviews.user_of(spec)), scope)
+
+
+RULES = Rules(connect={"": create})

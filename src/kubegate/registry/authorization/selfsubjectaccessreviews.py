@@ -1,0 +1,16 @@
+"""SelfSubjectAccessReview: may I do that? What `kubectl auth can-i` asks."""
+
+from __future__ import annotations
+
+from kubegate.api import Object
+from kubegate.registry import Rules, Scope
+from kubegate.registry.authorization import reviews
+
+
+async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+    spec = review.get("spec") or {}
+    reviews.refuse(reviews.validate_self(spec) + reviews.validate_metadata(review, scope, namespaced=False))
+    return await reviews.answer(review, reviews.question(spec, scope.context.user), scope)
+
+
+RULES = Rules(connect={"": create})

@@ -1,0 +1,21 @@
+"""Cluster role bindings: who holds a cluster role everywhere."""
+
+from __future__ import annotations
+
+from kubegate.api import Object
+from kubegate.api.field import FieldError
+from kubegate.registry import Rules, Scope
+from kubegate.registry.rbac import escalation, validation
+
+
+def validate(binding: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    return validation.validate_binding(binding, old, kinds=("ClusterRole",))
+
+
+RULES = Rules(
+    guard=escalation.guard_binding,
+    default=validation.default_binding,
+    validate=validate,
+    name="path",
+    create_on_update=True,
+)

@@ -1,0 +1,53 @@
+"""Cluster roles: rules about all resources and URLs, which may be gathered from other cluster roles by label."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubegate.api import Object, field
+from kubegate.api.field import FieldError
+from kubegate.api.names import is_valid_label_value
+from kubegate.api.selectors import SelectorError, from_object, validate_selector
+from kubegate.registry import Rules, Scope
+from kubegate.registry.rbac import escalation, validation
+
+
+def prepare(role: Object, old: Object | None, scope: Scope) -> None:
+    validation.empty_rules_are_null(role)
+
+
+def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    errors = validation.validate_rules(role, namespaced=False)
+    aggregation = role.get("aggregationRule")
+    if aggregation is None:
+        return errors
+    path = "aggregationRule.clusterRoleSelectors"
+    selectors = aggregation.get("clusterRoleSelectors") or ()
+    if not selectors:
+        text = "at least one clusterRoleSelector required if aggregationRule is non-nil"
+        errors.append(field.required(path, text))
+    tolerant = old is not None and _has_invalid_values(old)
+    for place, selector in enumerate(selectors):
+        where = field.index(path, place)
+        errors += validate_selector(selector, where, allow_invalid_values=tolerant)
+        try:
+            from_object(selector)
+        except SelectorError as error:
+            errors.append(field.invalid(where, None, f"invalid label selector: {error}"))
+    return errors
+
+
+def _has_invalid_values(role: Object) -> bool:
+    """A stored selector with values that are no labels may stay as it is."""
+    selectors: list[dict[str, Any]] = (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []
+    return any(
+        is_valid_label_value(value)
+        for selector in selectors
+        for expression in selector.get("matchExpressions") or ()
+        for value in expression.get("values") or ()
+    )
+
+
+RULES = Rules(
+    guard=escalation.guard_cluster_role, prepare=prepare, validate=validate, name="path", create_on_update=True
+)

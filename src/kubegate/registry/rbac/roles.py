@@ -1,0 +1,19 @@
+"""Roles: rules about resources of one namespace."""
+
+from __future__ import annotations
+
+from kubegate.api import Object
+from kubegate.api.field import FieldError
+from kubegate.registry import Rules, Scope
+from kubegate.registry.rbac import escalation, validation
+
+
+def prepare(role: Object, old: Object | None, scope: Scope) -> None:
+    validation.empty_rules_are_null(role)
+
+
+def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    return validation.validate_rules(role, namespaced=True)
+
+
+RULES = Rules(guard=escalation.guard_role, prepare=prepare, validate=validate, name="path", create_on_update=True)
