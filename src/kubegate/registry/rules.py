@@ -8,7 +8,16 @@ from functools import cache
 from kubegate.registry import Rules
 
 # A module has `RULES: Rules`. Resources that are not named here have the generic rules and their schema alone.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "clusterrolebindings.rbac.authorization.k8s.io": "rbac.clusterrolebindings",
+    "clusterroles.rbac.authorization.k8s.io": "rbac.clusterroles",
+    "rolebindings.rbac.authorization.k8s.io": "rbac.rolebindings",
+    "roles.rbac.authorization.k8s.io": "rbac.roles",
+    "localsubjectaccessreviews.authorization.k8s.io": "authorization.localsubjectaccessreviews",
+    "selfsubjectaccessreviews.authorization.k8s.io": "authorization.selfsubjectaccessreviews",
+    "selfsubjectrulesreviews.authorization.k8s.io": "authorization.selfsubjectrulesreviews",
+    "subjectaccessreviews.authorization.k8s.io": "authorization.subjectaccessreviews",
+}
 
 
 @cache
