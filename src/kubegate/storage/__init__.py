@@ -79,7 +79,8 @@ class Store(Protocol):
     """One revision counter for the whole store; a write is acknowledged (returns) after it is durable."""
 
     async def start(self) -> None:
-        """Open, check and recover. Raises StoreUnavailable, or ValueError for a corrupt or foreign file."""
+        """Open, check and recover. Raises StoreUnavailable (then start may be tried again), or ValueError for a corrupt
+        or foreign file."""
         ...
 
     async def close(self) -> None:

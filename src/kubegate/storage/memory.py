@@ -21,6 +21,7 @@ from kubegate.storage import (
     StoreEvent,
     StoreUnavailable,
 )
+from kubegate.storage.compaction import Compactor
 
 FIRST_REVISION = 1
 """An empty store's revision, as etcd has it: the first write makes revision 2."""
@@ -32,8 +33,9 @@ BATCH = 1000
 class MemoryStore:
     """`Store` without a file. Every write is "durable" at once, so that listeners hear of it before `put` returns."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, compaction_interval: float = 0) -> None:
         self._clock = clock or SystemClock()
+        self._compactor = Compactor(self, self._clock, compaction_interval)
         self._revision = FIRST_REVISION
         self._oldest = 0  # what was compacted up to; 0: nothing
         self._keys: SortedDict = SortedDict()  # key -> its versions as list[StoreEvent], oldest first
@@ -46,8 +48,10 @@ class MemoryStore:
 
     async def start(self) -> None:
         self._open = True
+        self._compactor.start()
 
     async def close(self) -> None:
+        await self._compactor.close()
         self._open = False
         if self._expiry is not None:
             self._expiry.cancel()

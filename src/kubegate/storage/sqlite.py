@@ -22,6 +22,7 @@ from kubegate.storage import (
     StoreEvent,
     StoreUnavailable,
 )
+from kubegate.storage.compaction import Compactor
 from kubegate.storage.logfile import LogFile, Outcome, Write
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class SqliteStore:
     run in threads of their own, on the state that was last acknowledged.
     """
 
-    def __init__(self, path: str | Path, clock: Clock | None = None) -> None:
+    def __init__(self, path: str | Path, clock: Clock | None = None, *, compaction_interval: float = 0) -> None:
         self._clock = clock or SystemClock()
+        self._compactor = Compactor(self, self._clock, compaction_interval)
         self._file = LogFile(path)
         self._readers: list[LogFile] = []
         self._local = threading.local()
@@ -80,8 +82,10 @@ class SqliteStore:
             raise
         self._trouble = None
         self._schedule_expiry()
+        self._compactor.start()
 
     async def close(self) -> None:
+        await self._compactor.close()
         self._closing = True
         self._trouble = "the store is closed"
         for task in (self._probing, self._expiring):
