@@ -6,7 +6,7 @@ the watch cache (`cache`), which serves reads as bytes ready to send.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
@@ -113,7 +113,7 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[StoreEvent]]:
+    def watch(self, prefix: str, after: int) -> AsyncGenerator[Sequence[StoreEvent], None]:
         """Every change of keys under `prefix` with a revision greater than `after`, in order, none missed.
 
         Batches may be empty: then they only tell that the store is alive. Raises Compacted.

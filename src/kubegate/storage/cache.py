@@ -236,7 +236,10 @@ class WatchCache:
         self._trouble: str | None = "the cache was not started"
 
     async def start(self) -> None:
-        """Fill the cache. Raises what the store raises, and ValueError for a value that the codec cannot decode."""
+        """Fill the cache, as of some thousand changes ago, and replay those: watches of before a restart go on.
+
+        Raises what the store raises, and ValueError for a value that the codec cannot decode.
+        """
         held: list[StoreEvent] = []
 
         def heard(events: Sequence[StoreEvent]) -> None:
@@ -246,11 +249,23 @@ class WatchCache:
                 held.extend(events)
 
         self._unlisten = self.store.listen(heard)
-        await self._fill()
-        self._apply([event for event in held if event.revision > self._revision])
-        self._trouble = None
+        revision = await self.store.revision()
+        start = max(revision - self._window // 2, 1)
+        while not self._revision:
+            try:
+                await self._fill(start)
+            except Compacted as compacted:
+                start = compacted.oldest
         if self._unlisten is None:
             self._following = asyncio.get_running_loop().create_task(self._follow(), name="watch cache")
+            await self.wait_for(revision, 60.0)
+        elif self._revision < revision:
+            async for events in self.store.watch("", self._revision):
+                self._apply(events)
+                if self._revision >= revision:
+                    break
+        self._apply([event for event in held if event.revision > self._revision])
+        self._trouble = None
 
     async def close(self) -> None:
         """End all watches and let go of the store (which stays open)."""
@@ -366,10 +381,10 @@ class WatchCache:
         if not channel.watchers and self._channels.get(place) is channel:
             del self._channels[place]
 
-    async def _fill(self) -> None:
-        """Read all of the store; where the cache was filled before, what differs becomes events."""
+    async def _fill(self, revision: int = 0) -> None:
+        """Read all of the store at `revision`; where the cache was filled before, what differs becomes events."""
         found: dict[str, Entry] = {}
-        after, revision = "", 0
+        after = ""
         while True:
             page = await self.store.range(self._prefix, after=after, limit=PAGE, revision=revision)
             revision = page.revision

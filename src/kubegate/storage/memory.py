@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 
 from sortedcontainers import SortedDict
@@ -106,7 +106,7 @@ class MemoryStore:
             raise RevisionConflict(key, None)
         return self._remove(key, previous)
 
-    async def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[StoreEvent]]:
+    async def watch(self, prefix: str, after: int) -> AsyncGenerator[Sequence[StoreEvent], None]:
         position = after
         while self._open:
             if position < self._oldest:

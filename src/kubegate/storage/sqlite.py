@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +18,6 @@ from kubegate.storage import (
     FutureRevision,
     KeyValue,
     Range,
-    RevisionConflict,
     StoreEvent,
     StoreUnavailable,
 )
@@ -129,7 +128,7 @@ class SqliteStore:
     async def delete(self, key: str, expected: int | None) -> int:
         return await self._write(Write(key, None, expected))
 
-    async def watch(self, prefix: str, after: int) -> AsyncIterator[Sequence[StoreEvent]]:
+    async def watch(self, prefix: str, after: int) -> AsyncGenerator[Sequence[StoreEvent], None]:
         position = after
         while not self._closing:
             upto = self._revision
@@ -328,9 +327,10 @@ class SqliteStore:
                     continue
                 try:
                     due = await self._in_reader(lambda file, upto=now: file.expired(self._expired, upto))  # type: ignore[misc]
-                    for key, revision in due:
-                        with suppress(RevisionConflict):
-                            await self.delete(key, revision)
+                    deletions = (self.delete(key, revision) for key, revision in due)
+                    for outcome in await asyncio.gather(*deletions, return_exceptions=True):
+                        if isinstance(outcome, StoreUnavailable):
+                            raise outcome  # changed meanwhile is fine; not written is not
                     self._expired = max(self._expired, now)
                     self._next_expiry = await self._in_reader(lambda file: file.next_expiry(self._expired))
                 except StoreUnavailable:
