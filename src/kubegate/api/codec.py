@@ -1,0 +1,720 @@
+"""Bytes to objects and back: JSON and YAML, with the words in which Go's decoders refuse.
+
+The fast path is orjson. What is slow and exact (Go's syntax errors, duplicate fields) runs only when the fast path
+fails or finds a reason. Follows sigs.k8s.io/json and sigs.k8s.io/yaml as kube-apiserver v1.36 uses them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+import yaml
+
+from kubegate.api import Object
+from kubegate.api.status import StatusError, bad_request
+
+MAX_DEPTH: Final = 250
+"""Deeper documents are refused: Go stops at 10,000, orjson writes no more than 254."""
+
+# Above this the exact scanner would hold up the event loop; a shorter message has to do.
+_EXACT_ERRORS_UP_TO = 512 * 1024
+_MAX_STRICT_ERRORS = 100
+
+
+class DecodeError(ValueError):
+    """The bytes are no document of their media type; the message is the decoder's, as kube-apiserver tells it."""
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------
+
+
+def decode_json(body: bytes) -> Any:
+    """The value of a JSON document. Raises DecodeError; nothing is deeper than MAX_DEPTH and all text is valid."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return _decode_slowly(body, error)
+    # Most documents have fewer brackets than the limit, which answers the question without looking closer.
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
+        raise DecodeError("exceeded max depth")
+    return value
+
+
+def duplicate_fields(body: bytes, value: Any) -> list[str]:
+    """Paths of fields that the JSON document `body` (decoded: `value`) has more than once, in its order."""
+    # A field that is given twice is in the text twice, and once in the value when it is written again. Text that holds
+    # `":` itself is escaped alike in both. Odd spacing only leads to the slow, exact answer.
+    if body.count(b'":') == orjson.dumps(value).count(b'":'):
+        return []
+    found: dict[str, None] = {}
+    try:
+        pairs = json.loads(body, object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        return []
+    for path in _duplicates(pairs, ""):
+        found[path] = None
+        if len(found) == _MAX_STRICT_ERRORS:
+            break
+    return list(found)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's members as they stand."""
+
+
+def _duplicates(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        seen = set()
+        for key, member in value:
+            place = f"{path}.{key}" if path else key
+            if key in seen:
+                yield place
+            seen.add(key)
+            if isinstance(member, list):
+                yield from _duplicates(member, place)
+    elif isinstance(value, list):
+        for position, member in enumerate(value):
+            if isinstance(member, list):
+                yield from _duplicates(member, f"{path}[{position}]")
+
+
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+
+
+def _depth(body: bytes) -> int:
+    """How deep a well-formed document goes."""
+    depth = deepest = 0
+    for char in _TEXT.sub(b"", body).translate(None, _NOT_BRACKETS):
+        if char in b"{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def _decode_slowly(body: bytes, error: orjson.JSONDecodeError) -> Any:
+    """Go's words for what is wrong; or the value, where Go is more lenient than orjson (lone surrogates)."""
+    if len(body) > _EXACT_ERRORS_UP_TO:
+        offset = len(error.doc[: error.pos].encode("utf-8", "replace")) if error.doc else 0
+        if offset >= len(body):
+            raise DecodeError("unexpected end of JSON input")
+        raise DecodeError(f"invalid character {_quoted_char(chr(body[offset]))} looking for beginning of value")
+    problem = _syntax_error(body.decode("latin-1"))
+    if problem is not None:
+        raise DecodeError(problem)
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("invalid UTF-8 in string literal") from None
+    try:
+        value = _with_whole_characters(json.loads(text))
+    except (OverflowError, RecursionError):
+        raise DecodeError("json: cannot unmarshal number into Go value of type float64") from None
+    return value
+
+
+def _with_whole_characters(value: Any) -> Any:
+    """Lone halves of surrogate pairs become U+FFFD, as Go has it."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_with_whole_characters(key): _with_whole_characters(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_with_whole_characters(member) for member in value]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise DecodeError("json: cannot unmarshal number into Go value of type float64")
+    return value
+
+
+_SPACES = re.compile(r"[ \t\r\n]*")
+_STRING_BODY = re.compile(r'(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*')
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][+-]?[0-9]*)?")
+_BEGIN_VALUE = "looking for beginning of value"
+_BEGIN_KEY = "looking for beginning of object key string"
+
+
+def _syntax_error(text: str) -> str | None:
+    """What Go's scanner says of a document given as one character for each byte; None where it finds no fault."""
+    position = 0
+    # Of each open object or array what must follow next; the outermost is the document itself.
+    stack = ["value"]
+    while True:
+        position = _SPACES.match(text, position).end()  # type: ignore[union-attr]
+        state = stack[-1]
+        if position == len(text):
+            return None if state == "end" else "unexpected end of JSON input"
+        char = text[position]
+        if state == "end":
+            return _invalid(char, "after top-level value")
+        if state in ("key", "first key"):
+            if char == "}" and state == "first key":
+                stack.pop()
+                position += 1
+                continue
+            if char != '"':
+                return _invalid(char, _BEGIN_KEY)
+            problem, position = _scan_string(text, position)
+            stack[-1] = "colon"
+        elif state == "colon":
+            if char != ":":
+                return _invalid(char, "after object key")
+            problem, position = None, position + 1
+            stack[-1] = "member"
+        elif state in ("after member", "after element"):
+            closing = "}" if state == "after member" else "]"
+            if char not in (",", closing):
+                where = "after object key:value pair" if state == "after member" else "after array element"
+                return _invalid(char, where)
+            problem, position = None, position + 1
+            if char == closing:
+                stack.pop()
+            else:
+                stack[-1] = "key" if state == "after member" else "element"
+        elif char == "]" and state == "first element":
+            stack.pop()
+            problem, position = None, position + 1
+        else:
+            stack[-1] = {"value": "end", "member": "after member"}.get(state, "after element")
+            if char in "{[":
+                stack.append("first key" if char == "{" else "first element")
+                problem, position = None, position + 1
+                if len(stack) > MAX_DEPTH + 1:
+                    return "exceeded max depth"
+            else:
+                problem, position = _scan_scalar(text, position)
+        if problem is not None:
+            return problem
+
+
+def _scan_scalar(text: str, position: int) -> tuple[str | None, int]:
+    char = text[position]
+    if char == '"':
+        return _scan_string(text, position)
+    if char in "-0123456789":
+        return _scan_number(text, position)
+    for word in ("true", "false", "null"):
+        if char == word[0]:
+            for offset, expected in enumerate(word):
+                if position + offset >= len(text):
+                    return "unexpected end of JSON input", position
+                found = text[position + offset]
+                if found != expected:
+                    return _invalid(found, f"in literal {word} (expecting '{expected}')"), position
+            return None, position + len(word)
+    return _invalid(char, _BEGIN_VALUE), position
+
+
+def _scan_string(text: str, position: int) -> tuple[str | None, int]:
+    end = _STRING_BODY.match(text, position + 1).end()  # type: ignore[union-attr]
+    if end >= len(text):
+        return "unexpected end of JSON input", end
+    if text[end] == '"':
+        return None, end + 1
+    if text[end] != "\\":
+        return _invalid(text[end], "in string literal"), end
+    escaped = text[end + 1 : end + 2]
+    if not escaped:
+        return "unexpected end of JSON input", end
+    if escaped != "u":
+        return _invalid(escaped, "in string escape code"), end
+    for char in text[end + 2 : end + 6]:
+        if char not in "0123456789abcdefABCDEF":
+            return _invalid(char, "in \\u hexadecimal character escape"), end
+    return "unexpected end of JSON input", end
+
+
+def _scan_number(text: str, position: int) -> tuple[str | None, int]:
+    number = _NUMBER.match(text, position).group()  # type: ignore[union-attr]
+    end = position + len(number)
+    follows = text[end : end + 1]
+    where = {
+        "-": "in numeric literal",
+        ".": "after decimal point in numeric literal",
+        "e": "in exponent of numeric literal",
+        "+": "in exponent of numeric literal",
+    }.get("e" if number[-1] in "eE" or number[-2:].lower() == "e-" else number[-1])
+    # `-.5` and `.e` stop at the first character that is not a digit where one must be.
+    broken = re.search(r"^-(?=[.eE])|\.(?=[eE])", number)
+    if broken:
+        where = "in numeric literal" if broken.group() == "-" else "after decimal point in numeric literal"
+        follows = number[broken.end()]
+    if where is None:
+        return None, end
+    return (_invalid(follows, where) if follows else "unexpected end of JSON input"), end
+
+
+def _invalid(char: str, where: str) -> str:
+    return f"invalid character {_quoted_char(char)} {where}"
+
+
+_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\"}
+
+
+def _quoted_char(char: str) -> str:
+    """One byte as Go's scanner shows it."""
+    if char == "'":
+        return "'\\''"
+    if char in _ESCAPES:
+        return f"'{_ESCAPES[char]}'"
+    code = ord(char)
+    if code < 0x20 or code == 0x7F:
+        return f"'\\x{code:02x}'"
+    return f"'{char}'" if char.isprintable() else f"'\\u{code:04x}'"
+
+
+# --- YAML ------------------------------------------------------------------------------------------------------
+
+_BOOLEANS = {
+    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
+    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
+}
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_INFINITIES = {
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+}
+_YAML_INT = re.compile(r"[-+]?(?:0[bB][01]+|0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
+_YAML_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_TAG = "tag:yaml.org,2002:"
+_MAX_NODES = 1_000_000
+
+
+def decode_yaml(body: bytes) -> tuple[Any, list[str]]:
+    """The value of the first YAML document as JSON would hold it, and what Go's strict decoder says of duplicates.
+
+    Keys are text, times stay text, 1.1 booleans (yes, on) are booleans. Raises DecodeError, also for documents whose
+    aliases grow out of proportion.
+    """
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DecodeError("yaml: invalid Unicode character") from None
+    if text.lstrip(" \t\r\n")[:1] in ("{", "["):
+        return _decode_flow(body)
+    loader = yaml.CSafeLoader(text)
+    builder = _YAMLBuilder(loader)
+    try:
+        value = builder.document()
+    except yaml.YAMLError as error:
+        raise DecodeError(_yaml_error(error)) from None
+    finally:
+        loader.dispose()
+    return value, builder.duplicates
+
+
+def _decode_flow(body: bytes) -> tuple[Any, list[str]]:
+    """JSON is YAML: try the faster parser first, where it says the same."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    else:
+        if not duplicate_fields(body, value) and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+            return value, []
+    loader = yaml.CSafeLoader(body.decode("utf-8"))
+    builder = _YAMLBuilder(loader)
+    try:
+        value = builder.document()
+    except yaml.YAMLError as error:
+        raise DecodeError(_yaml_error(error)) from None
+    finally:
+        loader.dispose()
+    return value, builder.duplicates
+
+
+class _YAMLBuilder:
+    """Builds a value from parser events, so that aliases, depth and duplicates are in our hands."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.duplicates: list[str] = []
+        self.anchors: dict[str, tuple[Any, int]] = {}
+        self.open_anchors: set[str] = set()
+        self.looped = ""
+        self.nodes = 0
+        self.aliased = 0
+
+    def document(self) -> Any:
+        self.loader.get_event()
+        if not self.loader.check_event(yaml.DocumentStartEvent):
+            return None
+        self.loader.get_event()
+        value = self.node(0)
+        if self.looped:
+            raise DecodeError(f"yaml: anchor '{self.looped}' value contains itself")
+        return value
+
+    def node(self, depth: int) -> Any:
+        event = self.loader.get_event()
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(str(event.anchor))
+        before = self.nodes
+        self.count(1)
+        if depth > MAX_DEPTH:
+            raise DecodeError("yaml: exceeded max depth")
+        anchor = event.anchor
+        if anchor is not None:
+            self.open_anchors.add(anchor)
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            value = _scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = []
+            while not self.loader.check_event(yaml.SequenceEndEvent):
+                value.append(self.node(depth + 1))
+            self.loader.get_event()
+        else:
+            value = self.mapping(depth)
+        if anchor is not None:
+            self.open_anchors.discard(anchor)
+            self.anchors[anchor] = (value, self.nodes - before)
+        return value
+
+    def mapping(self, depth: int) -> dict[str, Any]:
+        value: dict[str, Any] = {}
+        merged: list[Any] = []
+        while not self.loader.check_event(yaml.MappingEndEvent):
+            start = self.loader.peek_event()
+            key = self.node(depth + 1)
+            plain = isinstance(start, yaml.ScalarEvent) and start.implicit[0]
+            if plain and key == "<<":
+                merged.append(self.node(depth + 1))
+                continue
+            text = _key(key)
+            if text in value:
+                line = start.start_mark.line + 1
+                self.duplicates.append(f"line {line}: key {orjson.dumps(text).decode()} already set in map")
+            value[text] = self.node(depth + 1)
+        self.loader.get_event()
+        for source in merged:
+            for part in source if isinstance(source, list) else [source]:
+                if not isinstance(part, dict):
+                    raise DecodeError("yaml: map merge requires map or sequence of maps as the value")
+                for name, member in part.items():
+                    value.setdefault(name, member)
+        return value
+
+    def alias(self, anchor: str) -> Any:
+        if anchor in self.open_anchors:
+            # Told at the end: what is wrong with the syntax comes first.
+            self.looped = anchor
+            return None
+        found = self.anchors.get(anchor)
+        if found is None:
+            raise DecodeError(f"yaml: unknown anchor '{anchor}' referenced")
+        value, size = found
+        self.aliased += size
+        self.count(size)
+        return value
+
+    def count(self, nodes: int) -> None:
+        """The document's size with every alias written out; a document may not be mostly aliases."""
+        self.nodes += nodes
+        if self.nodes > _MAX_NODES or (self.aliased > 100 and self.nodes > 1000 and self.aliased > self._allowed()):
+            raise DecodeError("yaml: document contains excessive aliasing")
+
+    def _allowed(self) -> float:
+        """Small documents may be nearly all aliases, large ones to a tenth."""
+        share = 0.99 - 0.89 * max(0.0, min(1.0, (self.nodes - 400_000) / 3_600_000))
+        return share * self.nodes
+
+
+def _scalar(event: Any) -> Any:
+    text, tag = event.value, event.tag
+    if tag is None and not event.implicit[0]:
+        return text
+    if tag == "!" or tag == f"{_TAG}str":
+        return text
+    if tag == f"{_TAG}binary":
+        try:
+            return base64.b64decode(text, validate=False).decode("utf-8", "replace")
+        except binascii.Error:
+            raise DecodeError("yaml: !!binary value contains invalid base64 data") from None
+    value = _resolved(text)
+    if tag == f"{_TAG}float" and isinstance(value, int):
+        return value
+    return text if tag not in (None, f"{_TAG}int", f"{_TAG}float", f"{_TAG}bool", f"{_TAG}null") else value
+
+
+def _resolved(text: str) -> Any:
+    """A plain scalar's value."""
+    if text in _NULLS:
+        return None
+    if text[0] in "ynYNtTfFoO" and text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if text in _INFINITIES:
+        # JSON has no such numbers.
+        raise DecodeError(f"error converting YAML to JSON: json: unsupported value: {_INFINITIES[text]}")
+    digits = text.replace("_", "")
+    if len(digits) <= 64 and _YAML_INT.fullmatch(digits):
+        number = _integer(digits)
+        return number if -(2**63) <= number < 2**64 else float(number)
+    if len(digits) <= 400 and _YAML_FLOAT.fullmatch(digits):
+        value = float(digits)
+        if math.isinf(value):
+            return text
+        return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    return text
+
+
+def _integer(digits: str) -> int:
+    sign, magnitude = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
+    if len(magnitude) > 1 and magnitude[0] == "0" and magnitude[1].isdigit():
+        return sign * int(magnitude, 8)
+    return sign * int(magnitude, 0)
+
+
+def _key(key: Any) -> str:
+    """Keys that are not text are written as they would be read."""
+    if isinstance(key, str):
+        return key
+    if key is None:
+        return "null"
+    if isinstance(key, bool):
+        return "true" if key else "false"
+    if isinstance(key, int | float):
+        return str(key)
+    raise DecodeError("yaml: invalid map key: only scalars can be keys")
+
+
+def _yaml_error(error: yaml.YAMLError) -> str:
+    """libyaml's words in the form that Go's port gives them: the problem, and the line if it is not the first."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        reason = getattr(error, "reason", None)
+        return f"yaml: {reason or 'unknown problem parsing YAML content'}"
+    line = 0
+    if error.problem_mark is not None and error.problem_mark.line:
+        # The scanner counts lines from zero where it stands, the parser from where the next token begins.
+        line = error.problem_mark.line + (1 if isinstance(error, yaml.scanner.ScannerError) else 0)
+    elif error.context_mark is not None:
+        line = error.context_mark.line
+    where = f"line {line}: " if line else ""
+    return f"yaml: {where}{error.problem or 'unknown problem parsing YAML content'}"
+
+
+# --- objects ---------------------------------------------------------------------------------------------------
+
+_SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+_TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A decoded body that is an object (or empty).
+
+    `duplicates` are texts of strict decoding about fields that are there twice, as Strict refuses with them; what
+    `warnings` makes of them is told where they are only warned about.
+    """
+
+    value: Object
+    duplicates: tuple[str, ...] = ()
+
+
+def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Document:
+    """A body as an object. `strict`: look for duplicate fields. Raises DecodeError in the words of kube-apiserver."""
+    if media_type == "application/yaml":
+        value, lines = decode_yaml(body)
+        duplicates = ["yaml: unmarshal errors:\n  " + "\n  ".join(lines)] if lines and strict else []
+    else:
+        try:
+            value = decode_json(body)
+        except DecodeError as error:
+            raise DecodeError(f"couldn't get version/kind; json parse error: {error}") from None
+        duplicates = [f'duplicate field "{path}"' for path in duplicate_fields(body, value)] if strict else []
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        found = f"json: cannot unmarshal {json_type(value)} into Go value of type {_TYPE_META}"
+        raise DecodeError(f"couldn't get version/kind; json parse error: {found}")
+    for name in ("apiVersion", "kind"):
+        if not isinstance(value.get(name, ""), str) and value[name] is not None:
+            found = f"json: cannot unmarshal {json_type(value[name])} into Go struct field .{name} of type string"
+            raise DecodeError(f"couldn't get version/kind; json parse error: {found}")
+    api_version = value.get("apiVersion") or ""
+    if api_version.count("/") > 1:
+        raise DecodeError(f"unexpected GroupVersion string: {api_version}")
+    return Document(value, tuple(duplicates))
+
+
+def decode_object(
+    body: bytes,
+    media_type: str,
+    expected: tuple[str, str, str],
+    registered: Callable[[str, str, str], bool] | None,
+    *,
+    strict: bool = True,
+) -> Document:
+    """The body of a create or an update: an object of the kind `expected` (group, version, kind).
+
+    A built-in object need not say what it is; afterwards it has apiVersion and kind. `registered` tells whether there
+    is a built-in kind of that group, version and name; None where a custom resource is expected. Raises StatusError
+    400.
+    """
+    try:
+        document = decode_document(body, media_type, strict=strict)
+    except DecodeError as error:
+        raise unrecognized(expected[2], str(error), body) from None
+    value = document.value
+    if registered is None:
+        if not value.get("kind"):
+            text = body.decode("utf-8", "replace")
+            raise unrecognized(expected[2], f"Object 'Kind' is missing in '{text}'", body)
+        if (value.get("apiVersion") or "") != group_version(*expected[:2]):
+            raise bad_request(_other_version(value.get("apiVersion") or "", group_version(*expected[:2])))
+        return document
+    check_kind(value, expected, registered)
+    value = {**value, "apiVersion": group_version(*expected[:2]), "kind": expected[2]}
+    return Document(value, document.duplicates)
+
+
+def check_kind(
+    value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
+) -> None:
+    """Raises StatusError 400 where an object says that it is of another kind or version than `expected`."""
+    group, version, kind = expected
+    said_kind = value.get("kind") or kind
+    said_group, said_version = split_api_version(value.get("apiVersion") or "")
+    if not said_version and said_group in ("", group):
+        said_group, said_version = group, version
+    if (said_group, said_version, said_kind) == expected:
+        return
+    said = group_version(said_group, said_version)
+    if not registered(said_group, said_version, said_kind):
+        text = f'no kind "{said_kind}" is registered for version "{said}" in scheme "{_SCHEME}"'
+        raise handled_as(said_kind, said_version, kind, text)
+    if said_kind != kind:
+        text = f"converting ({said_version}.{said_kind}) to ({go_type(group, kind)}): unknown conversion"
+        raise handled_as(said_kind, said_version, kind, text)
+    raise bad_request(_other_version(said, group_version(group, version)))
+
+
+def _other_version(said: str, expected: str) -> str:
+    return f"the API version in the data ({said}) does not match the expected API version ({expected})"
+
+
+def unrecognized(kind: str, error: str, body: bytes) -> StatusError:
+    """400 for a body whose kind could not even be read."""
+    return bad_request(f"the object provided is unrecognized (must be of type {kind}): {error} ({summary(body)})")
+
+
+def handled_as(said_kind: str, version: str, kind: str, error: str) -> StatusError:
+    """400 for a body whose kind is known and whose content does not fit."""
+    return bad_request(f'{said_kind} in version "{version}" cannot be handled as a {kind}: {error}')
+
+
+def strict_error(kind: str, version: str, errors: Iterable[str]) -> StatusError:
+    """400 of fieldValidation=Strict."""
+    return handled_as(kind, version, kind, "strict decoding error: " + ", ".join(errors))
+
+
+def warnings(errors: Iterable[str]) -> list[str]:
+    """What fieldValidation=Warn tells of strict errors: YAML's come several in one text."""
+    found = []
+    for error in errors:
+        text = error.removeprefix("yaml: unmarshal errors:\n").removeprefix("yaml: ")
+        found += [line.strip() for line in text.split("\n")]
+    return found
+
+
+def summary(body: bytes) -> str:
+    """The beginning of a body: as it is where it looks like JSON, in hexadecimal otherwise."""
+    if not body:
+        return "<empty>"
+    more = " ..." if len(body) > 30 else ""
+    start = body[:30]
+    return (start.decode("utf-8", "replace") if body[:1] == b"{" else start.hex()) + more
+
+
+def json_type(value: Any) -> str:
+    """A value's type as Go's decoder names it."""
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, dict):
+        return "object"
+    return "array" if isinstance(value, list) else "number"
+
+
+def split_api_version(api_version: str) -> tuple[str, str]:
+    """Group and version: `apps/v1` -> (`apps`, `v1`), `v1` -> (``, `v1`)."""
+    group, slash, version = api_version.rpartition("/")
+    return (group, version) if slash else ("", api_version)
+
+
+def group_version(group: str, version: str) -> str:
+    return f"{group}/{version}" if group else version
+
+
+# The packages of kube-apiserver's own types, where they are not called as the group begins.
+_PACKAGES = {"": "core", "internal.apiserver.k8s.io": "apiserverinternal", "events.k8s.io": "core"}
+
+
+def go_type(group: str, kind: str) -> str:
+    """A kind's type inside kube-apiserver, as some errors tell it: `core.Secret`, `rbac.Role`."""
+    return f"{_PACKAGES.get(group) or group.partition('.')[0]}.{kind}"
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+def encode_json(value: Any, *, pretty: bool = False) -> bytes:
+    """`pretty` as kube-apiserver's `?pretty=true`: two spaces."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2) if pretty else orjson.dumps(value)
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Go's style: no aliases, text quoted only where it would be read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    style = None
+    if "\n" in text:
+        style = "|"
+    elif text in _NULLS or text in _BOOLEANS or text == "<<" or _looks_like_number(text):
+        style = '"'
+    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
+
+
+_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
+_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
+
+
+def _looks_like_number(text: str) -> bool:
+    if text[:1] not in frozenset("+-.0123456789"):
+        return False
+    digits = text.replace("_", "")
+    return bool(
+        text in _INFINITIES
+        or _YAML_INT.fullmatch(digits)
+        or _YAML_FLOAT.fullmatch(digits)
+        or _SEXAGESIMAL.fullmatch(text)
+        or _TIMESTAMP.fullmatch(text)
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def encode_yaml(value: Any) -> bytes:
+    """Keys in order, as kube-apiserver answers `Accept: application/yaml`."""
+    written = yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, default_flow_style=False)
+    return written.encode()
