@@ -1,0 +1,21 @@
+"""The `kubegate` command. Options are named as kube-apiserver and kubectl name theirs.
+
+`serve` and `up` are read here, by kube-apiserver's own rules for flags, and start without loading what only the
+other commands need; those are in modules of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The console script. Exits with the command's code."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in ("serve", "up"):
+        from kubegate.cli.serve import serve, up
+
+        sys.exit({"serve": serve, "up": up}[words[0]](words[1:]))
+    from kubegate.cli.commands import app
+
+    app(words, prog_name="kubegate")

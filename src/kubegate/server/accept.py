@@ -1,0 +1,76 @@
+"""In which form a client takes its answer: `api.negotiate`'s gates, once for each Accept header that is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import orjson
+
+from kubegate.api import negotiate
+from kubegate.api.codec import encode_json, encode_yaml
+from kubegate.server.call import Call
+from kubegate.server.responses import JSON, YAML
+
+PATCHES = (
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+    "application/apply-patch+cbor",
+)
+JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY, APPLY_CBOR = PATCHES
+CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY, APPLY_CBOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """`transform` is "", Table, PartialObjectMetadata or PartialObjectMetadataList; `plain`: stored bytes may go as they are."""
+
+    media_type: str
+    transform: str
+    version: str
+    pretty: bool
+
+    @property
+    def plain(self) -> bool:
+        return self.media_type == negotiate.JSON and not self.transform and not self.pretty
+
+    @property
+    def content_type(self) -> bytes:
+        return YAML if self.media_type == negotiate.YAML else JSON
+
+    def encode(self, value: object) -> bytes:
+        if self.media_type == negotiate.YAML:
+            return encode_yaml(value)
+        return encode_json(value, pretty=True) if self.pretty else orjson.dumps(value)
+
+
+def one(call: Call) -> Accepted:
+    """For an answer with one object. Raises 406."""
+    return _accepted(call.header("accept"), False, False, _pretty(call))
+
+
+def many(call: Call) -> Accepted:
+    """For a list."""
+    return _accepted(call.header("accept"), True, False, _pretty(call))
+
+
+def stream(call: Call) -> Accepted:
+    """For a watch."""
+    return _accepted(call.header("accept"), True, True, False)
+
+
+def _pretty(call: Call) -> bool:
+    """Asked for by `pretty`; without it, people with curl or a browser are shown more than one line."""
+    if "pretty" in call.query:
+        return call.parameter("pretty") not in ("0", "false")
+    agent = call.header("user-agent")
+    return agent.startswith(("curl", "Wget", "Mozilla/5.0"))
+
+
+@lru_cache(1024)
+def _accepted(accept: str, is_list: bool, is_stream: bool, pretty: bool) -> Accepted:
+    negotiate.check_route(accept, negotiate.LISTS if is_list else negotiate.OBJECTS)
+    answer = negotiate.negotiate(accept, stream=is_stream)
+    return Accepted(answer.media_type, answer.kind, answer.version, pretty or answer.pretty)

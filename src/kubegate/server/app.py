@@ -1,0 +1,351 @@
+"""One request's way, from its bytes to the answer's.
+
+bytes -> RequestInfo -> authenticate -> impersonate -> audit begins -> bounds -> authorize -> registry -> bytes -> audit ends.
+Each stage leaves what it decided, why and how long it took on the request's trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Protocol
+
+from kubegate.api import requestinfo, selectors, status
+from kubegate.api.requestinfo import RequestInfo
+from kubegate.api.status import StatusError
+from kubegate.api.trace import Stage
+from kubegate.authentication import AuthenticationError, Authenticator, Request
+from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
+from kubegate.authorization.texts import forbidden_error
+from kubegate.server import responses
+from kubegate.server.audit import Auditor
+from kubegate.server.call import Call, parse_query
+from kubegate.server.certificates import client_chain
+from kubegate.server.limits import Limits
+from kubegate.server.metrics import Metrics
+from kubegate.server.responses import Response
+from kubegate.storage import StoreUnavailable
+
+log = logging.getLogger("kubegate.server")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_MAX_PATH = 64 * 1024
+_CACHE_CONTROL = (b"cache-control", b"no-cache, private")
+
+
+class Impersonator(Protocol):
+    """`authentication.impersonation`: who the user wants to be taken for. Raises StatusError where not allowed."""
+
+    async def impersonate(self, request: Request, user: Any) -> Any: ...
+
+
+class Handler(Protocol):
+    """What answers requests that were let through: `rest.Rest` for resources, `paths.Paths` for the rest."""
+
+    async def handle(self, call: Call) -> Response: ...
+
+
+class App:
+    """The ASGI application. `draining` is set when the process is told to end: watches end, nothing new is taken."""
+
+    def __init__(
+        self,
+        *,
+        authenticator: Authenticator,
+        impersonator: Impersonator | None,
+        authorizer: Authorizer,
+        resources: Handler,
+        paths: Handler,
+        auditor: Auditor,
+        limits: Limits,
+        metrics: Metrics,
+        max_body: int,
+    ) -> None:
+        self._authenticator, self._impersonator, self._authorizer = authenticator, impersonator, authorizer
+        self._resources, self._paths = resources, paths
+        self._auditor, self._limits, self._metrics = auditor, limits, metrics
+        self._max_body = max_body
+        self._ids = _Ids()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self.draining = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_websocket(scope, receive, send)
+
+    # ------------------------------------------------------------------ the way, top to bottom
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = perf_counter()
+        call: Call | None = None
+        try:
+            call = self._call(scope, receive)
+            response = await self._answer(call, scope)
+        except StatusError as error:
+            response = responses.of_error(error)
+        except StoreUnavailable as error:
+            log.warning("the store cannot answer: %s", error)
+            response = responses.of_error(_store_unavailable(error))
+        except Exception:
+            log.exception("request %s failed", call.id if call else "")
+            response = responses.of_error(status.internal("the server failed; its log says why"))
+        await self._send(call, response, receive, send)
+        if call is not None:
+            self._finish(call, response, perf_counter() - start)
+
+    def _call(self, scope: Scope, receive: Receive) -> Call:
+        raw_path = scope["raw_path"]
+        if len(raw_path) > _MAX_PATH:
+            raise StatusError(414, "", f"the request's path is longer than {_MAX_PATH} bytes")
+        query_string = scope["query_string"].decode("latin-1")
+        query = parse_query(query_string) if query_string else {}
+        client = scope.get("client")
+        method, path = scope["method"], scope["path"]
+        return Call(
+            id=self._ids.next(),
+            method=method,
+            path=path,
+            query_string=query_string,
+            query=query,
+            headers=[(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]],
+            info=_info(method, path) if not query else requestinfo.parse(method, path, query),
+            receive=receive,
+            max_body=self._max_body,
+            remote_address=client[0] if client else "",
+        )
+
+    async def _answer(self, call: Call, scope: Scope) -> Response:
+        stages = call.trace.stages
+        started = perf_counter()
+
+        request = Request(call.method, call.path, call.headers, client_chain(scope), call.remote_address)
+        try:
+            who = await self._authenticator.authenticate(request)
+        except AuthenticationError as error:
+            log.info("request %s could not be authenticated: %s", call.id, error)
+            stages.append(Stage("authentication", "refused", reason=str(error)))
+            who = None
+        if who is None:
+            self._metrics.attempts.add(("failure",))
+            self._auditor.refused(call)
+            raise status.unauthorized()
+        call.user = call.authenticated_user = who.user
+        now = perf_counter()
+        stages.append(Stage("authentication", "authenticated", who.authenticator, who.user.name, None, now - started))
+
+        if self._impersonator is not None and _wants_impersonation(call):
+            call.user = await self._impersonator.impersonate(request, who.user)
+            stages.append(Stage("impersonation", "impersonated", call.user.name, "", None, perf_counter() - now))
+
+        audit = self._auditor.begin(call)
+        try:
+            with self._limits.admit(call):
+                decided = perf_counter()
+                attributes = authorization_attributes(call)
+                decision = await self._authorizer.authorize(attributes)
+                self._record_decision(call, decision, perf_counter() - decided)
+                if decision.verdict is not Verdict.ALLOW:
+                    raise forbidden_error(attributes, decision)
+                handler = self._resources if call.info.resource_request else self._paths
+                response = await handler.handle(call)
+        except StatusError as error:
+            response = responses.of_error(error)
+        if audit is not None:
+            self._auditor.end(audit, call, response)
+        return response
+
+    def _record_decision(self, call: Call, decision: Decision, seconds: float) -> None:
+        stage = Stage("authorization", decision.verdict.value, decision.authorizer, decision.reason, None, seconds)
+        call.trace.stages.append(stage)
+        allowed = "allowed" if decision.allowed else "denied"
+        self._metrics.decisions.add((decision.authorizer, decision.authorizer, allowed))
+        call.trace.audit_annotations["authorization.k8s.io/decision"] = "allow" if decision.allowed else "forbid"
+        call.trace.audit_annotations["authorization.k8s.io/reason"] = decision.reason
+
+    # ------------------------------------------------------------------ sending
+    async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", response.content_type), _CACHE_CONTROL, *response.headers]
+        if call is not None:
+            headers.append((b"audit-id", call.id.encode()))
+            headers += [responses.warning_header(text) for text in call.trace.warnings]
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        if response.stream is None:
+            headers.append((b"content-length", str(len(response.body)).encode()))
+            await send(start)
+            body = b"" if call is not None and call.method == "HEAD" else response.body
+            await send({"type": "http.response.body", "body": body})
+            return
+        await send(start)
+        await self._send_stream(response, receive, send)
+
+    async def _send_stream(self, response: Response, receive: Receive, send: Send) -> None:
+        """Send until the stream ends, the client goes, or the server drains."""
+        assert response.stream is not None
+        stream = response.stream
+
+        async def pump() -> None:
+            async with contextlib.aclosing(stream):  # type: ignore[type-var]
+                async for chunk in stream:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        pumping = asyncio.create_task(pump())
+        self._streams.add(pumping)
+        gone = asyncio.create_task(_disconnected(receive))
+        gone.add_done_callback(lambda _: pumping.cancel())
+        try:
+            await pumping
+        except asyncio.CancelledError:
+            if self.draining.is_set():
+                with contextlib.suppress(OSError):
+                    await send({"type": "http.response.body", "body": b""})
+        except OSError:
+            pass
+        finally:
+            gone.cancel()
+            self._streams.discard(pumping)
+
+    def drain(self) -> None:
+        """End the watches cleanly, so that clients list again elsewhere."""
+        self.draining.set()
+        for task in self._streams:
+            task.cancel()
+
+    def _finish(self, call: Call, response: Response, seconds: float) -> None:
+        info = call.info
+        verb = info.verb.upper() if info.resource_request else call.method
+        labels = _labels(verb, info.group, info.version, info.resource, info.subresource, bool(info.name), bool(info.namespace))
+        self._metrics.requests.add((*labels, str(response.status)))
+        if response.stream is None:
+            self._metrics.durations.observe(labels, seconds)
+
+    # ------------------------------------------------------------------ websockets
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Authenticated and authorized as a GET; then refused or handed on, for nothing else here speaks it yet."""
+        await receive()
+        call: Call | None = None
+        try:
+            call = self._call({**scope, "method": "GET"}, receive)
+            response = await self._answer(call, scope)
+        except StatusError as error:
+            response = responses.of_error(error)
+        if response.stream is not None:
+            await self._websocket_stream(scope, response, receive, send)
+            return
+        headers = [(b"content-type", response.content_type), *response.headers]
+        await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+
+    async def _websocket_stream(self, scope: Scope, response: Response, receive: Receive, send: Send) -> None:
+        """A watch over a websocket: a text message for each event."""
+        assert response.stream is not None
+        protocols = [p for p in scope.get("subprotocols", []) if not p.startswith("base64url.bearer.")]
+        await send({"type": "websocket.accept", "subprotocol": protocols[0] if protocols else None})
+        stream = response.stream
+
+        async def pump() -> None:
+            async with contextlib.aclosing(stream):  # type: ignore[type-var]
+                async for chunk in stream:
+                    for line in chunk.splitlines():
+                        await send({"type": "websocket.send", "text": line.decode()})
+            await send({"type": "websocket.close", "code": 1000})
+
+        pumping = asyncio.create_task(pump())
+        self._streams.add(pumping)
+        gone = asyncio.create_task(_disconnected(receive))
+        gone.add_done_callback(lambda _: pumping.cancel())
+        try:
+            await pumping
+        except (asyncio.CancelledError, OSError):
+            pass
+        finally:
+            gone.cancel()
+            self._streams.discard(pumping)
+
+
+@lru_cache(4096)
+def _info(method: str, path: str) -> RequestInfo:
+    """RequestInfo of a request without a query: clients ask for the same paths again and again."""
+    return requestinfo.parse(method, path, {})
+
+
+@lru_cache(4096)
+def _labels(
+    verb: str, group: str, version: str, resource: str, subresource: str, named: bool, namespaced: bool
+) -> tuple[str, ...]:
+    scope = "resource" if named else "namespace" if namespaced else "cluster"
+    return (verb, "", group, version, resource, subresource, scope, "apiserver")
+
+
+def authorization_attributes(call: Call) -> Attributes:
+    """The question that is put to the authorizers."""
+    info = call.info
+    if not info.resource_request:
+        return Attributes(call.user, info.verb, resource_request=False, path=call.path)
+    fields = labels = None
+    if call.query and info.verb in ("list", "watch", "deletecollection"):
+        fields, labels = _requirements(call.parameter("fieldSelector"), call.parameter("labelSelector"))
+    return Attributes(
+        user=call.user,
+        verb=info.verb,
+        api_group=info.group,
+        api_version=info.version,
+        resource=info.resource,
+        subresource=info.subresource,
+        namespace=info.namespace,
+        name=info.name,
+        path=call.path,
+        field_requirements=fields,
+        label_requirements=labels,
+    )
+
+
+def _requirements(field_text: str, label_text: str) -> tuple[list[dict[str, Any]] | None, list[dict[str, Any]] | None]:
+    """Selectors as authorizers are told of them; one that cannot be understood is refused later, not here."""
+    fields = labels = None
+    with contextlib.suppress(selectors.SelectorError):
+        fields = selectors.parse_fields(field_text).attributes() if field_text else None
+    with contextlib.suppress(selectors.SelectorError):
+        labels = selectors.parse_labels(label_text).attributes() if label_text else None
+    return fields, labels
+
+
+def _wants_impersonation(call: Call) -> bool:
+    return any(key.startswith("impersonate-") for key, _ in call.headers)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        pass
+
+
+def _store_unavailable(error: StoreUnavailable) -> StatusError:
+    return StatusError(
+        503,
+        "ServiceUnavailable",
+        f"the store cannot answer now: {error}",
+        {"retryAfterSeconds": 1},
+        headers={"Retry-After": "1"},
+    )
+
+
+class _Ids:
+    """Audit-IDs: unique, in a UUID's form, without asking the kernel for randomness on each request."""
+
+    def __init__(self) -> None:
+        prefix = os.urandom(10).hex()
+        self._prefix = f"{prefix[:8]}-{prefix[8:12]}-4{prefix[12:15]}-a{prefix[15:18]}-"
+        self._count = 0
+
+    def next(self) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count:012x}"

@@ -1,0 +1,104 @@
+"""/livez, /readyz, /healthz and each of their checks, as kube-apiserver names and prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubegate.server.responses import Response, not_found_page, text
+
+Check = Callable[[], str | None]
+"""None when all is well, else what is wrong (for the log; clients are told `reason withheld`)."""
+
+# What kube-apiserver v1.36 does after it has started, in the order in which it prints them. Here all of them are done
+# when the server begins to listen; `storage-readiness` goes on to be asked.
+_HOOKS = (
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/storage-object-count-tracker-hook",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/peer-endpoint-reconciler-controller",
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-controller",
+    "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
+    "poststarthook/storage-readiness",
+    "poststarthook/start-legacy-token-tracking-controller",
+    "poststarthook/start-service-ip-repair-controllers",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/apiservice-wait-for-first-sync",
+    "poststarthook/apiservice-discovery-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
+    "poststarthook/apiservice-openapiv3-controller",
+)
+
+
+def standard(started: Check, store: Check, informers: Check, draining: Check) -> Health:
+    """The checks by kube-apiserver's names, each bound to what it stands for here."""
+    ping: Mapping[str, Check] = {"ping": _well, "log": _well}
+    hooks = {name: store if name.endswith("storage-readiness") else started for name in _HOOKS}
+    live = {**ping, "loopback-serving-certificate": _well, "etcd": store, **hooks}
+    ready = {**ping, "informer-sync": informers, **hooks, "shutdown": draining}
+    return Health({"livez": live, "healthz": live, "readyz": ready})
+
+
+def _well() -> None:
+    return None
+
+
+class Health:
+    """`endpoints` are livez, readyz and healthz, each with its checks in order."""
+
+    def __init__(self, endpoints: Mapping[str, Mapping[str, Check]]) -> None:
+        self._endpoints = endpoints
+
+    def failing(self, endpoint: str) -> dict[str, str]:
+        """The checks that fail now and why."""
+        found = {}
+        for name, check in self._endpoints[endpoint].items():
+            why = check()
+            if why is not None:
+                found[name] = why
+        return found
+
+    def answer(self, path: str, query: Mapping[str, list[str]]) -> Response:
+        endpoint, _, name = path.strip("/").partition("/")
+        checks = self._endpoints[endpoint]
+        if name:
+            if name not in checks:
+                return not_found_page()
+            why = checks[name]()
+            return text("ok") if why is None else text(f"internal server error: {why}\n", 500)
+        excluded = set(query.get("exclude", []))
+        lines, failed = [], []
+        for check_name, check in checks.items():
+            if check_name in excluded:
+                excluded.discard(check_name)
+                lines.append(f"[+]{check_name} excluded: ok")
+                continue
+            if check() is None:
+                lines.append(f"[+]{check_name} ok")
+            else:
+                failed.append(check_name)
+                lines.append(f"[-]{check_name} failed: reason withheld")
+        if excluded:
+            names = ", ".join(f'"{n}"' for n in sorted(excluded))
+            lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
+        if failed:
+            return text("\n".join([*lines, f"{endpoint} check failed"]) + "\n", 500)
+        if "verbose" in query:
+            return text("\n".join([*lines, f"{endpoint} check passed"]) + "\n")
+        return text("ok")

@@ -1,0 +1,81 @@
+"""Bounds on requests in flight: --max-requests-inflight, --max-mutating-requests-inflight, and a fair share for each user.
+
+Watches and other long-running requests do not count. Past a bound a request gets 429 with Retry-After at once: a
+queue would only move the wait from the client, who can tell why, to the server, who would hold its memory.
+"""
+
+from __future__ import annotations
+
+from kubegate.api import status
+from kubegate.authentication import MASTERS_GROUP
+from kubegate.server.call import Call
+from kubegate.server.metrics import Metrics
+
+_LONG_RUNNING = frozenset({"watch", "proxy"})
+_LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
+_READS = frozenset({"get", "list", "watch"})
+
+
+class _Bound:
+    """A number of places; no user takes more than half of them while others are there."""
+
+    __slots__ = ("held", "limit", "users")
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+        self.users: dict[str, int] = {}
+
+    def has_room(self, user: str) -> bool:
+        if not self.limit:
+            return True
+        if self.held >= self.limit:
+            return False
+        mine = self.users.get(user, 0)
+        return len(self.users) - (mine > 0) == 0 or mine < max(self.limit // 2, 1)
+
+
+class Place:
+    """A place in flight, given back when the request ends. `with limits.admit(call): …`"""
+
+    __slots__ = ("_bound", "_user")
+
+    def __init__(self, bound: _Bound | None, user: str) -> None:
+        self._bound, self._user = bound, user
+
+    def __enter__(self) -> None:
+        bound = self._bound
+        if bound is not None:
+            bound.held += 1
+            bound.users[self._user] = bound.users.get(self._user, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        bound = self._bound
+        if bound is not None:
+            bound.held -= 1
+            left = bound.users[self._user] - 1
+            if left:
+                bound.users[self._user] = left
+            else:
+                del bound.users[self._user]
+
+
+_FREE = Place(None, "")
+
+
+class Limits:
+    """0 means no bound. Members of system:masters are never refused, so that an operator can always look."""
+
+    def __init__(self, reads: int, writes: int, metrics: Metrics) -> None:
+        self._reads, self._writes, self._metrics = _Bound(reads), _Bound(writes), metrics
+
+    def admit(self, call: Call) -> Place:
+        """Raises 429."""
+        info = call.info
+        if info.verb in _LONG_RUNNING or info.subresource in _LONG_RUNNING_SUBRESOURCES or not info.resource_request:
+            return _FREE
+        bound = self._reads if info.verb in _READS else self._writes
+        name = call.user.name
+        if not bound.has_room(name) and MASTERS_GROUP not in call.user.groups:
+            self._metrics.rejected.add(("concurrency-limit",))
+            raise status.too_many_requests("Too many requests, please try again later.", 1)
+        return Place(bound, name)

@@ -1,0 +1,312 @@
+"""Lists: their options, which objects they hold, and their continuation.
+
+Follows metav1.ListOptions as kube-apiserver reads and checks them, and the watch cache's rules for resourceVersion.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kubegate.api import field, selectors, status
+from kubegate.api.resources import Resource
+from kubegate.api.selectors import FieldSelector, LabelSelector
+from kubegate.registry import wire
+from kubegate.registry.generic import Registry
+from kubegate.server.call import Call
+from kubegate.server.options import duration
+from kubegate.storage import Compacted, FutureRevision
+from kubegate.storage.cache import Entry
+
+Matches = Callable[[Entry], bool]
+_EVERYTHING = LabelSelector(())
+_ANY_FIELDS = FieldSelector(())
+_WAIT_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    labels: LabelSelector = _EVERYTHING
+    fields: FieldSelector = _ANY_FIELDS
+    limit: int = 0
+    continue_: str = ""
+    resource_version: str = ""
+    match: str = ""
+    timeout_seconds: float = 0.0
+    watch: bool = False
+    bookmarks: bool = False
+    send_initial_events: bool = False
+    send_initial_events_given: bool = False
+
+
+_DEFAULT = ListOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries in order, and the list's metadata (resourceVersion, continue, remainingItemCount)."""
+
+    entries: Sequence[Entry]
+    metadata: dict[str, Any]
+
+
+def truth(text: str) -> bool:
+    """How a boolean query parameter that was given is read."""
+    return text.lower() not in ("0", "false")
+
+
+def _number(call: Call, name: str) -> int:
+    text = call.parameter(name)
+    if not text:
+        return 0
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    if not (digits.isascii() and digits.isdigit()):
+        raise status.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)
+
+
+def options(call: Call) -> ListOptions:
+    """Raises 400 and 422 as kube-apiserver does."""
+    if not call.query:
+        return _DEFAULT
+    query = call.query
+    try:
+        labels = selectors.parse_labels(call.parameter("labelSelector"))
+        fields = selectors.parse_fields(call.parameter("fieldSelector"))
+    except selectors.SelectorError as error:
+        raise status.bad_request(str(error)) from error
+    check_timeout(call)
+    found = ListOptions(
+        labels=labels,
+        fields=fields,
+        limit=max(_number(call, "limit"), 0),
+        continue_=call.parameter("continue"),
+        resource_version=call.parameter("resourceVersion"),
+        match=call.parameter("resourceVersionMatch"),
+        timeout_seconds=float(max(_number(call, "timeoutSeconds"), 0)),
+        watch="watch" in query and truth(call.parameter("watch")),
+        bookmarks="allowWatchBookmarks" in query and truth(call.parameter("allowWatchBookmarks")),
+        send_initial_events="sendInitialEvents" in query and truth(call.parameter("sendInitialEvents")),
+        send_initial_events_given="sendInitialEvents" in query,
+    )
+    _check(found, found.watch or call.info.verb == "watch")
+    return found
+
+
+def check_timeout(call: Call) -> None:
+    text = call.parameter("timeout")
+    if text:
+        try:
+            duration(text)
+        except ValueError as error:
+            raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from error
+
+
+def _check(found: ListOptions, watching: bool) -> None:
+    errors = []
+    match, version = found.match, found.resource_version
+    if watching:
+        if found.send_initial_events_given and not match:
+            detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            errors.append(field.forbidden("resourceVersionMatch", detail))
+        if match and not found.send_initial_events_given:
+            detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(field.forbidden("resourceVersionMatch", detail))
+        elif match and match != "NotOlderThan":
+            errors.append(field.not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
+        if found.send_initial_events and not found.bookmarks:
+            errors.append(
+                field.forbidden("sendInitialEvents", "sendInitialEvents requires allowWatchBookmarks to be set to true")
+            )
+    else:
+        if found.send_initial_events_given:
+            errors.append(field.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+        if match:
+            if not version:
+                detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+                errors.append(field.forbidden("resourceVersionMatch", detail))
+            if found.continue_:
+                detail = "resourceVersionMatch is forbidden when continue is provided"
+                errors.append(field.forbidden("resourceVersionMatch", detail))
+            if match not in ("Exact", "NotOlderThan"):
+                errors.append(field.not_supported("resourceVersionMatch", match, ("Exact", "NotOlderThan", "")))
+            elif match == "Exact" and version == "0":
+                detail = 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'
+                errors.append(field.forbidden("resourceVersionMatch", detail))
+    if errors:
+        raise status.invalid("meta.k8s.io", "ListOptions", "", errors)
+
+
+def version(text: str) -> int:
+    """A resourceVersion as a number; 0 for none. Raises 400."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()):
+        raise status.bad_request(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
+    return int(text)
+
+
+def watch_start(found: ListOptions, current: int) -> int | None:
+    """The revision after which a watch begins; None to begin with all that is there."""
+    start = version(found.resource_version)
+    if found.send_initial_events or start == 0:
+        return None if found.send_initial_events or not found.send_initial_events_given else current
+    return start
+
+
+def matcher(registry: Registry, resource: Resource, found: ListOptions, name: str) -> Matches | None:
+    """What keeps entries that the selectors want; None where all are wanted. Raises 400 for unknown field labels."""
+    labels = None if found.labels.empty else found.labels
+    fields = None if found.fields.empty else found.fields
+    if fields is not None:
+        known = {"metadata.name", "metadata.namespace", *registry.rules_of(resource).field_labels}
+        unknown = fields.unknown(known)  # type: ignore[arg-type]
+        if unknown:
+            raise status.bad_request(unknown)
+    if labels is None and fields is None and not name:
+        return None
+    custom = resource.custom is not None and fields is not None
+
+    def matches(entry: Entry) -> bool:
+        if labels is not None and not labels.matches(entry.labels):
+            return False
+        if name and entry.fields["metadata.name"] != name:
+            return False
+        return fields is None or fields.matches(_fields(registry, resource, entry) if custom else entry.fields)
+
+    return matches
+
+
+def _fields(registry: Registry, resource: Resource, entry: Entry) -> Mapping[str, str]:
+    """The selectable fields of a custom resource, which its definition may have changed since it was stored."""
+    rules = registry.rules_of(resource)
+    return {**entry.fields, **(rules.fields(entry.object()) if rules.fields is not None else {})}
+
+
+async def read(registry: Registry, resource: Resource, namespace: str, name: str, found: ListOptions) -> Page:
+    """The page that the options ask for. Raises 410 for what is too old, 504 for what is not there yet."""
+    cache = registry.cache
+    prefix = registry.keys.prefix(resource.group_resource, namespace)
+    matches = matcher(registry, resource, found, name)
+    wanted = version(found.resource_version)
+    if found.continue_ or (found.match == "Exact" and wanted):
+        return await _read_at(registry, resource, prefix, found, matches, wanted)
+    if wanted == 0 and found.resource_version != "0":
+        await cache.fresh()
+    elif wanted:
+        try:
+            await cache.wait_for(wanted, _WAIT_SECONDS)
+        except FutureRevision as error:
+            raise status.too_large_resource_version(wanted, error.current) from error
+    limit = found.limit if found.resource_version != "0" else 0
+    revision = cache.revision
+    if not limit:
+        entries, _ = cache.range(prefix)
+        if matches is not None:
+            entries = [entry for entry in entries if matches(entry)]
+        return Page(entries, {"resourceVersion": str(revision)})
+    kept: list[Entry] = []
+    after, remaining = "", 0
+    while True:
+        entries, remaining = cache.range(prefix, after=after, limit=max(limit - len(kept), 1) if matches is None else 500)
+        for position, entry in enumerate(entries):
+            if matches is None or matches(entry):
+                kept.append(entry)
+            after = entry.key
+            if len(kept) == limit:
+                remaining += len(entries) - position - 1
+                break
+        if len(kept) == limit or not remaining:
+            break
+    return Page(kept, _page_metadata(revision, prefix, after, remaining, matches is None))
+
+
+def _page_metadata(revision: int, prefix: str, after: str, remaining: int, countable: bool) -> dict[str, Any]:
+    meta: dict[str, Any] = {"resourceVersion": str(revision)}
+    if remaining:
+        token = {"v": "meta.k8s.io/v1", "rv": revision, "start": after.removeprefix(prefix) + "\0"}
+        meta["continue"] = base64.urlsafe_b64encode(orjson.dumps(token)).rstrip(b"=").decode()
+        if countable:
+            meta["remainingItemCount"] = remaining
+    return meta
+
+
+async def _read_at(
+    registry: Registry, resource: Resource, prefix: str, found: ListOptions, matches: Matches | None, wanted: int
+) -> Page:
+    """A list as it was at a revision: the next page of an older list, or an exact resourceVersion."""
+    after = ""
+    if found.continue_:
+        if found.resource_version and found.resource_version != "0":
+            raise status.bad_request("specifying resource version is not allowed when using continue")
+        wanted, start = _continue_token(found.continue_)
+        after = prefix + start
+    kept: list[Entry] = []
+    codec = registry.extensions["codec"]
+    while True:
+        limit = found.limit and max(found.limit - len(kept), 1)
+        try:
+            page = await registry.store.range(prefix, after=after, limit=limit, revision=max(wanted, 0))
+        except Compacted as error:
+            if found.continue_:
+                raise _expired_token(registry, prefix, after) from error
+            raise status.expired(f"too old resource version: {wanted} ({error.oldest})") from error
+        except FutureRevision as error:
+            raise status.too_large_resource_version(wanted, error.current) from error
+        if wanted <= 0:
+            wanted = page.revision
+        for item in page.items:
+            data, labels, fields = codec(item.key, item.value, item.mod_revision)
+            entry = Entry(item.key, item.mod_revision, item.create_revision, data, labels, fields)
+            if matches is None or matches(entry):
+                kept.append(entry)
+            after = item.key
+        if not page.remaining or (found.limit and len(kept) >= found.limit):
+            return Page(kept, _page_metadata(wanted, prefix, after, page.remaining, matches is None))
+
+
+def _continue_token(text: str) -> tuple[int, str]:
+    """(revision, the key after which to go on, without the prefix). Raises 400."""
+    try:
+        token = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        revision, start = token["rv"], token["start"]
+        if token["v"] != "meta.k8s.io/v1" or not isinstance(revision, int) or not isinstance(start, str) or not start:
+            raise ValueError("not a token of this server")
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        raise status.bad_request("continue key is not valid: illegal base64 data or not a token of this server") from None
+    if revision == 0 or ".." in start.split("/"):
+        raise status.bad_request("continue key is not valid: incorrect encoded start resourceVersion")
+    return revision, start.removesuffix("\0")
+
+
+def _expired_token(registry: Registry, prefix: str, after: str) -> status.StatusError:
+    """410 with a token to go on with, inconsistently, from the same key at the latest revision."""
+    token = {"v": "meta.k8s.io/v1", "rv": -1, "start": after.removeprefix(prefix) + "\0"}
+    error = status.expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+        "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+        "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+        "modified, or deleted between the time the first chunk was returned and now may show up in the list."
+    )
+    body = error.status
+    text = base64.urlsafe_b64encode(orjson.dumps(token)).rstrip(b"=").decode()
+
+    def with_token() -> dict[str, Any]:
+        return {**body(), "metadata": {"continue": text}}
+
+    error.status = with_token  # type: ignore[method-assign]
+    return error
+
+
+def body(resource: Resource, page: Page) -> bytes:
+    """The list's bytes, put together from its items' bytes as they are."""
+    items = [entry.data for entry in page.entries]
+    prefix = None if resource.custom is not None else wire.prefix(resource.kind, resource.api_version)
+    return wire.list_body(resource.list_kind, resource.api_version, page.metadata, items, prefix)

@@ -1,0 +1,103 @@
+"""What is not a resource: versions and discovery, OpenAPI, health, metrics, the service account issuer's documents."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+
+from kubegate import KUBERNETES_VERSION, __version__
+from kubegate.api import status
+from kubegate.server import responses
+from kubegate.server.call import Call
+from kubegate.server.discovery import Discovery
+from kubegate.server.health import Health
+from kubegate.server.metrics import Metrics
+from kubegate.server.openapi import OpenApi
+from kubegate.server.responses import Response
+
+_INDEX = (
+    "/.well-known/openid-configuration",
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/apis/",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/readyz",
+    "/version",
+)
+
+
+class Paths:
+    """`documents`: further paths (the console's pages, the issuer's keys) -> a function that answers a call."""
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        openapi: OpenApi,
+        health: Health,
+        metrics: Metrics,
+        documents: dict[str, Callable[[Call], Response]],
+    ) -> None:
+        self._discovery, self._openapi, self._health, self._metrics = discovery, openapi, health, metrics
+        self._documents = documents
+        self._version = responses.json(version())
+
+    async def handle(self, call: Call) -> Response:
+        path = call.path
+        first = path.split("/", 2)[1] if path.startswith("/") else ""
+        if first in ("healthz", "livez", "readyz"):
+            return _only_get(call) or self._health.answer(path, call.query)
+        if first in ("api", "apis"):
+            return self._discovery.answer(call)
+        if first == "openapi":
+            return self._openapi.answer(call)
+        if path.rstrip("/") == "/version":
+            return _only_get(call) or self._version
+        if path == "/metrics":
+            return _only_get(call) or Response(
+                200, self._metrics.text().encode(), b"text/plain; version=0.0.4; charset=utf-8"
+            )
+        found = self._documents.get(path)
+        if found is not None:
+            return _only_get(call) or found(call)
+        if path == "/":
+            return responses.json({"paths": sorted([*_INDEX, *self._discovery.paths()])})
+        return responses.not_found_page()
+
+
+def _only_get(call: Call) -> Response | None:
+    """405 for other methods; None where the method is fine."""
+    if call.method in ("GET", "HEAD"):
+        return None
+    text = "the server does not allow this method on the requested resource"
+    return responses.of_error(status.generic(405, "MethodNotAllowed", text))
+
+
+def version() -> dict[str, str]:
+    """/version: the Kubernetes version whose behaviour this is, and kubegate's own after the plus sign."""
+    major, minor, _ = KUBERNETES_VERSION.removeprefix("v").split(".")
+    return {
+        "major": major,
+        "minor": minor,
+        "emulationMajor": major,
+        "emulationMinor": minor,
+        "minCompatibilityMajor": major,
+        "minCompatibilityMinor": str(int(minor) - 1),
+        "gitVersion": f"{KUBERNETES_VERSION}+kubegate.{__version__}",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": f"python{platform.python_version()}",
+        "compiler": "gc",  # clients compare it; what runs is told by goVersion
+        "platform": f"{platform.system().lower()}/{_machine()}",
+    }
+
+
+def _machine() -> str:
+    machine = platform.machine().lower()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

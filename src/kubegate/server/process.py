@@ -1,0 +1,303 @@
+"""The server process: the parts put together in one visible place, started, and ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kubegate import authorization
+from kubegate.admission.build import build as build_admission
+from kubegate.admission.config import AdmissionOptions, ConfigurationError
+from kubegate.admission.dependencies import Dependencies
+from kubegate.api import Object, status
+from kubegate.api.clock import Clock, SystemClock
+from kubegate.api.resources import Resources
+from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication
+from kubegate.authentication.build import Dependencies as AuthenticationDependencies
+from kubegate.authentication.build import build as build_authentication
+from kubegate.authorization.build import AuthorizationOptions, BuiltAuthorization
+from kubegate.authorization.build import Dependencies as AuthorizationDependencies
+from kubegate.authorization.build import build as build_authorization
+from kubegate.pki.cluster import Pki, ensure
+from kubegate.registry.codec import ObjectCodec
+from kubegate.registry.generic import Registry
+from kubegate.registry.internal import Internal
+from kubegate.registry.keys import Keys
+from kubegate.server import audit, health
+from kubegate.server.app import App
+from kubegate.server.discovery import Discovery
+from kubegate.server.limits import Limits
+from kubegate.server.metrics import Metrics
+from kubegate.server.openapi import OpenApi
+from kubegate.server.options import Options, UsageError
+from kubegate.server.paths import Paths
+from kubegate.server.rest import Rest
+from kubegate.server.transport import Listener, Transport
+from kubegate.storage import Store, StoreUnavailable
+from kubegate.storage.build import StorageOptions, open_store
+from kubegate.storage.cache import WatchCache
+
+log = logging.getLogger("kubegate")
+
+
+@dataclass(slots=True)
+class Server:
+    """A whole API server in this process. `start()` returns when it answers; `stop()` when nothing is left running.
+
+    `url` is where it listens; `pki` the directory of keys that it made, None where all were given by flags.
+    """
+
+    options: Options
+    clock: Clock = field(default_factory=SystemClock)
+    url: str = ""
+    pki: Pki | None = None
+    registry: Registry = field(init=False)
+    app: App = field(init=False)
+    _store: Store = field(init=False)
+    _cache: WatchCache = field(init=False)
+    _transport: Transport = field(init=False)
+    _authentication: BuiltAuthentication = field(init=False)
+    _authorization: BuiltAuthorization = field(init=False)
+    _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+    _closers: list[Callable[[], None]] = field(default_factory=list)
+    _started: bool = False
+    _draining: bool = False
+
+    async def start(self) -> None:
+        """Raises UsageError for options, files and stores that cannot be used; nothing is left running then."""
+        try:
+            await self._start()
+        except (ConfigurationError, StoreUnavailable, ValueError) as error:
+            await self.stop()
+            raise UsageError(str(error)) from error
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        options = self.options
+        await asyncio.to_thread(self._prepare_keys)
+
+        # where objects live
+        self._store = open_store(_storage_options(options), clock=self.clock)
+        resources = Resources.built_in()
+        keys = Keys(resources)
+        codec = ObjectCodec(keys)
+        self._cache = WatchCache(self._store, codec, clock=self.clock)
+        await self._store.start()
+        await self._cache.start()
+        registry = self.registry = Registry(self._store, self._cache, resources, keys, self.clock)
+        registry.extensions |= {"codec": codec, "event_ttl": options.event_ttl, "options": options}
+        internal = Internal(registry)
+
+        # who may do what to them
+        self._authentication = await build_authentication(
+            AuthenticationOptions.from_flags(options),
+            AuthenticationDependencies(reader=registry.reader, clock=self.clock),
+        )
+        self._authorization = await build_authorization(
+            AuthorizationOptions.from_flags(options),
+            AuthorizationDependencies(reader=registry.reader, clock=self.clock),
+        )
+        registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
+        registry.extensions["authentication"] = self._authentication
+        registry.admission = build_admission(
+            AdmissionOptions(
+                enable=tuple(options.enable_admission_plugins),
+                disable=tuple(options.disable_admission_plugins),
+                config_file=options.admission_control_config_file,
+            ),
+            Dependencies(
+                reader=registry.reader,
+                authorize=registry.authorizer.authorize,
+                writer=internal,
+                clock=self.clock,
+                resources=resources,
+                options=options,
+            ),
+        )
+        await self._bootstrap(internal)
+
+        # what clients see
+        metrics = Metrics()
+        auditor = self._auditor()
+        health_checks = health.standard(
+            started=lambda: None if self._started else "not started",
+            store=self._store.health,
+            informers=self._cache.health,
+            draining=lambda: "the server is shutting down" if self._draining else None,
+        )
+        self.app = App(
+            authenticator=self._authentication.authenticator,
+            impersonator=self._authentication.impersonator(registry.authorizer),
+            authorizer=registry.authorizer,
+            resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout)),
+            paths=Paths(
+                Discovery(resources, self._address),
+                OpenApi(resources),
+                health_checks,
+                metrics,
+                self._authentication.documents(),
+            ),
+            auditor=auditor,
+            limits=Limits(options.max_requests_inflight, options.max_mutating_requests_inflight, metrics),
+            metrics=metrics,
+            max_body=options.max_request_body_bytes,
+        )
+        self._transport = Transport(self.app, self._listener())
+        port = await self._transport.start()
+        self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
+        self._started = True
+
+    # ------------------------------------------------------------------ parts
+    def _prepare_keys(self) -> None:
+        """Make the keys and certificates that no flag names, in --cert-dir (or --data-dir/pki)."""
+        options = self.options
+        given = options.tls_cert_file and options.client_ca_file and options.service_account_signing_key_file
+        if given:
+            return
+        directory = Path(options.cert_dir or Path(options.data_dir or ".kubegate") / "pki")
+        hosts = [host for host in (options.bind_address, options.advertise_address) if host]
+        pki = self.pki = ensure(directory, hosts)
+        if not options.tls_cert_file:
+            options.tls_cert_file = str(pki.server_certificate)
+            options.tls_private_key_file = str(pki.server_key)
+        options.client_ca_file = options.client_ca_file or str(pki.ca_certificate)
+        if not options.service_account_signing_key_file:
+            options.service_account_signing_key_file = str(pki.service_account_key)
+            options.service_account_key_file = options.service_account_key_file or [str(pki.service_account_public_key)]
+        options.service_account_issuer = options.service_account_issuer or ["https://kubernetes.default.svc.cluster.local"]
+        options.cluster_signing_cert_file = options.cluster_signing_cert_file or str(pki.ca_certificate)
+        options.cluster_signing_key_file = options.cluster_signing_key_file or str(pki.ca_key)
+
+    async def _bootstrap(self, internal: Internal) -> None:
+        """What a new server has: namespaces, roles, the service `kubernetes`. Brought up to date at each start."""
+        from kubegate.authorization.bootstrap import reconcile
+        from kubegate.registry.bootstrap import objects
+
+        await asyncio.gather(*(internal.ensure(name, obj) for name, obj in objects(self.options)))
+        await reconcile(internal)
+
+    def _auditor(self) -> audit.Auditor:
+        options = self.options
+        if not options.audit_policy_file:
+            return audit.Auditor(None, (), self.clock)
+        policy = audit.read_policy(Path(options.audit_policy_file))
+        sinks: list[audit.Sink] = []
+        if options.audit_log_path:
+            file = audit.LogFile(
+                options.audit_log_path,
+                max_megabytes=options.audit_log_maxsize,
+                max_backups=options.audit_log_maxbackup,
+                max_days=options.audit_log_maxage,
+            )
+            sinks.append(file)
+            self._closers.append(file.close)
+        if options.audit_webhook_config_file:
+            webhook = audit.Webhook(
+                audit.sender(options.audit_webhook_config_file),
+                max_size=options.audit_webhook_batch_max_size,
+                max_wait=options.audit_webhook_batch_max_wait,
+                buffer=options.audit_webhook_batch_buffer_size,
+            )
+            sinks.append(webhook)
+            self._closers.append(webhook.close)
+            self._tasks.append(asyncio.create_task(webhook.run(), name="audit-webhook"))
+        return audit.Auditor(policy, sinks, self.clock)
+
+    def _listener(self) -> Listener:
+        options = self.options
+        return Listener(
+            address=options.bind_address,
+            port=options.secure_port,
+            certificate=Path(options.tls_cert_file),
+            private_key=Path(options.tls_private_key_file),
+            client_ca_bundle=self._authentication.client_ca_bundle,
+            max_body=options.max_request_body_bytes + 64 * 1024,
+        )
+
+    def _address(self) -> str:
+        return self.url.removeprefix("https://")
+
+    def write_kubeconfig(self) -> Path | None:
+        """`admin.kubeconfig` in the data directory; None where the administrator's key is not ours."""
+        if self.pki is None:
+            return None
+        path = Path(self.options.data_dir or self.pki.directory.parent) / "admin.kubeconfig"
+        self.pki.write_admin_kubeconfig(self.url, path)
+        return path
+
+    # ------------------------------------------------------------------ the end
+    async def stop(self) -> None:
+        """Drain: watches end cleanly, writes in flight finish, then the store is closed."""
+        self._draining = True
+        if hasattr(self, "app"):
+            self.app.drain()
+        if hasattr(self, "_transport"):
+            await self._transport.stop()
+        for close in self._closers:
+            close()
+        for task in self._tasks:
+            if not task.get_name().startswith("audit"):
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_authentication"):
+            await self._authentication.close()
+        if hasattr(self, "_authorization"):
+            await self._authorization.close()
+        if hasattr(self, "_cache"):
+            await self._cache.close()
+        if hasattr(self, "_store"):
+            await self._store.close()
+
+    async def run(self, ready: Callable[[Server], None]) -> None:
+        """Start, call `ready`, serve until SIGTERM or SIGINT, stop."""
+        loop = asyncio.get_running_loop()
+        told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, told.set)
+        await self.start()
+        try:
+            ready(self)
+            ended = asyncio.create_task(self._transport.wait())
+            waiting = asyncio.create_task(told.wait())
+            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if self.options.shutdown_delay_duration:
+                self._draining = True
+                await self.clock.sleep(self.options.shutdown_delay_duration)
+        finally:
+            await self.stop()
+
+
+def _storage_options(options: Options) -> StorageOptions:
+    return StorageOptions(
+        storage=options.storage,
+        data_dir=options.data_dir,
+        etcd_servers=tuple(options.etcd_servers),
+        etcd_cafile=options.etcd_cafile,
+        etcd_certfile=options.etcd_certfile,
+        etcd_keyfile=options.etcd_keyfile,
+        etcd_prefix=options.etcd_prefix,
+        encryption_provider_config=options.encryption_provider_config,
+    )
+
+
+def run(options: Options, ready: Callable[[Server], None]) -> int:
+    """Serve until told to end; the process's exit code. One clear line on stderr for what cannot be used."""
+    import uvloop
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(Server(options).run(ready))
+    except UsageError as error:
+        print(f"kubegate: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,54 @@
+"""What goes back to a client: a status, headers, and bytes or a stream of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kubegate.api.status import StatusError
+
+JSON = b"application/json"
+YAML = b"application/yaml"
+TEXT = b"text/plain; charset=utf-8"
+
+Header = tuple[bytes, bytes]
+
+
+@dataclass(slots=True)
+class Response:
+    """`stream` in place of `body` for watches; it is closed when the client goes."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON
+    headers: list[Header] = field(default_factory=list)
+    stream: AsyncIterator[bytes] | None = None
+
+
+def json(value: Any, status: int = 200) -> Response:
+    return Response(status, orjson.dumps(value))
+
+
+def text(body: str, status: int = 200) -> Response:
+    return Response(status, body.encode(), TEXT, [(b"x-content-type-options", b"nosniff")])
+
+
+def not_found_page() -> Response:
+    """What kube-apiserver's outermost mux says of a path that nobody serves."""
+    return text("404 page not found\n", 404)
+
+
+def of_error(error: StatusError) -> Response:
+    response = json(error.status(), error.code)
+    response.headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
+    return response
+
+
+def warning_header(text: str) -> Header:
+    """RFC 7234's Warning as kube-apiserver sends it: code 299, agent `-`, the text quoted, control characters out."""
+    cleaned = "".join(" " if ord(c) < 32 or ord(c) == 127 else c for c in text)
+    escaped = cleaned.replace("\\", "\\\\").replace('"', '\\"')
+    return b"warning", f'299 - "{escaped}"'.encode()

@@ -1,0 +1,489 @@
+"""Requests for resources: which operation a path and method mean, its options, and its answer as bytes.
+
+Follows k8s.io/apiserver/pkg/endpoints: installer (which paths exist) and handlers (what each does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from kubegate.api import Object, field, metadata, negotiate, patch, selectors, status, strategic, tables
+from kubegate.api.clock import Clock
+from kubegate.api.resources import Resource
+from kubegate.registry import Context, wire
+from kubegate.registry.generic import Registry
+from kubegate.registry.managed import schema_of
+from kubegate.server import accept, bodies, lists, responses, watch
+from kubegate.server.accept import Accepted
+from kubegate.server.call import Call
+from kubegate.server.metrics import Metrics
+from kubegate.server.options import duration
+from kubegate.server.responses import Response
+from kubegate.storage.cache import Entry
+
+_GZIP_FROM = 128 * 1024
+_WRITES = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+
+
+class Rest:
+    """Answers every resource request. `min_watch_seconds`: watches without a timeout end after one to two times this."""
+
+    def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float) -> None:
+        self._registry, self._clock, self._metrics = registry, clock, metrics
+        self._min_watch_seconds = min_watch_seconds
+        self._connectors: dict[str, Callable[[Call, Resource], Any]] = {}
+
+    async def handle(self, call: Call) -> Response:
+        info = call.info
+        resource = self._registry.resources.get(info.group, info.version, info.resource)
+        if resource is None:
+            return self._unknown(call)
+        operation = _route(resource, call)
+        if operation is None:
+            return responses.not_found_page()
+        return await operation(self, call, resource)
+
+    def _unknown(self, call: Call) -> Response:
+        info = call.info
+        if info.resource and self._registry.resources.has_built_in(info.group, info.version):
+            raise no_such_resource()
+        return responses.not_found_page()
+
+    # ------------------------------------------------------------------ reading
+    async def get(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        accepted = accept.one(call)
+        await self._registry.cache.fresh()
+        entry = self._registry.entry(resource, info.namespace, info.name)
+        if accepted.plain and resource.api_version == resource.storage_api_version:
+            return Response(200, entry.data)
+        obj = self._registry.as_requested(resource, entry.object())
+        return self._object(call, resource, obj, accepted)
+
+    async def list(self, call: Call, resource: Resource) -> Response:
+        accepted = accept.many(call)
+        options = lists.options(call)
+        if options.watch or call.info.verb == "watch":
+            return self._watch(call, resource, options, accept.stream(call))
+        page = await lists.read(self._registry, resource, call.info.namespace, call.info.name, options)
+        if accepted.plain and resource.api_version == resource.storage_api_version:
+            body = lists.body(resource, page)
+        else:
+            body = self._converted_list(call, resource, page, accepted)
+        response = Response(200, body, accepted.content_type)
+        return await _compressed(call, response)
+
+    def _converted_list(
+        self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted
+    ) -> bytes:
+        objects = [self._registry.as_requested(resource, entry.object()) for entry in page.entries]
+        if accepted.transform == "Table":
+            include = tables.include_object(call.parameter("includeObject"))
+            return accepted.encode(
+                tables.table(resource, objects, page.metadata, include=include, now=self._clock.now())
+            )
+        if accepted.transform:
+            items = [metadata.partial(obj) for obj in objects]
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+            return accepted.encode({**head, "metadata": page.metadata, "items": items})
+        items = objects if resource.custom is not None else [_without_kind(obj) for obj in objects]
+        head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
+        return accepted.encode({**head, "metadata": page.metadata, "items": items})
+
+    def _watch(
+        self, call: Call, resource: Resource, options: lists.ListOptions, accepted: Accepted
+    ) -> Response:
+        after = lists.watch_start(options, self._registry.cache.revision)
+        seconds = options.timeout_seconds
+        if not seconds:
+            seconds = self._min_watch_seconds * (1 + random.random())
+        info = call.info
+        name = info.name or options.fields.exact("metadata.name") or ""
+        prefix = self._registry.keys.prefix(resource.group_resource, info.namespace)
+        request = watch.WatchRequest(
+            prefix=prefix,
+            kind=resource.kind,
+            api_version=resource.api_version,
+            after=after,
+            seconds=seconds,
+            matches=lists.matcher(self._registry, resource, options, name if info.name else ""),
+            render=self._watch_render(call, resource, accepted),
+            bookmarks=options.bookmarks,
+            initial_bookmark=options.send_initial_events,
+        )
+        labels = (resource.group, resource.version, resource.resource)
+
+        def sent(count: int) -> None:
+            self._metrics.watch_events.add(labels, count)
+
+        stream = watch.stream(self._registry.cache, request, self._clock, sent)
+        return Response(200, content_type=accepted.content_type, stream=stream)
+
+    def _watch_render(self, call: Call, resource: Resource, accepted: Accepted) -> watch.Render | None:
+        """How a stored object becomes what this watcher asked for; None where the bytes may go as they are."""
+        same_version = resource.api_version == resource.storage_api_version
+        if same_version and not accepted.transform:
+            return None
+        first = True
+        include = tables.include_object(call.parameter("includeObject")) if accepted.transform == "Table" else ""
+
+        def render(data: bytes) -> bytes:
+            nonlocal first
+            obj = self._registry.as_requested(resource, orjson.loads(data))
+            if accepted.transform == "Table":
+                meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+                found = tables.table(resource, [obj], meta, include=include, now=self._clock.now(), columns=first)
+                first = False
+                return orjson.dumps(found)
+            return orjson.dumps(metadata.partial(obj) if accepted.transform else obj)
+
+        return render
+
+    # ------------------------------------------------------------------ writing
+    async def create(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        accepted = accept.one(call)
+        context = self._context(call, "create")
+        obj = bodies.decode(call, await call.read(), resource, context)
+        if not resource.persistent:
+            obj.setdefault("metadata", {})
+            created = await self._registry.connect(resource, info.namespace, "", "", obj, context)
+        else:
+            created = await self._registry.create(resource, info.namespace, obj, context)
+        return self._object(call, resource, created, accepted, 201)
+
+    async def update(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        accepted = accept.one(call)
+        context = self._context(call, "update")
+        obj = bodies.decode(call, await call.read(), resource, context)
+        _check_name(obj, info.name)
+        written = await self._registry.update(
+            resource, info.namespace, info.name, obj, context, info.subresource
+        )
+        return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
+
+    async def patch(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        media_type = _patch_type(call, resource)
+        accepted = accept.one(call)
+        force = call.parameter("force")
+        context = self._context(call, "patch", apply=media_type == accept.APPLY)
+        body = await call.read()
+        if media_type in (accept.APPLY, accept.APPLY_CBOR):
+            applied = bodies.decode_apply(body, resource, context)
+            _check_applied_name(applied, info.name)
+            written = await self._registry.apply(
+                resource,
+                info.namespace,
+                info.name,
+                applied,
+                context,
+                force=lists.truth(force) if "force" in call.query else False,
+                subresource=info.subresource,
+            )
+        else:
+            written = await self._registry.patch(
+                resource,
+                info.namespace,
+                info.name,
+                self._patcher(media_type, body, resource, context),
+                context,
+                info.subresource,
+            )
+        return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
+
+    def _patcher(
+        self, media_type: str, body: bytes, resource: Resource, context: Context
+    ) -> Callable[[Object], Object]:
+        def apply_patch(current: Object) -> Object:
+            if media_type == accept.JSON_PATCH:
+                patched = patch.json_patch(current, body)
+            elif media_type == accept.MERGE_PATCH:
+                patched = patch.merge_patch(current, body)
+            else:
+                schema = schema_of(resource)
+                assert schema is not None
+                patched = strategic.strategic_merge_patch(current, body, schema)
+            return bodies.normalized(patched, resource, context)
+
+        return apply_patch
+
+    # ------------------------------------------------------------------ deleting
+    async def delete(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        accepted = accept.one(call)
+        options = bodies.delete_options(call, await call.read())
+        context = self._context(call, "delete", options=options)
+        deleted = await self._registry.delete(resource, info.namespace, info.name, options, context)
+        code = 202 if not deleted.gone and options.get("orphanDependents") is False else 200
+        rules = self._registry.rules_of(resource)
+        if deleted.gone and not rules.returns_deleted:
+            from kubegate.registry.deletion import deleted_status
+
+            return Response(code, accepted.encode(deleted_status(resource, deleted.object)), accepted.content_type)
+        return self._object(call, resource, deleted.object, accepted, code)
+
+    async def delete_collection(self, call: Call, resource: Resource) -> Response:
+        accepted = accept.many(call)
+        options = lists.options(call)
+        deletes = bodies.delete_options(call, await call.read())
+        context = self._context(call, "delete", options=deletes)
+        page = await lists.read(self._registry, resource, call.info.namespace, "", options)
+        gone = await self._registry.delete_collection(resource, call.info.namespace, page.entries, deletes, context)
+        page = lists.Page(page.entries[: len(gone)], {"resourceVersion": page.metadata["resourceVersion"]})
+        return Response(200, self._converted_list(call, resource, page, accepted), accepted.content_type)
+
+    # ------------------------------------------------------------------ subresources
+    async def subresource_get(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        if info.subresource == "scale":
+            from kubegate.registry import scale
+
+            accepted = accept.one(call)
+            found = scale.of(resource, self._registry.get(resource, info.namespace, info.name))
+            return Response(200, accepted.encode(found), accepted.content_type)
+        if info.subresource in _CONNECTS:
+            return await self.connect(call, resource)
+        return await self.get(call, resource)
+
+    async def subresource_create(self, call: Call, resource: Resource) -> Response:
+        info = call.info
+        if info.subresource in _CONNECTS:
+            return await self.connect(call, resource)
+        accepted = accept.one(call)
+        context = self._context(call, "create")
+        target = resource.subresources[info.subresource]
+        obj = bodies.decode_as(call, await call.read(), target.group, target.version, target.kind, context)
+        answer = await self._registry.connect(
+            resource, info.namespace, info.name, info.subresource, obj, context
+        )
+        return Response(201, accepted.encode(answer), accepted.content_type)
+
+    async def subresource_update(self, call: Call, resource: Resource) -> Response:
+        if call.info.subresource == "scale":
+            return await self._scale(call, resource)
+        return await self.update(call, resource)
+
+    async def subresource_patch(self, call: Call, resource: Resource) -> Response:
+        if call.info.subresource == "scale":
+            return await self._scale(call, resource)
+        return await self.patch(call, resource)
+
+    async def _scale(self, call: Call, resource: Resource) -> Response:
+        """PUT and PATCH of a Scale: a write of the replicas of the object that is scaled."""
+        from kubegate.registry import scale
+
+        info = call.info
+        verb = "update" if call.method == "PUT" else "patch"
+        accepted = accept.one(call)
+        body = await call.read()
+        if verb == "update":
+            context = self._context(call, verb)
+            sent = bodies.decode_as(call, body, "autoscaling", "v1", "Scale", context)
+            _check_name(sent, info.name)
+
+            def change(current: Object) -> Object:
+                return sent
+
+        else:
+            media_type = _patch_type(call, resource)
+            context = self._context(call, verb, apply=media_type == accept.APPLY)
+            change = scale.patcher(media_type, body, context, lists.truth(call.parameter("force") or "false"))
+        written = await scale.write(self._registry, resource, info.namespace, info.name, change, context)
+        return Response(200, accepted.encode(written), accepted.content_type)
+
+    async def connect(self, call: Call, resource: Resource) -> Response:
+        """exec, attach, log, portforward, proxy: there is no kubelet behind them here."""
+        info = call.info
+        await self._registry.cache.fresh()
+        self._registry.entry(resource, info.namespace, info.name)
+        connector = self._connectors.get(f"{resource.resource}/{info.subresource}")
+        if connector is None:
+            raise status.bad_request(
+                f"{resource.singular} {info.name} does not run anywhere: {info.subresource} has nothing to reach"
+            )
+        found: Response = await connector(call, resource)
+        return found
+
+    # ------------------------------------------------------------------ what they share
+    def _context(self, call: Call, verb: str, *, apply: bool = False, options: Object | None = None) -> Context:
+        """The write's options, checked. Raises 422 for what they may not be."""
+        agent = call.header("user-agent")
+        if options is not None:
+            dry_run = bool(options.get("dryRun"))
+            kind = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
+            return Context(call.user, call.trace, dry_run, options={**kind, **options})
+        kind_name = _WRITES[verb]
+        found: Object = {}
+        errors = []
+        if "force" in call.query and verb == "patch" and not apply:
+            errors.append(field.forbidden("force", "may not be specified for non-apply patch"))
+        if apply and not call.parameter("fieldManager"):
+            errors.append(field.required("fieldManager", "is required for apply patch"))
+        dry_run = call.query.get("dryRun", [])
+        if dry_run:
+            found["dryRun"] = dry_run
+            if any(value != "All" for value in dry_run):
+                errors.append(field.not_supported("dryRun", dry_run, ("All",)))
+        manager = call.parameter("fieldManager")
+        if manager:
+            found["fieldManager"] = manager
+            errors += metadata.validate_field_manager(manager, "fieldManager")
+        validation = call.parameter("fieldValidation")
+        if validation:
+            found["fieldValidation"] = validation
+            if validation not in ("Ignore", "Warn", "Strict"):
+                errors.append(field.not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
+        if "force" in call.query and apply:
+            found["force"] = lists.truth(call.parameter("force"))
+        if errors:
+            raise status.invalid("meta.k8s.io", kind_name, "", errors)
+        return Context(
+            user=call.user,
+            trace=call.trace,
+            dry_run=bool(dry_run),
+            field_manager=manager or metadata.manager_of(agent),
+            field_validation=validation or "Warn",
+            options={"kind": kind_name, "apiVersion": "meta.k8s.io/v1", **found},
+        )
+
+    def _object(
+        self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200
+    ) -> Response:
+        if accepted.transform == "Table":
+            include = tables.include_object(call.parameter("includeObject"))
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            obj = tables.table(resource, [obj], meta, include=include, now=self._clock.now())
+        elif accepted.transform:
+            obj = metadata.partial(obj)
+        return Response(code, accepted.encode(obj), accepted.content_type)
+
+
+Operation = Callable[[Rest, Call, Resource], Any]
+_CONNECTS = frozenset({"exec", "attach", "portforward", "proxy", "log"})
+_COLLECTION = {"GET": ("list", Rest.list), "POST": ("create", Rest.create), "DELETE": ("deletecollection", Rest.delete_collection)}
+_ITEM = {"GET": ("get", Rest.get), "PUT": ("update", Rest.update), "PATCH": ("patch", Rest.patch), "DELETE": ("delete", Rest.delete)}
+_SUBRESOURCE = {
+    "GET": ("get", Rest.subresource_get),
+    "POST": ("create", Rest.subresource_create),
+    "PUT": ("update", Rest.subresource_update),
+    "PATCH": ("patch", Rest.subresource_patch),
+    "DELETE": ("delete", Rest.connect),
+}
+
+
+def _route(resource: Resource, call: Call) -> Operation | None:
+    """The operation that a path and a method mean. Raises 404 and 405 as kube-apiserver's routes do.
+
+    None: a path of a custom resource that is not there (its own 404, in plain text).
+    """
+    info = call.info
+    namespaced = bool(info.namespace) and resource.resource != "namespaces"
+    misplaced = (resource.namespaced and not namespaced and bool(info.name)) or (not resource.namespaced and namespaced)
+    if resource.custom is not None:
+        return _route_custom(resource, call, misplaced)
+    if misplaced or (info.verb == "proxy"):
+        raise no_such_resource()
+    if info.subresource:
+        sub = resource.subresources.get(info.subresource)
+        if sub is None or (len(info.parts) > 3 and info.subresource != "proxy"):
+            raise no_such_resource()
+        table, verbs = _SUBRESOURCE, sub.verbs
+    elif info.name:
+        if info.verb == "watch":
+            return Rest.list
+        table, verbs = _ITEM, resource.verbs
+        if not verbs & {"get", "update", "patch", "delete"}:
+            raise no_such_resource()
+    else:
+        table, verbs = _COLLECTION, resource.verbs
+        if resource.namespaced and not namespaced:
+            verbs = verbs & {"list"} if "list" in verbs else verbs & {"create"} if _posts_anywhere(resource) else verbs & set()
+            if not verbs:
+                raise no_such_resource()
+    found = table.get(call.method)
+    if found is None or found[0] not in verbs:
+        raise method_not_allowed()
+    return found[1]
+
+
+def _posts_anywhere(resource: Resource) -> bool:
+    """Namespaced reviews are posted to their namespace alone."""
+    return False
+
+
+def _route_custom(resource: Resource, call: Call, misplaced: bool) -> Operation | None:
+    info = call.info
+    if misplaced or len(info.parts) > 3:
+        return None
+    if info.subresource:
+        if info.subresource not in resource.subresources:
+            return None
+        found = _SUBRESOURCE.get(call.method)
+        if found is None or found[0] not in resource.subresources[info.subresource].verbs:
+            raise status.method_not_supported(resource.group, resource.resource, info.verb)
+        return found[1]
+    if info.verb == "watch":
+        return Rest.list
+    collection = {"list": Rest.list, "create": Rest.create, "deletecollection": Rest.delete_collection}
+    item: dict[str, Operation] = {"get": Rest.get, "update": Rest.update, "patch": Rest.patch, "delete": Rest.delete}
+    operation = collection.get(info.verb) or item.get(info.verb)
+    if operation is None:
+        raise status.method_not_supported(resource.group, resource.resource, info.verb)
+    if info.verb in item and not info.name:
+        raise status.bad_request("name must be provided")
+    if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+        raise status.method_not_supported(resource.group, resource.resource, info.verb)
+    if info.verb == "create" and info.name:
+        raise status.method_not_supported(resource.group, resource.resource, info.verb)
+    return operation
+
+
+def _patch_type(call: Call, resource: Resource) -> str:
+    accepted = accept.CUSTOM_PATCHES if resource.custom is not None else accept.PATCHES
+    return negotiate.check_patch_type(call.header("content-type") or None, accepted)
+
+
+def no_such_resource() -> status.StatusError:
+    return status.generic(404, "NotFound", "the server could not find the requested resource")
+
+
+def method_not_allowed() -> status.StatusError:
+    return status.generic(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def _check_name(obj: Object, name: str) -> None:
+    found = (obj.get("metadata") or {}).get("name", "")
+    if not found:
+        raise status.bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if found != name:
+        raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
+
+
+def _check_applied_name(obj: Object, name: str) -> None:
+    found = (obj.get("metadata") or {}).get("name", "")
+    if found and found != name:
+        raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
+
+
+def _without_kind(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
+
+
+async def _compressed(call: Call, response: Response) -> Response:
+    """Large answers are compressed for those who take gzip; off the event loop, for it takes its time."""
+    if len(response.body) < _GZIP_FROM or "gzip" not in call.header("accept-encoding"):
+        return response
+    body = response.body
+    response.body = await asyncio.to_thread(gzip.compress, body, 1)
+    response.headers.append((b"content-encoding", b"gzip"))
+    response.headers.append((b"vary", b"Accept-Encoding"))
+    return response

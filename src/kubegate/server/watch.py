@@ -1,0 +1,158 @@
+"""Watch streams: from a revision on, every change that the watcher may see, as lines of JSON.
+
+Follows k8s.io/apiserver/pkg/endpoints/handlers/watch and the watch cache's rules for resourceVersion,
+sendInitialEvents, bookmarks and selectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import orjson
+
+from kubegate.api import status
+from kubegate.api.clock import Clock
+from kubegate.registry import wire
+from kubegate.storage import Compacted, EventType
+from kubegate.storage.cache import CacheEvent, Entry, SlowWatcher, WatchCache, Watcher
+
+Matches = Callable[[Entry], bool]
+Render = Callable[[bytes], bytes]
+
+BOOKMARK_SECONDS = 60.0
+_END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    """`after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
+
+    `initial_bookmark`: tell when the objects that were there have been sent. `seconds`: how long the watch may take.
+    """
+
+    prefix: str
+    kind: str
+    api_version: str
+    after: int | None
+    seconds: float
+    matches: Matches | None = None
+    render: Render | None = None
+    bookmarks: bool = False
+    initial_bookmark: bool = False
+
+
+async def stream(cache: WatchCache, request: WatchRequest, clock: Clock, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """The frames of one watch, until its time is over; `sent` is told how many events each frame holds."""
+    start = cache.revision if request.after is None else request.after
+    try:
+        watcher = cache.watch(request.prefix, start)
+    except Compacted as error:
+        text = f"too old resource version: {request.after} ({error.oldest})"
+        yield _error(status.expired(text))
+        return
+    try:
+        if request.after is None:
+            async for frame in _initial(cache, request):
+                yield frame
+        deadline = clock.monotonic() + request.seconds
+        next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
+        while True:
+            until = min(deadline, next_bookmark) if request.bookmarks else deadline
+            batch = await _next(watcher, until - clock.monotonic())
+            if batch is None:
+                if clock.monotonic() >= deadline:
+                    return
+                next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
+                yield _bookmark(request, cache.revision, {})
+                continue
+            frames = [frame for event in batch if (frame := _frame(event, request)) is not None]
+            if frames:
+                sent(len(frames))
+                yield b"".join(frames) if len(frames) > 1 else frames[0]
+    except StopAsyncIteration:
+        return
+    except (SlowWatcher, Compacted) as error:
+        yield _error(status.expired(f"the watch was ended: {error}"))
+    finally:
+        watcher.close()
+
+
+async def _next(watcher: Watcher, seconds: float) -> Sequence[CacheEvent] | None:
+    """The next batch, or None when the time is over."""
+    if seconds <= 0:
+        return None
+    try:
+        async with asyncio.timeout(seconds):
+            return await watcher.__anext__()
+    except TimeoutError:
+        return None
+
+
+async def _initial(cache: WatchCache, request: WatchRequest) -> AsyncIterator[bytes]:
+    entries, _ = cache.range(request.prefix)
+    revision = cache.revision
+    page: list[bytes] = []
+    for entry in entries:
+        if request.matches is None or request.matches(entry):
+            page.append(_line(b"ADDED", entry.data, request.render))
+        if len(page) >= 100:
+            yield b"".join(page)
+            page = []
+    if page:
+        yield b"".join(page)
+    if request.initial_bookmark:
+        yield _bookmark(request, revision, _END_OF_INITIAL_EVENTS)
+
+
+def _frame(event: CacheEvent, request: WatchRequest) -> bytes | None:
+    """What this watcher is told of a change: an object that comes to match is ADDED, one that stops is DELETED."""
+    matches = request.matches
+    if event.type is EventType.DELETE:
+        assert event.previous is not None
+        if matches is not None and not matches(event.previous):
+            return None
+        return _shared_line(event, b"DELETED") if request.render is None else _told(b"DELETED", event, request)
+    assert event.entry is not None
+    is_there = matches is None or matches(event.entry)
+    was_there = event.previous is not None and (matches is None or matches(event.previous))
+    if not is_there and not was_there:
+        return None
+    kind = b"MODIFIED" if is_there and was_there else b"ADDED" if is_there else b"DELETED"
+    return _shared_line(event, kind) if request.render is None else _told(kind, event, request)
+
+
+def _data(event: CacheEvent, kind: bytes) -> bytes:
+    if kind == b"DELETED":
+        assert event.previous is not None
+        return wire.replace_revision(event.previous.data, event.revision)
+    assert event.entry is not None
+    return event.entry.data
+
+
+@lru_cache(256)
+def _shared_line(event: CacheEvent, kind: bytes) -> bytes:
+    """One line for all who watch the same bytes: a change is told a thousand times and put together once."""
+    return _line(kind, _data(event, kind), None)
+
+
+def _told(kind: bytes, event: CacheEvent, request: WatchRequest) -> bytes:
+    return _line(kind, _data(event, kind), request.render)
+
+
+def _line(kind: bytes, data: bytes, render: Render | None) -> bytes:
+    return b'{"type":"%s","object":%s}\n' % (kind, render(data) if render is not None else data)
+
+
+def _bookmark(request: WatchRequest, revision: int, annotations: dict[str, str]) -> bytes:
+    metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+    if annotations:
+        metadata["annotations"] = annotations
+    obj = {"kind": request.kind, "apiVersion": request.api_version, "metadata": metadata}
+    return b'{"type":"BOOKMARK","object":%s}\n' % orjson.dumps(obj)
+
+
+def _error(error: status.StatusError) -> bytes:
+    return b'{"type":"ERROR","object":%s}\n' % orjson.dumps(error.status())
