@@ -15,8 +15,10 @@ from kubegate.admission.dependencies import Dependencies
 # Plugin -> its module in `plugins`, each with `build(dependencies) -> Plugin`.
 MODULES: Mapping[str, str] = {
     "DefaultTolerationSeconds": "default_toleration_seconds",
+    "LimitRanger": "limit_ranger",
     "NamespaceLifecycle": "namespace_lifecycle",
     "Priority": "priority",
+    "ResourceQuota": "resource_quota",
     "ServiceAccount": "service_account",
 }
 # Those that answer for several plugins at once: `build_plugins(dependencies) -> {name: Plugin}`.

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kubegate import authorization
 from kubegate.admission.config import AdmissionOptions
+from kubegate.admission.quota import Reservations
 from kubegate.api import Object
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
@@ -44,7 +45,8 @@ class Writer(Protocol):
 class Dependencies:
     """Given to every plugin's factory.
 
-    `resources` are those served now. `options` and `configurations` (by plugin name, what the file named by
+    `resources` are those served now; `reservations` is shared with the controller that counts what quotas have used
+    (None: nobody counts). `options` and `configurations` (by plugin name, what the file named by
     --admission-control-config-file says of it) are filled in by `build`.
     """
 
@@ -54,6 +56,7 @@ class Dependencies:
     clock: Clock = field(default_factory=SystemClock)
     resources: Resources = field(default_factory=Resources.built_in)
     randomness: random.Random = field(default_factory=random.SystemRandom)
+    reservations: Reservations | None = None
     options: AdmissionOptions = field(default_factory=AdmissionOptions)
     configurations: Mapping[str, Object] = field(default_factory=dict)
 
