@@ -1,0 +1,235 @@
+"""ObjectMeta: what may be said in it on create and update, names made from a prefix, and metadata without the object.
+
+Follows k8s.io/apimachinery/pkg/api/validation (objectmeta.go) and k8s.io/apiserver/pkg/storage/names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from kubegate.api import Object
+from kubegate.api import field as fields
+from kubegate.api.field import FieldError, child, forbidden, index, invalid, required, too_long
+from kubegate.api.names import (
+    is_dns1035_label,
+    is_dns1123_label,
+    is_dns1123_subdomain,
+    is_qualified_name,
+    path_segment_name,
+)
+from kubegate.api.selectors import validate_labels
+
+NameCheck = Callable[[str, bool], list[str]]
+"""A name, and whether it is only the beginning of one (generateName): texts of what is wrong."""
+
+MAX_ANNOTATIONS_SIZE: Final = 256 * 1024
+MAX_FIELD_MANAGER_LENGTH: Final = 128
+_MAX_SUBRESOURCE_LENGTH = 256
+_MAX_GENERATED_LENGTH = 63
+_RANDOM_LENGTH = 5
+# No vowels, and nothing that is read for something else: kube-apiserver's alphabet.
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+_ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
+
+
+def generate_name(prefix: str, random: Callable[[int], int]) -> str:
+    """`prefix` (cut to 58 characters) and five random ones. `random(n)` gives a number from 0 up to n-1."""
+    start = prefix[: _MAX_GENERATED_LENGTH - _RANDOM_LENGTH]
+    return start + "".join(_ALPHABET[random(len(_ALPHABET))] for _ in range(_RANDOM_LENGTH))
+
+
+def _masked(name: str, prefix: bool) -> str:
+    """A prefix may end in a dash, since more is to follow."""
+    return name[:-2] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
+
+
+def subdomain_name(name: str, prefix: bool = False) -> list[str]:
+    return is_dns1123_subdomain(_masked(name, prefix))
+
+
+def label_name(name: str, prefix: bool = False) -> list[str]:
+    return is_dns1123_label(_masked(name, prefix))
+
+
+def dns1035_name(name: str, prefix: bool = False) -> list[str]:
+    return is_dns1035_label(_masked(name, prefix))
+
+
+NAME_CHECKS: Final[Mapping[str, NameCheck]] = {
+    "subdomain": subdomain_name,
+    "label": label_name,
+    # Services may begin with a digit since v1.36.
+    "service": label_name,
+    "dns1035": dns1035_name,
+    "path": path_segment_name,
+}
+
+
+def validate_create(
+    meta: Mapping[str, Any], namespaced: bool, name: str | NameCheck = "subdomain", path: str = "metadata"
+) -> list[FieldError]:
+    """What is wrong with the metadata of a new object, after a name was generated.
+
+    `name` is a key of NAME_CHECKS or a function like those there.
+    """
+    check = NAME_CHECKS[name] if isinstance(name, str) else name
+    errors: list[FieldError] = []
+    prefix, own = meta.get("generateName") or "", meta.get("name") or ""
+    if prefix:
+        errors += [invalid(child(path, "generateName"), prefix, text) for text in check(prefix, True)]
+    if not own:
+        errors.append(required(child(path, "name"), "name or generateName is required"))
+    else:
+        errors += [invalid(child(path, "name"), own, text) for text in check(own, False)]
+    namespace = meta.get("namespace") or ""
+    where = child(path, "namespace")
+    if not namespaced:
+        if namespace:
+            errors.append(forbidden(where, "not allowed on this type"))
+    elif not namespace:
+        errors.append(required(where))
+    else:
+        errors += [invalid(where, namespace, text) for text in is_dns1123_label(namespace)]
+    if (meta.get("generation") or 0) < 0:
+        text = "must be greater than or equal to 0"
+        errors.append(invalid(child(path, "generation"), meta["generation"], text))
+    return errors + _common(meta, path) + validate_finalizers(meta.get("finalizers") or (), child(path, "finalizers"))
+
+
+def validate_update(new: Mapping[str, Any], old: Mapping[str, Any], path: str = "metadata") -> list[FieldError]:
+    """What is wrong with the metadata of a changed object, given the stored one.
+
+    What an update cannot touch (creationTimestamp, and uid and deletionTimestamp where it leaves them out) was already
+    taken over from the stored object.
+    """
+    errors: list[FieldError] = []
+    if old.get("deletionTimestamp"):
+        extra = sorted(set(new.get("finalizers") or ()) - set(old.get("finalizers") or ()))
+        if extra:
+            listed = "[]string{" + ", ".join(fields.quoted(name) for name in extra) + "}"
+            text = f"no new finalizers can be added if the object is being deleted, found new finalizers {listed}"
+            errors.append(forbidden(child(path, "finalizers"), text))
+    if not new.get("resourceVersion"):
+        errors.append(invalid(child(path, "resourceVersion"), "", "must be specified for an update"))
+    if (new.get("generation") or 0) < (old.get("generation") or 0):
+        errors.append(invalid(child(path, "generation"), new.get("generation") or 0, "must not be decremented"))
+    for name in ("name", "namespace", "uid"):
+        errors += fields.immutable(child(path, name), new.get(name) or "", old.get(name) or "")
+    for name in ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        if new.get(name) != old.get(name):
+            errors.append(invalid(child(path, name), new.get(name), fields.IMMUTABLE))
+    return errors + _common(new, path)
+
+
+def _common(meta: Mapping[str, Any], path: str) -> list[FieldError]:
+    """What is checked alike on create and update, finalizers aside (an update may keep bad ones)."""
+    if not (meta.keys() & _CHECKED):
+        return []
+    errors = validate_labels(meta.get("labels"), child(path, "labels"))
+    errors += validate_annotations(meta.get("annotations"), child(path, "annotations"))
+    errors += _owner_references(meta.get("ownerReferences") or (), child(path, "ownerReferences"))
+    return errors + _managed_fields(meta.get("managedFields") or (), child(path, "managedFields"))
+
+
+_CHECKED = frozenset({"labels", "annotations", "ownerReferences", "managedFields"})
+
+
+def validate_annotations(annotations: Mapping[str, str] | None, path: str) -> list[FieldError]:
+    """Keys are checked as label keys, except that case does not matter; all together may be 256 KiB."""
+    if not annotations:
+        return []
+    errors = []
+    size = 0
+    for key, value in sorted(annotations.items()):
+        errors += [invalid(path, key, text) for text in is_qualified_name(key.lower())]
+        size += len(key.encode()) + len(value.encode())
+    if size > MAX_ANNOTATIONS_SIZE:
+        errors.append(too_long(path, MAX_ANNOTATIONS_SIZE))
+    return errors
+
+
+def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    controller = ""
+    for reference in references:
+        api_version, kind = reference.get("apiVersion") or "", reference.get("kind") or ""
+        if api_version.count("/") > 1 or not api_version.rpartition("/")[2]:
+            errors.append(invalid(child(path, "apiVersion"), api_version, "version must not be empty"))
+        for name in ("kind", "name", "uid"):
+            if not reference.get(name):
+                errors.append(invalid(child(path, name), "", "must not be empty"))
+        if (api_version, kind) == ("v1", "Event"):
+            errors.append(invalid(path, dict(reference), "/v1, Kind=Event is disallowed from being an owner"))
+        if reference.get("controller"):
+            found = f"{kind}/{reference.get('name') or ''}"
+            if controller:
+                text = (
+                    'Only one reference can have Controller set to true. Found "true" in references for '
+                    f"{controller} and {found}"
+                )
+                errors.append(invalid(path, [dict(r) for r in references], text))
+            else:
+                controller = found
+    return errors
+
+
+def validate_finalizers(finalizers: Iterable[str], path: str) -> list[FieldError]:
+    """Label keys, and not both of those that say what becomes of dependents."""
+    found = list(finalizers)
+    errors = [invalid(path, name, text) for name in found for text in is_qualified_name(name)]
+    if _ORPHAN in found and _FOREGROUND in found:
+        errors.append(invalid(path, found, f"finalizer {_ORPHAN} and {_FOREGROUND} cannot be both set"))
+    return errors
+
+
+def validate_field_manager(manager: str, path: str) -> list[FieldError]:
+    """At most 128 bytes, printable."""
+    errors = []
+    if len(manager.encode()) > MAX_FIELD_MANAGER_LENGTH:
+        errors.append(too_long(path, MAX_FIELD_MANAGER_LENGTH))
+    position = 0
+    for char in manager:
+        if not char.isprintable():
+            text = f"invalid character U+{ord(char):04X} (at position {position})"
+            errors.append(invalid(path, manager, text))
+        position += len(char.encode())
+    return errors
+
+
+def _managed_fields(entries: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for place, entry in enumerate(entries):
+        where = index(path, place)
+        operation, kind = entry.get("operation") or "", entry.get("fieldsType") or ""
+        if operation not in ("Apply", "Update"):
+            errors.append(invalid(child(where, "operation"), operation, "must be `Apply` or `Update`"))
+        if kind not in ("", "FieldsV1"):
+            errors.append(invalid(child(where, "fieldsType"), kind, "must be `FieldsV1`"))
+        errors += validate_field_manager(entry.get("manager") or "", child(where, "manager"))
+        if len((entry.get("subresource") or "").encode()) > _MAX_SUBRESOURCE_LENGTH:
+            errors.append(too_long(child(where, "subresource"), _MAX_SUBRESOURCE_LENGTH))
+    return errors
+
+
+# --- metadata without the object ---------------------------------------------------------------------------------
+
+
+def partial(obj: Mapping[str, Any], version: str = "v1") -> Object:
+    """The object as PartialObjectMetadata of meta.k8s.io in `version`."""
+    return {
+        "kind": "PartialObjectMetadata",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": obj.get("metadata") or {},
+    }
+
+
+def partial_list(items: Iterable[Mapping[str, Any]], list_meta: Mapping[str, Any], version: str = "v1") -> Object:
+    """A PartialObjectMetadataList; `list_meta` is the list's metadata (resourceVersion, continue …)."""
+    return {
+        "kind": "PartialObjectMetadataList",
+        "apiVersion": f"meta.k8s.io/{version}",
+        "metadata": dict(list_meta),
+        "items": [partial(item, version) for item in items],
+    }
