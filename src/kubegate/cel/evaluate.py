@@ -1,0 +1,677 @@
+"""From a checked tree to nested Python functions that evaluate it, counting what that costs as kube-apiserver does.
+
+Each node becomes a function of a `Run`. Errors are exceptions; where cel-go lets them be values (`||`, `&&`, the
+accumulator of a macro) they are caught and kept. The cost limit is looked at in every loop and after every call, so
+that an expression made to be slow is stopped soon after it has used up what it may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kubegate.cel import costs, standard, values
+from kubegate.cel.checker import Checked
+from kubegate.cel.functions import Overload
+from kubegate.cel.syntax import (
+    Call,
+    Comprehension,
+    Constant,
+    Ident,
+    ListLiteral,
+    MapLiteral,
+    Node,
+    ObjectLiteral,
+    Select,
+)
+from kubegate.cel.values import CostExceeded, EvaluationError, ObjectValue, Optional, no_such_overload
+
+
+class Run:
+    """One evaluation: the variables, and what it cost until now."""
+
+    __slots__ = ("cost", "limit", "values")
+
+    def __init__(self, variables: Mapping[str, Any], limit: int) -> None:
+        self.values = dict(variables)
+        self.cost = 0
+        self.limit = limit
+
+
+Step = Callable[[Run], Any]
+
+
+class ConstantError(Exception):
+    """A part of the expression that is the same in every evaluation fails: it need never be evaluated."""
+
+
+def build(checked: Checked) -> Step:
+    """Raises ConstantError."""
+    return _Builder(checked).build(checked.tree.root)
+
+
+_CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
+_CONSTANT = object()
+
+
+class _Builder:
+    def __init__(self, checked: Checked) -> None:
+        self._checked = checked
+        self._accumulators: set[str] = set()
+
+    def build(self, node: Node) -> Step:
+        if node.id in self._checked.names and isinstance(node, Select):
+            return self._ident(self._checked.names[node.id])
+        match node:
+            case Constant():
+                return _constant(node.value)
+            case Ident():
+                return self._ident(node.name.removeprefix("."))
+            case Select():
+                return self._select(node)
+            case Call():
+                return self._call(node)
+            case ListLiteral():
+                return self._list(node)
+            case MapLiteral():
+                return self._map(node)
+            case ObjectLiteral():
+                return self._object(node)
+            case Comprehension():
+                return self._comprehension(node)
+
+    # --- names and fields
+
+    def _ident(self, name: str) -> Step:
+        if name in self._accumulators:
+            return _accumulated(name)
+        if name in standard.TYPE_VALUES and not self._is_variable(name):
+            return _constant(standard.TYPE_VALUES[name])
+
+        def ident(run: Run) -> Any:
+            run.cost += 1
+            try:
+                return run.values[name]
+            except KeyError:
+                raise EvaluationError(f"no such attribute(s): {name}") from None
+
+        return ident
+
+    def _is_variable(self, name: str) -> bool:
+        return False
+
+    def _select(self, node: Select) -> Step:
+        fields = [node.field]
+        operand = node.operand
+        while isinstance(operand, Select) and not operand.test_only and operand.id not in self._checked.names:
+            fields.insert(0, operand.field)
+            operand = operand.operand
+        base = self.build(operand)
+        cost = len(fields) + _base_cost(operand)
+        if node.test_only:
+            return _has(
+                base, tuple(fields[:-1]), fields[-1], cost - (1 if _is_attribute(operand) else _base_cost(operand))
+            )
+        if isinstance(operand, Ident) and operand.name not in self._accumulators and not _is_type(operand.name):
+            return _path(operand.name.removeprefix("."), tuple(fields))
+        return _selected(base, tuple(fields), cost)
+
+    # --- calls
+
+    def _call(self, node: Call) -> Step:
+        match node.function:
+            case "_&&_":
+                return _and(self.build(node.arguments[0]), self.build(node.arguments[1]))
+            case "_||_":
+                return _or(self.build(node.arguments[0]), self.build(node.arguments[1]))
+            case "_?_:_":
+                condition, then, otherwise = (self.build(a) for a in node.arguments)
+                return _conditional(condition, then, otherwise)
+            case "@not_strictly_false":
+                return _not_strictly_false(self.build(node.arguments[0]))
+            case "_[_]":
+                return self._index(node, standard.index)
+            case "_[?_]":
+                return self._index(node, standard.optional_index)
+            case "_?._":
+                return self._index(node, standard.optional_index)
+            case "or" | "orValue" if node.target is not None and node.id not in self._checked.names:
+                return _or_else(self.build(node.target), self.build(node.arguments[0]), node.function == "orValue")
+        overloads = self._checked.overloads[node.id]
+        name = self._checked.names.get(node.id) or node.function.removeprefix(".")
+        parts = list(node.arguments)
+        if node.target is not None and node.id not in self._checked.names:
+            parts.insert(0, node.target)
+        arguments = [self.build(part) for part in parts]
+        if name == "@in" and _constant_list(parts[1]):
+            return _member_of(arguments[0], [_value(e) for e in parts[1].elements])  # type: ignore[union-attr]
+        step = self._invoke(name, overloads, parts, arguments)
+        if name in _CONVERSIONS and node.target is None and isinstance(parts[0], Constant):
+            return _folded(step)
+        return step
+
+    def _index(self, node: Call, function: Callable[[Any, Any], Any]) -> Step:
+        operand, key = node.arguments
+        container, index = self.build(operand), self.build(key)
+        cost = 1 + _base_cost(operand)
+
+        def indexed(run: Run) -> Any:
+            run.cost += cost
+            return function(container(run), index(run))
+
+        return indexed
+
+    def _invoke(self, name: str, overloads: tuple[Overload, ...], parts: Sequence[Node], arguments: list[Step]) -> Step:
+        cost = costs.of_call(name, overloads[0].id if len(overloads) == 1 else "")
+        implementation = _dispatcher(name, overloads, [self._checked.types[p.id].kind for p in parts])
+        if name == "type":
+            implementation = standard.type_value
+        if isinstance(cost, int):
+            if len(arguments) == 1:
+                return _unary(implementation, arguments[0], cost)
+            if len(arguments) == 2:
+                return _binary(implementation, arguments[0], arguments[1], cost)
+        return _general(implementation, tuple(arguments), cost)
+
+    # --- aggregates
+
+    def _list(self, node: ListLiteral) -> Step:
+        if _is_constant(node):
+            return _constant(_value(node))
+        elements = [self.build(e) for e in node.elements]
+        optional = node.optional
+
+        def made(run: Run) -> list[Any]:
+            result = []
+            for position, element in enumerate(elements):
+                value = element(run)
+                if position in optional:
+                    value = _as_optional(value)
+                    if not value.present:
+                        continue
+                    value = value.value
+                result.append(value)
+            run.cost += costs.LIST
+            return result
+
+        return made
+
+    def _map(self, node: MapLiteral) -> Step:
+        if _is_constant(node):
+            return _constant(_value(node))
+        entries = [
+            (self.build(e.key), self.build(e.value), e.optional) for e in node.entries if not isinstance(e.key, str)
+        ]
+
+        def made(run: Run) -> dict[Any, Any]:
+            result: dict[Any, Any] = {}
+            for make_key, make_value, optional in entries:
+                key, value = make_key(run), make_value(run)
+                if type(key) not in (str, int, bool, values.UInt) and not (type(key) is float and key.is_integer()):
+                    raise EvaluationError(f"unsupported key type: {values.type_name(key)}")
+                if values.find(result, key) is not values.MISSING:
+                    raise EvaluationError(f"Failed with repeated key: {values.plain_text(key)}")
+                if optional:
+                    value = _as_optional(value)
+                    if not value.present:
+                        continue
+                    value = value.value
+                result[key] = value
+            run.cost += costs.MAP
+            return result
+
+        return made
+
+    def _object(self, node: ObjectLiteral) -> Step:
+        entries = [(str(e.key), self.build(e.value), e.optional) for e in node.entries]
+        name = node.name.removeprefix(".")
+
+        def made(run: Run) -> ObjectValue:
+            fields = {}
+            for field, make, optional in entries:
+                value = make(run)
+                if optional:
+                    value = _as_optional(value)
+                    if not value.present:
+                        continue
+                    value = value.value
+                fields[field] = value
+            run.cost += costs.OBJECT
+            return ObjectValue(name, fields)
+
+        return made
+
+    # --- macros
+
+    def _comprehension(self, node: Comprehension) -> Step:
+        iterable = self.build(node.range)
+        initial = self.build(node.initial)
+        outer = set(self._accumulators)
+        self._accumulators.add(node.accumulator)
+        self._accumulators -= {node.variable, node.variable2}
+        condition, step = self.build(node.condition), self.build(node.step)
+        self._accumulators = outer | {node.accumulator}
+        result = self.build(node.result)
+        predicate = self._predicate(node)
+        self._accumulators = outer
+        if predicate is not None:
+            kind, function = predicate
+            return _quantified(iterable, node.variable, node.variable2, function, kind)
+        return _fold(node, iterable, initial, condition, step, result)
+
+    def _predicate(self, node: Comprehension) -> tuple[bool, Step] | None:
+        """Of `all` and `exists`, which are most comprehensions: whether it is `all`, and what each element is asked."""
+        match node:
+            case Comprehension(
+                initial=Constant(value=bool(start)),
+                condition=Call(function="@not_strictly_false"),
+                step=Call(function="_&&_" | "_||_" as operator, arguments=(Ident(name=name), question)),
+                result=Ident(),
+            ) if name == node.accumulator and start == (operator == "_&&_"):
+                self._accumulators -= {node.variable, node.variable2}
+                return start, self.build(question)
+        return None
+
+
+def _is_type(name: str) -> bool:
+    return name in standard.TYPE_VALUES
+
+
+def _is_attribute(node: Node) -> bool:
+    """Whether cel-go plans the node as something that fields are read from step by step."""
+    return isinstance(node, (Ident, Select)) or (isinstance(node, Call) and node.function in ("_[_]", "_[?_]", "_?._"))
+
+
+def _base_cost(node: Node) -> int:
+    """A field of what is no attribute (a call's result) costs one for the start of a new attribute."""
+    return 0 if _is_attribute(node) or (isinstance(node, Call) and node.function == "_?_:_") else 1
+
+
+def _is_constant(node: Node) -> bool:
+    match node:
+        case Constant():
+            return True
+        case ListLiteral():
+            return not node.optional and all(_is_constant(e) for e in node.elements)
+        case MapLiteral():
+            return all(
+                not e.optional and isinstance(e.key, Constant) and _is_constant(e.value) for e in node.entries
+            ) and len({e.key.value for e in node.entries if isinstance(e.key, Constant)}) == len(node.entries)
+    return False
+
+
+def _constant_list(node: Node) -> bool:
+    return isinstance(node, ListLiteral) and all(isinstance(e, Constant) for e in node.elements) and not node.optional
+
+
+def _value(node: Node) -> Any:
+    match node:
+        case Constant():
+            return node.value
+        case ListLiteral():
+            return [_value(e) for e in node.elements]
+        case MapLiteral():
+            return {_value(e.key): _value(e.value) for e in node.entries if not isinstance(e.key, str)}
+    raise AssertionError(node)
+
+
+def _constant(value: Any) -> Step:
+    return lambda run: value
+
+
+def _folded(step: Step) -> Step:
+    """Conversions of constants are done once, and cost nothing."""
+    try:
+        value = step(Run({}, costs.PER_CALL))
+    except EvaluationError as error:
+        raise ConstantError(str(error)) from None
+    return _constant(value)
+
+
+def _accumulated(name: str) -> Step:
+    def accumulated(run: Run) -> Any:
+        run.cost += 1
+        value = run.values[name]
+        if isinstance(value, EvaluationError):
+            raise value
+        return value
+
+    return accumulated
+
+
+def _as_optional(value: Any) -> Optional:
+    if isinstance(value, Optional):
+        return value
+    raise EvaluationError(f"cannot initialize optional entry from non-optional value {values.plain_text(value)}")
+
+
+def select(value: Any, field: str) -> Any:
+    """`value.field`."""
+    if isinstance(value, dict):
+        found = value.get(field, values.MISSING)
+        if found is values.MISSING:
+            raise values.no_such_key(field)
+        return found
+    if isinstance(value, Optional):
+        return standard.optional_index(value, field)
+    if hasattr(value, "select"):
+        return value.select(field)
+    raise values.no_such_key(field)
+
+
+def has_field(value: Any, field: str) -> bool:
+    """`has(value.field)`."""
+    if isinstance(value, dict):
+        return field in value
+    if isinstance(value, Optional):
+        return value.present and has_field(value.value, field)
+    if hasattr(value, "has"):
+        return bool(value.has(field))
+    return False
+
+
+def _path(name: str, fields: tuple[str, ...]) -> Step:
+    """`object.spec.replicas`, the most frequent of all steps."""
+    cost = 1 + len(fields)
+
+    def path(run: Run) -> Any:
+        run.cost += cost
+        try:
+            value = run.values[name]
+        except KeyError:
+            raise EvaluationError(f"no such attribute(s): {name}") from None
+        for field in fields:
+            if type(value) is dict:
+                try:
+                    value = value[field]
+                except KeyError:
+                    raise values.no_such_key(field) from None
+            else:
+                value = select(value, field)
+        return value
+
+    return path
+
+
+def _selected(base: Step, fields: tuple[str, ...], cost: int) -> Step:
+    def selected(run: Run) -> Any:
+        value = base(run)
+        run.cost += cost
+        for field in fields:
+            value = select(value, field)
+        return value
+
+    return selected
+
+
+def _has(base: Step, fields: tuple[str, ...], last: str, cost: int) -> Step:
+    def has(run: Run) -> bool:
+        value = base(run)
+        run.cost += cost
+        for field in fields:
+            value = select(value, field)
+        return has_field(value, last)
+
+    return has
+
+
+def _and(left: Step, right: Step) -> Step:
+    def both(run: Run) -> bool:
+        try:
+            first = left(run)
+        except CostExceeded:
+            raise
+        except EvaluationError as error:
+            if right(run) is False:
+                return False
+            raise error from None
+        if first is False:
+            return False
+        second = right(run)
+        if second is False:
+            return False
+        if first is True is second:
+            return True
+        raise no_such_overload()
+
+    return both
+
+
+def _or(left: Step, right: Step) -> Step:
+    def either(run: Run) -> bool:
+        try:
+            first = left(run)
+        except CostExceeded:
+            raise
+        except EvaluationError as error:
+            if _quietly(right, run) is True:
+                return True
+            raise error from None
+        if first is True:
+            return True
+        second = right(run)
+        if second is True:
+            return True
+        if first is False is second:
+            return False
+        raise no_such_overload()
+
+    return either
+
+
+def _quietly(step: Step, run: Run) -> Any:
+    """The value, or None where there is an error that another one comes before."""
+    try:
+        return step(run)
+    except CostExceeded:
+        raise
+    except EvaluationError:
+        return None
+
+
+def _conditional(condition: Step, then: Step, otherwise: Step) -> Step:
+    def conditional(run: Run) -> Any:
+        chosen = condition(run)
+        if chosen is True:
+            return then(run)
+        if chosen is False:
+            return otherwise(run)
+        raise no_such_overload()
+
+    return conditional
+
+
+def _not_strictly_false(operand: Step) -> Step:
+    def not_strictly_false(run: Run) -> bool:
+        run.cost += 1
+        try:
+            return operand(run) is not False
+        except CostExceeded:
+            raise
+        except EvaluationError:
+            return True
+
+    return not_strictly_false
+
+
+def _or_else(optional: Step, alternative: Step, unwrap: bool) -> Step:
+    def or_else(run: Run) -> Any:
+        run.cost += 1
+        value = optional(run)
+        if not isinstance(value, Optional):
+            raise no_such_overload()
+        if value.present:
+            return value.value if unwrap else value
+        return alternative(run)
+
+    return or_else
+
+
+def _member_of(wanted: Step, items: list[Any]) -> Step:
+    """`x in ['a', 'b']`: the list is looked up, not walked, and costs nothing."""
+    texts = frozenset(item for item in items if isinstance(item, str))
+
+    def member_of(run: Run) -> bool:
+        value = wanted(run)
+        if type(value) is str:
+            return value in texts
+        return values.contains(items, value)
+
+    return member_of
+
+
+_BY_VALUE = frozenset(
+    {"_+_", "_-_", "_*_", "_/_", "_%_", "-_", "!_", "_<_", "_<=_", "_>_", "_>=_", "_==_", "_!=_", "@in"}
+)
+"""Functions whose one implementation looks at the values itself."""
+
+
+def _dispatcher(name: str, overloads: tuple[Overload, ...], given: list[str]) -> Callable[..., Any]:
+    """A function that checks, where the checker could not, that the values are what the overload takes."""
+    if name in _BY_VALUE:
+        return overloads[0].implementation
+    unsure = any(kind in ("dyn", "parameter", "null") for kind in given)
+    if len(overloads) == 1 and not unsure:
+        return overloads[0].implementation
+
+    def dispatched(*arguments: Any) -> Any:
+        for overload in overloads:
+            if all(values.matches_type(v, t) for v, t in zip(arguments, overload.arguments, strict=True)):
+                return overload.implementation(*arguments)
+        raise no_such_overload(name, *arguments)
+
+    return dispatched
+
+
+def _unary(function: Callable[[Any], Any], operand: Step, cost: int) -> Step:
+    def unary(run: Run) -> Any:
+        value = operand(run)
+        run.cost += cost
+        if run.cost > run.limit:
+            raise CostExceeded
+        return function(value)
+
+    return unary
+
+
+def _binary(function: Callable[[Any, Any], Any], left: Step, right: Step, cost: int) -> Step:
+    def binary(run: Run) -> Any:
+        first, second = left(run), right(run)
+        run.cost += cost
+        if run.cost > run.limit:
+            raise CostExceeded
+        return function(first, second)
+
+    return binary
+
+
+def _general(function: Callable[..., Any], operands: tuple[Step, ...], cost: int | costs.Cost) -> Step:
+    def general(run: Run) -> Any:
+        arguments = [operand(run) for operand in operands]
+        result = function(*arguments)
+        run.cost += cost if isinstance(cost, int) else cost(arguments, result)
+        if run.cost > run.limit:
+            raise CostExceeded
+        return result
+
+    return general
+
+
+def _items(value: Any, pairs: bool) -> Any:
+    """What a macro goes through: elements or keys; with `pairs`, (index, element) or (key, value)."""
+    if isinstance(value, (list, tuple)):
+        return enumerate(value) if pairs else value
+    if isinstance(value, dict):
+        return value.items() if pairs else value
+    raise EvaluationError(f"got '{values.type_name(value)}', expected iterable type")
+
+
+def _quantified(iterable: Step, variable: str, variable2: str, question: Step, every: bool) -> Step:
+    """`all` (`every`) and `exists`, at the cost of the comprehensions that they stand for."""
+    until = not every
+    # condition: accumulator, (negation,) @not_strictly_false; step: accumulator
+    condition_cost = 2 if every else 3
+    pairs = bool(variable2)
+
+    def quantified(run: Run) -> bool:
+        items = _items(iterable(run), pairs)
+        scope = run.values
+        before = {name: scope.get(name, values.MISSING) for name in (variable, variable2) if name}
+        limit = run.limit
+        failure: EvaluationError | None = None
+        found = False
+        for item in items:
+            run.cost += condition_cost
+            if found:
+                break
+            run.cost += 1
+            if run.cost > limit:
+                raise CostExceeded
+            if pairs:
+                scope[variable], scope[variable2] = item
+            else:
+                scope[variable] = item
+            try:
+                answer = question(run)
+            except CostExceeded:
+                raise
+            except EvaluationError as error:
+                failure = failure or error
+                continue
+            if answer is until:
+                found = True
+            elif answer is not every:
+                failure = failure or no_such_overload()
+        run.cost += 1
+        _restore(scope, before)
+        if found:
+            return until
+        if failure is not None:
+            raise failure
+        return every
+
+    return quantified
+
+
+def _restore(scope: dict[str, Any], before: dict[str, Any]) -> None:
+    for name, value in before.items():
+        if value is values.MISSING:
+            scope.pop(name, None)
+        else:
+            scope[name] = value
+
+
+def _fold(node: Comprehension, iterable: Step, initial: Step, condition: Step, step: Step, result: Step) -> Step:
+    """Any other comprehension."""
+    variable, variable2, accumulator = node.variable, node.variable2, node.accumulator
+    pairs = bool(variable2)
+    names = [name for name in (variable, variable2, accumulator) if name]
+    unconditional = isinstance(node.condition, Constant) and node.condition.value is True
+
+    def fold(run: Run) -> Any:
+        items = _items(iterable(run), pairs)
+        scope = run.values
+        start = initial(run)
+        before = {name: scope.get(name, values.MISSING) for name in names}
+        scope[accumulator] = start
+        for item in items:
+            if run.cost > run.limit:
+                raise CostExceeded
+            if pairs:
+                scope[variable], scope[variable2] = item
+            elif variable != accumulator:
+                scope[variable] = item
+            if not unconditional and condition(run) is not True:
+                break
+            try:
+                scope[accumulator] = step(run)
+            except CostExceeded:
+                raise
+            except EvaluationError as error:
+                scope[accumulator] = error
+        try:
+            return result(run)
+        finally:
+            _restore(scope, before)
+
+    return fold

@@ -1,0 +1,113 @@
+"""What MutatingAdmissionPolicies make: `Object{spec: Object.spec{…}}` and `JSONPatch{op: …}`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kubegate.api import Object
+from kubegate.api.field import quoted
+from kubegate.cel import types, values
+from kubegate.cel.functions import Library
+from kubegate.cel.types import CelType
+from kubegate.cel.values import EvaluationError, ObjectValue
+
+library = Library()
+overload = library.overload
+
+OBJECT = types.object_of("Object")
+JSON_PATCH = types.object_of("JSONPatch")
+
+_PATCH_FIELDS = {"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN}
+
+
+class _AnyField(Mapping[str, CelType]):
+    """The fields of `Object`: without a schema, every name is one."""
+
+    def __getitem__(self, name: str) -> CelType:
+        return types.DYN
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return types.DYN
+
+
+class Objects(Mapping[str, Mapping[str, CelType]]):
+    """Object types by name: those given, and beside them `JSONPatch`, `Object` and `Object.FIELD…`."""
+
+    def __init__(self, others: Mapping[str, Mapping[str, CelType]]) -> None:
+        self._others = others
+
+    def __getitem__(self, name: str) -> Mapping[str, CelType]:
+        if name == "JSONPatch":
+            return _PATCH_FIELDS
+        if name == "Object" or name.startswith("Object."):
+            return _AnyField()
+        return self._others[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("JSONPatch", "Object", *self._others))
+
+    def __len__(self) -> int:
+        return 2 + len(self._others)
+
+
+@overload("jsonpatch.escapeKey(string) -> string")
+def _escape_key(text: str) -> str:
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+def check_names(value: Any) -> list[str]:
+    """What is wrong with the type names in an object: each must be the path of the field that it is in."""
+    return list(_wrong_names(value, "Object"))
+
+
+def _wrong_names(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, ObjectValue):
+        if value.name != path:
+            yield (
+                f"unexpected type name {quoted(value.name)}, expected {quoted(path)},"
+                " which matches field name path from root Object type"
+            )
+        for name, inner in value.fields.items():
+            yield from _wrong_names(inner, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _wrong_names(inner, path)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from _wrong_names(inner, path)
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON. Raises EvaluationError for what has no JSON form."""
+    match value:
+        case None | bool() | str() | float():
+            return value
+        case int():
+            return int(value)
+        case bytes():
+            import base64
+
+            return base64.b64encode(value).decode()
+        case list() | tuple():
+            return [to_json(item) for item in value]
+        case dict():
+            made: Object = {}
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise EvaluationError(
+                        f"map key {values.plain_text(key)} is of type {values.type_name(key)}, not string"
+                    )
+                made[key] = to_json(item)
+            return made
+        case ObjectValue():
+            return {key: to_json(item) for key, item in value.fields.items()}
+        case values.Duration() | values.Timestamp():
+            return str(value)
+    raise EvaluationError(f"unsupported type conversion from {values.type_name(value)} to JSON")

@@ -1,0 +1,413 @@
+"""What CEL values are in Python, how they compare, and the errors that working with them gives.
+
+null, bool, int, double, string, bytes, list and map are None, bool, int, float, str, bytes, list (or tuple) and dict;
+the other types have a class here or in `libraries`, with `cel_type` saying which. Texts of errors are cel-go's.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any, ClassVar, Protocol
+
+from kubegate.cel import types
+from kubegate.cel.types import CelType
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+UINT_MAX = 2**64 - 1
+
+
+class EvaluationError(Exception):
+    """What an expression evaluates to where it has no value. The text is what clients see."""
+
+
+class CostExceeded(EvaluationError):
+    """The expression cost more than one call may. Unlike other errors, `||` and `&&` do not swallow it."""
+
+    def __init__(self) -> None:
+        super().__init__("operation cancelled: actual cost limit exceeded")
+
+
+class Opaque(Protocol):
+    """A value of a library's own type."""
+
+    cel_type: ClassVar[CelType]
+
+
+class Selectable(Protocol):
+    """A value with fields that are not kept in a dict (the variables of a policy, worked out when asked for)."""
+
+    def select(self, field: str) -> Any:
+        """Raises EvaluationError where there is no such field, or it has no value."""
+        ...
+
+    def has(self, field: str) -> bool: ...
+
+
+class UInt(int):
+    """An unsigned integer, told from `int` by its type alone."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    cel_type: ClassVar[CelType] = types.DURATION
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        return _seconds_text(self.nanoseconds) + "s"
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A moment, in nanoseconds since 1970 (UTC)."""
+
+    cel_type: ClassVar[CelType] = types.TIMESTAMP
+    nanoseconds: int
+
+    def __str__(self) -> str:
+        seconds, rest = divmod(self.nanoseconds, 10**9)
+        text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+        text = text.rjust(19, "0")
+        return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else text + "Z"
+
+    def at(self, zone: tzinfo) -> datetime:
+        return (_EPOCH + timedelta(seconds=self.nanoseconds // 10**9)).astimezone(zone)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
+
+
+@dataclass(frozen=True, slots=True)
+class Optional:
+    """optional.of(value), or optional.none() where `present` is false."""
+
+    cel_type: ClassVar[CelType] = types.optional_of(types.DYN)
+    present: bool
+    value: Any = None
+
+
+NONE = Optional(False)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectValue:
+    """An object written in an expression: `Object.spec{replicas: 1}`. `fields` are those that were written."""
+
+    name: str
+    fields: dict[str, Any]
+
+    def select(self, field: str) -> Any:
+        try:
+            return self.fields[field]
+        except KeyError:
+            raise no_such_key(field) from None
+
+    def has(self, field: str) -> bool:
+        return field in self.fields
+
+
+def type_name(value: Any) -> str:
+    """The run-time name of a value's type, as errors and `type()` give it."""
+    kind = type(value)
+    if kind in _NAMES:
+        return _NAMES[kind]
+    if isinstance(value, ObjectValue):
+        return value.name
+    declared = getattr(value, "cel_type", None)
+    return types.runtime_name(declared) if declared is not None else "map"
+
+
+_NAMES: dict[type, str] = {
+    type(None): "null_type",
+    bool: "bool",
+    int: "int",
+    UInt: "uint",
+    float: "double",
+    str: "string",
+    bytes: "bytes",
+    list: "list",
+    tuple: "list",
+    dict: "map",
+    CelType: "type",
+}
+
+
+def matches_type(value: Any, kind: CelType) -> bool:
+    """Whether a value may be given for a parameter of this type, as far as can be seen without looking inside."""
+    if kind.kind in ("dyn", "parameter"):
+        return True
+    return type_name(value) == types.runtime_name(kind)
+
+
+def no_such_key(key: Any) -> EvaluationError:
+    return EvaluationError(f"no such key: {plain_text(key)}")
+
+
+def no_such_overload(function: str = "", *arguments: Any) -> EvaluationError:
+    """`no such overload`, with the function and its arguments' types where cel-go tells them."""
+    if not function:
+        return EvaluationError("no such overload")
+    return EvaluationError(f"no such overload: {function}({', '.join(type_name(a) for a in arguments)})")
+
+
+def plain_text(value: Any) -> str:
+    """A value inside an error text, as Go's %v gives it."""
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return double_text(value)
+    if value is None:
+        return "NULL_VALUE"
+    return str(value)
+
+
+def equal(first: Any, second: Any) -> bool:
+    """CEL's `==`: numbers by their value whatever their type, aggregates by their elements, else by type and value."""
+    kind = type(first)
+    if kind is type(second) and kind in _PLAIN:
+        return bool(first == second)
+    if is_number(first) and is_number(second):
+        return bool(first == second)
+    if isinstance(first, (list, tuple)):
+        return (
+            isinstance(second, (list, tuple))
+            and len(first) == len(second)
+            and all(equal(a, b) for a, b in zip(first, second, strict=True))
+        )
+    if isinstance(first, dict):
+        return (
+            isinstance(second, dict)
+            and len(first) == len(second)
+            and all((found := find(second, key)) is not MISSING and equal(value, found) for key, value in first.items())
+        )
+    if isinstance(first, Optional):
+        return (
+            isinstance(second, Optional)
+            and first.present == second.present
+            and (not first.present or equal(first.value, second.value))
+        )
+    if isinstance(first, ObjectValue):
+        return isinstance(second, ObjectValue) and first.name == second.name and equal(first.fields, second.fields)
+    return type(first) is type(second) and bool(first == second)
+
+
+_PLAIN = frozenset({str, int, bool, float, type(None), bytes, UInt})
+
+
+def is_number(value: Any) -> bool:
+    kind = type(value)
+    return kind is int or kind is float or kind is UInt
+
+
+class _Missing:
+    pass
+
+
+MISSING: Any = _Missing()
+
+
+def find(mapping: dict[Any, Any], key: Any) -> Any:
+    """The value under a key, or MISSING. Python takes true for 1 and CEL does not; 1.0 and 1u find 1 in both."""
+    if type(key) is str:
+        return mapping.get(key, MISSING)
+    try:
+        found = mapping.get(key, MISSING)
+    except TypeError:
+        return MISSING
+    if found is MISSING or not (isinstance(key, (bool, int, float))):
+        return found
+    for own in mapping:
+        if own == key and isinstance(own, bool) == isinstance(key, bool):
+            return found
+    return MISSING
+
+
+def contains(container: Any, wanted: Any) -> bool:
+    """CEL's `in`."""
+    if isinstance(container, dict):
+        return find(container, wanted) is not MISSING
+    if isinstance(container, (list, tuple)):
+        if type(wanted) is str:
+            return wanted in container
+        return any(equal(item, wanted) for item in container)
+    if hasattr(container, "has"):
+        return bool(container.has(wanted))
+    raise no_such_overload()
+
+
+def compare(first: Any, second: Any) -> int:
+    """-1, 0 or 1; for the types that have an order, numbers also across types."""
+    kind = type(first)
+    if is_number(first) and is_number(second):
+        if first != first or second != second:
+            raise EvaluationError("NaN values cannot be ordered")
+    elif kind is not type(second) or kind not in (str, bytes, bool, Duration, Timestamp):
+        raise no_such_overload()
+    elif kind in (Duration, Timestamp):
+        first, second = first.nanoseconds, second.nanoseconds
+    elif kind is str:
+        # Go compares bytes; code points have the same order in UTF-8
+        pass
+    return (first > second) - (first < second)
+
+
+def size(value: Any) -> int:
+    """Characters, bytes, elements or entries."""
+    if isinstance(value, (str, bytes, list, tuple, dict)):
+        return len(value)
+    raise no_such_overload("size", value)
+
+
+def cost_size(value: Any) -> int:
+    """The size that costs are counted with: 1 for whatever has none."""
+    if isinstance(value, (str, bytes, list, tuple, dict)):
+        return len(value)
+    return int(getattr(value, "cost_size", 1))
+
+
+def checked_int(value: int) -> int:
+    if not INT_MIN <= value <= INT_MAX:
+        raise EvaluationError("integer overflow")
+    return value
+
+
+def checked_uint(value: int) -> UInt:
+    if not 0 <= value <= UINT_MAX:
+        raise EvaluationError("unsigned integer overflow")
+    return UInt(value)
+
+
+def checked_duration(nanoseconds: int) -> Duration:
+    if not INT_MIN <= nanoseconds <= INT_MAX:
+        raise EvaluationError("duration overflow")
+    return Duration(nanoseconds)
+
+
+def checked_timestamp(nanoseconds: int) -> Timestamp:
+    if not _FIRST_SECOND <= nanoseconds // 10**9 <= _LAST_SECOND:
+        raise EvaluationError("timestamp overflow")
+    return Timestamp(nanoseconds)
+
+
+_TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
+
+
+def parse_timestamp(text: str) -> Timestamp | None:
+    """RFC 3339, to the nanosecond; None where it is not that."""
+    found = _TIMESTAMP.fullmatch(text)
+    if found is None:
+        return None
+    year, month, day, hour, minute, second, fraction, sign, hours, minutes = found.groups()
+    try:
+        moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    except ValueError:
+        return None
+    seconds = round((moment - _EPOCH).total_seconds())
+    if sign:
+        if int(hours) > 23 or int(minutes) > 59:
+            return None
+        shift = int(hours) * 3600 + int(minutes) * 60
+        seconds += -shift if sign == "+" else shift
+    nanoseconds = int((fraction or "")[:9].ljust(9, "0"))
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        return None
+    return Timestamp(seconds * 10**9 + nanoseconds)
+
+
+_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+
+
+def parse_duration(text: str) -> Duration | None:
+    """Go's notation, `1h30m`, `1.5s`; None where it is not that."""
+    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
+    if rest == "0":
+        return Duration(0)
+    total, at = 0, 0
+    while at < len(rest):
+        found = _DURATION_PART.match(rest, at)
+        if found is None or not (found[1] or found[2]):
+            return None
+        unit = _UNITS[found[3]]
+        total += int(found[1] or 0) * unit
+        if found[2]:
+            total += int(found[2]) * unit // 10 ** len(found[2])
+        at = found.end()
+    if not rest or not INT_MIN <= sign * total <= INT_MAX:
+        return None
+    return Duration(sign * total)
+
+
+def _seconds_text(nanoseconds: int) -> str:
+    sign, whole = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
+    seconds, rest = divmod(whole, 10**9)
+    return f"{sign}{seconds}" + (f".{rest:09d}".rstrip("0") if rest else "")
+
+
+def double_text(value: float) -> str:
+    """Go's strconv.FormatFloat(value, 'g', -1, 64): as few digits as tell it apart."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    sign, digits, exponent = "", "", 0
+    shortest = repr(abs(value))
+    if "e" in shortest or "E" in shortest:
+        mantissa, _, power = shortest.lower().partition("e")
+        whole, _, fraction = mantissa.partition(".")
+        digits, exponent = (whole + fraction).rstrip("0") or "0", int(power)
+    else:
+        whole, _, fraction = shortest.partition(".")
+        fraction = "" if fraction == "0" else fraction
+        if whole == "0":
+            stripped = fraction.lstrip("0")
+            digits, exponent = stripped or "0", -(len(fraction) - len(stripped)) - 1 if stripped else 0
+        else:
+            digits, exponent = (whole + fraction).rstrip("0") or "0", len(whole) - 1
+    if math.copysign(1.0, value) < 0:
+        sign = "-"
+    if exponent < -4 or exponent >= 6:
+        fraction = f".{digits[1:]}" if len(digits) > 1 else ""
+        return f"{sign}{digits[0]}{fraction}e{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+    if exponent < 0:
+        return f"{sign}0.{'0' * (-exponent - 1)}{digits}"
+    whole = digits[: exponent + 1].ljust(exponent + 1, "0")
+    fraction = digits[exponent + 1 :]
+    return f"{sign}{whole}" + (f".{fraction}" if fraction else "")
+
+
+@lru_cache(maxsize=64)
+def time_zone(name: str) -> tzinfo:
+    """`America/New_York`, or an offset `+01:30`. Raises EvaluationError."""
+    from zoneinfo import ZoneInfo
+
+    found = re.fullmatch(r"([+-]?)(\d\d?):(\d\d)", name, re.ASCII)
+    if found:
+        from datetime import timezone
+
+        minutes = int(found[2]) * 60 + int(found[3])
+        if minutes < 24 * 60:
+            return timezone(timedelta(minutes=-minutes if found[1] == "-" else minutes))
+    try:
+        return UTC if name in ("", "UTC") else ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise EvaluationError(f"unknown time zone {name}") from None
+
+
+def printable(text: str) -> bool:
+    """Whether Go would print all of it as it is (unicode.IsPrint)."""
+    return all(letter == " " or unicodedata.category(letter)[0] in "LMNPS" for letter in text)
+
+
+def ensure_list(value: Any, function: str) -> Iterable[Any]:
+    if isinstance(value, (list, tuple)):
+        return value
+    raise no_such_overload(function, value)
