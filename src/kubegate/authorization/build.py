@@ -20,7 +20,7 @@ from kubegate.authorization.masters import Masters
 from kubegate.authorization.node import Graph, NodeAuthorizer
 from kubegate.authorization.rbac import RbacIndex
 from kubegate.authorization.union import Union, UnionRules
-from kubegate.authorization.webhook import Settings, WebhookAuthorizer
+from kubegate.authorization.webhook import Conditions, Settings, WebhookAuthorizer
 from kubegate.remote.client import Client, Endpoint
 from kubegate.storage import Reader
 
@@ -209,10 +209,24 @@ class _Parts:
         endpoint = _in_cluster() if found.kubeconfig is None else Endpoint.from_kubeconfig(found.kubeconfig)
         conditions = None
         if found.conditions:
-            from kubegate.authorization.conditions import MatchConditions
-
-            conditions = MatchConditions([condition.expression for condition in found.conditions])
+            conditions = _conditions(found.conditions, self._options.authorization_config)
         return WebhookAuthorizer(Client(endpoint), settings, self._clock, conditions)
+
+
+def _conditions(found: Sequence[config.Condition], path: str) -> Conditions:
+    """Compiled, or ConfigError with the place of each that cannot be."""
+    from kubegate.authorization.conditions import MatchConditions, compile_condition
+    from kubegate.cel import CompileError
+
+    problems = []
+    for condition in found:
+        try:
+            compile_condition(condition.expression)
+        except CompileError as error:
+            problems.append(f"{condition.place}: {error}")
+    if problems:
+        raise config.ConfigError(Path(path), problems)
+    return MatchConditions([condition.expression for condition in found])
 
 
 def _in_cluster() -> Endpoint:
