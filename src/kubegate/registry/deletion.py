@@ -61,16 +61,17 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
     """
     metadata = obj["metadata"]
     finalizers = _finalizers(metadata.get("finalizers") or [], options)
+    held = bool(finalizers) or (rules.held is not None and rules.held(obj))
     grace = rules.graceful(obj, options) if rules.graceful is not None else 0
     if "deletionTimestamp" in metadata:
         remaining = metadata.get("deletionGracePeriodSeconds", 0)
         # A second delete may shorten the grace, never lengthen it.
         grace = min(grace, remaining)
-        if grace == 0 and not finalizers:
+        if grace == 0 and not held:
             return None
         if grace == remaining and finalizers == (metadata.get("finalizers") or []):
             return obj
-    elif grace == 0 and not finalizers:
+    elif grace == 0 and not held:
         return None
     changed = clone(obj)
     meta = changed["metadata"]
@@ -83,6 +84,8 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
         meta["finalizers"] = finalizers
     else:
         meta.pop("finalizers", None)
+    if rules.deleting is not None:
+        rules.deleting(changed)
     return changed
 
 
@@ -102,13 +105,14 @@ def _finalizers(current: list[str], options: Mapping[str, Any]) -> list[str]:
     return kept
 
 
-def may_be_removed(obj: Object) -> bool:
+def may_be_removed(obj: Object, rules: Rules) -> bool:
     """An update that takes the last finalizer away from a deleted object ends it."""
     metadata = obj["metadata"]
     return (
         "deletionTimestamp" in metadata
         and not metadata.get("finalizers")
         and metadata.get("deletionGracePeriodSeconds", 0) == 0
+        and not (rules.held is not None and rules.held(obj))
     )
 
 

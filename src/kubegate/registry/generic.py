@@ -20,7 +20,6 @@ from kubegate.api import Object, clone, field, metadata, schemacheck, status
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource, Resources
-from kubegate.api.schema import Schema, schema_for
 from kubegate.authorization import Authorizer, RuleResolver
 from kubegate.registry import Context, Rules, Scope, conversion, deletion, wire
 from kubegate.registry.keys import Keys
@@ -135,13 +134,15 @@ class Registry:
         assert attributes.object is not None
         obj = attributes.object
         self._check_namespace(resource, namespace, obj)
+        if rules.guard is not None:
+            await rules.guard(obj, None, scope)
         meta = obj["metadata"]
         meta.pop("deletionTimestamp", None)
         meta.pop("deletionGracePeriodSeconds", None)
         meta["uid"] = str(uuid.uuid4())
         meta["creationTimestamp"] = rfc3339(self.clock.now())
         if meta.get("generateName") and not meta.get("name"):
-            meta["name"] = metadata.generate_name(meta["generateName"], self.random)
+            meta["name"] = metadata.generate_name(meta["generateName"], self.random.randrange)
         if not resource.namespaced:
             meta.pop("namespace", None)
         meta.pop("generation", None)
@@ -173,7 +174,7 @@ class Registry:
             return obj
         try:
             with context.trace.stage("store"):
-                revision = await self.store.put(key, wire.encode(stored), 0, ttl=self._ttl(resource))
+                revision = await self.cache.put(key, wire.encode(stored), 0, ttl=self._ttl(resource))
         except RevisionConflict as conflict:
             raise self._exists(resource, name, self.cache.get(key)) from conflict
         return self._served(resource, stored, revision)
@@ -327,10 +328,14 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         obj = attributes.object
+        if rules.guard is not None and not subresource:
+            await rules.guard(obj, current, self.scope(resource, "", context))
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
         obj = self._prepare_update(resource, obj, current, subresource, context, rules)
         scope = self.scope(resource, subresource, context)
         sub_rules = rules.subresources.get(subresource) if subresource else rules
+        if sub_rules is not None and sub_rules.guard is not None:
+            await sub_rules.guard(obj, current, scope)
         if sub_rules is not None and sub_rules.prepare is not None:
             sub_rules.prepare(obj, current, scope)
         self._count_generation(rules, obj, current)
@@ -343,7 +348,7 @@ class Registry:
                 context.trace.warn(text)
         attributes.object = obj
         await self.admission.validate(attributes)
-        if deletion.may_be_removed(obj):
+        if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
         if _same(obj, current):
             return Written(current)
@@ -352,7 +357,7 @@ class Registry:
             return Written(self._served(resource, stored, entry.revision))
         try:
             with context.trace.stage("store"):
-                revision = await self.store.put(key, wire.encode(stored), entry.revision, ttl=self._ttl(resource))
+                revision = await self.cache.put(key, wire.encode(stored), entry.revision, ttl=self._ttl(resource))
         except RevisionConflict as conflict:
             if pinned:
                 raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
@@ -367,7 +372,7 @@ class Registry:
             return Written(self._served(resource, self.as_stored(resource, obj), entry.revision))
         try:
             with context.trace.stage("store"):
-                revision = await self.store.delete(key, entry.revision)
+                revision = await self.cache.delete(key, entry.revision)
         except RevisionConflict as conflict:
             if pinned:
                 name = obj["metadata"]["name"]
@@ -403,7 +408,7 @@ class Registry:
         meta.pop("selfLink", None)
         meta["resourceVersion"] = old["resourceVersion"]
         if subresource == "status":
-            kept = {k: v for k, v in current.items() if k not in ("status", "metadata")}
+            kept = clone({k: v for k, v in current.items() if k not in ("status", "metadata")})
             kept["metadata"] = meta
             if "status" in obj:
                 kept["status"] = obj["status"]
@@ -463,14 +468,14 @@ class Registry:
         if marked is None:
             if not context.dry_run:
                 with context.trace.stage("store"):
-                    await self.store.delete(key, entry.revision)
+                    await self.cache.delete(key, entry.revision)
                 await self._after_delete(resource, obj, context)
             return Deleted(obj, gone=True)
         stored = self.as_stored(resource, marked)
         revision = entry.revision
         if not context.dry_run:
             with context.trace.stage("store"):
-                revision = await self.store.put(key, wire.encode(stored), entry.revision)
+                revision = await self.cache.put(key, wire.encode(stored), entry.revision)
         return Deleted(self._served(resource, stored, revision), gone=False)
 
     async def delete_collection(

@@ -1,7 +1,7 @@
 """The server's own hand: what bootstrap, controllers and a few admission plugins write, without asking themselves.
 
 As kube-apiserver's loopback client: a member of system:masters, whose writes pass defaulting, validation and
-managedFields. `Writer` of `admission.dependencies` and of `authorization.bootstrap` are this class.
+managedFields. `Internal` is the Writer of `admission.dependencies`, `RoleWriter` that of `authorization.bootstrap`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ import orjson
 from kubegate.api import Object, clone, status
 from kubegate.api.resources import Resource
 from kubegate.authentication import AUTHENTICATED_GROUP, MASTERS_GROUP, UserInfo
+from kubegate.authorization.bootstrap import AlreadyThere, Changed
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 
 LOOPBACK = UserInfo("system:apiserver", groups=(MASTERS_GROUP, AUTHENTICATED_GROUP))
+
+
+def service_account_user(name: str, namespace: str = "kube-system") -> UserInfo:
+    """Controllers act as service accounts of kube-system, as kube-controller-manager's do."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED_GROUP)
+    return UserInfo(f"system:serviceaccount:{namespace}:{name}", groups=groups)
 
 
 class Internal:
@@ -81,3 +88,29 @@ class Internal:
             except status.StatusError as error:
                 if error.reason != "AlreadyExists":
                     raise
+
+
+class RoleWriter:
+    """What reconciling the bootstrap roles needs of the registry."""
+
+    def __init__(self, internal: Internal) -> None:
+        self._internal = internal
+
+    async def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        return await self._internal.get(resource, namespace, name)
+
+    async def create(self, resource: str, obj: Object) -> None:
+        try:
+            await self._internal.create(resource, obj["metadata"].get("namespace", ""), obj)
+        except status.StatusError as error:
+            raise (AlreadyThere() if error.reason == "AlreadyExists" else error) from error
+
+    async def update(self, resource: str, obj: Object) -> None:
+        meta = obj["metadata"]
+        try:
+            await self._internal.update(resource, meta.get("namespace", ""), meta["name"], obj)
+        except status.StatusError as error:
+            raise (Changed() if error.reason in ("Conflict", "NotFound") else error) from error
+
+    async def delete(self, resource: str, namespace: str, name: str) -> None:
+        await self._internal.delete(resource, namespace, name)

@@ -223,7 +223,9 @@ class App:
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
         info = call.info
         verb = info.verb.upper() if info.resource_request else call.method
-        labels = _labels(verb, info.group, info.version, info.resource, info.subresource, bool(info.name), bool(info.namespace))
+        labels = _labels(
+            verb, info.group, info.version, info.resource, info.subresource, bool(info.name), bool(info.namespace)
+        )
         self._metrics.requests.add((*labels, str(response.status)))
         if response.stream is None:
             self._metrics.durations.observe(labels, seconds)

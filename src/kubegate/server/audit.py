@@ -399,7 +399,10 @@ class Webhook:
             batch = await self._batch()
             if batch:
                 try:
-                    await self._send(b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[%s]}' % b",".join(batch))
+                    await self._send(
+                        b'{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[%s]}'
+                        % b",".join(batch)
+                    )
                 except Exception as error:
                     self.dropped += len(batch)
                     log.error("audit webhook: %s; %d events were dropped so far", error, self.dropped)

@@ -215,7 +215,9 @@ async def read(registry: Registry, resource: Resource, namespace: str, name: str
     kept: list[Entry] = []
     after, remaining = "", 0
     while True:
-        entries, remaining = cache.range(prefix, after=after, limit=max(limit - len(kept), 1) if matches is None else 500)
+        entries, remaining = cache.range(
+            prefix, after=after, limit=max(limit - len(kept), 1) if matches is None else 500
+        )
         for position, entry in enumerate(entries):
             if matches is None or matches(entry):
                 kept.append(entry)
@@ -280,7 +282,9 @@ def _continue_token(text: str) -> tuple[int, str]:
         if token["v"] != "meta.k8s.io/v1" or not isinstance(revision, int) or not isinstance(start, str) or not start:
             raise ValueError("not a token of this server")
     except (binascii.Error, ValueError, KeyError, TypeError):
-        raise status.bad_request("continue key is not valid: illegal base64 data or not a token of this server") from None
+        raise status.bad_request(
+            "continue key is not valid: illegal base64 data or not a token of this server"
+        ) from None
     if revision == 0 or ".." in start.split("/"):
         raise status.bad_request("continue key is not valid: incorrect encoded start resourceVersion")
     return revision, start.removesuffix("\0")

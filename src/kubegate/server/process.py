@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kubegate import authorization
 from kubegate.admission.build import build as build_admission
 from kubegate.admission.config import AdmissionOptions, ConfigurationError
 from kubegate.admission.dependencies import Dependencies
-from kubegate.api import Object, status
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication
 from kubegate.authentication.build import Dependencies as AuthenticationDependencies
 from kubegate.authentication.build import build as build_authentication
-from kubegate.authorization.build import AuthorizationOptions, BuiltAuthorization
-from kubegate.authorization.build import Dependencies as AuthorizationDependencies
+from kubegate.authorization.build import Authorization, BuildError
 from kubegate.authorization.build import build as build_authorization
+from kubegate.controllers import World
+from kubegate.controllers.manager import Manager, chosen
 from kubegate.pki.cluster import Pki, ensure
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Registry
-from kubegate.registry.internal import Internal
+from kubegate.registry.internal import Internal, RoleWriter, service_account_user
 from kubegate.registry.keys import Keys
 from kubegate.server import audit, health
 from kubegate.server.app import App
@@ -64,7 +62,7 @@ class Server:
     _cache: WatchCache = field(init=False)
     _transport: Transport = field(init=False)
     _authentication: BuiltAuthentication = field(init=False)
-    _authorization: BuiltAuthorization = field(init=False)
+    _authorization: Authorization = field(init=False)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     _closers: list[Callable[[], None]] = field(default_factory=list)
     _started: bool = False
@@ -74,7 +72,7 @@ class Server:
         """Raises UsageError for options, files and stores that cannot be used; nothing is left running then."""
         try:
             await self._start()
-        except (ConfigurationError, StoreUnavailable, ValueError) as error:
+        except (ConfigurationError, BuildError, StoreUnavailable, ValueError) as error:
             await self.stop()
             raise UsageError(str(error)) from error
         except BaseException:
@@ -102,10 +100,8 @@ class Server:
             AuthenticationOptions.from_flags(options),
             AuthenticationDependencies(reader=registry.reader, clock=self.clock),
         )
-        self._authorization = await build_authorization(
-            AuthorizationOptions.from_flags(options),
-            AuthorizationDependencies(reader=registry.reader, clock=self.clock),
-        )
+        self._authorization = build_authorization(options, registry.reader, self.clock)
+        self._spawn("authorization", self._authorization.run())
         registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
         registry.extensions["authentication"] = self._authentication
         registry.admission = build_admission(
@@ -124,6 +120,7 @@ class Server:
             ),
         )
         await self._bootstrap(internal)
+        self._run_controllers()
 
         # what clients see
         metrics = Metrics()
@@ -156,6 +153,10 @@ class Server:
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
 
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A task that lives as long as the server; `stop` ends it and waits for it."""
+        self._tasks.append(asyncio.create_task(work, name=name))
+
     # ------------------------------------------------------------------ parts
     def _prepare_keys(self) -> None:
         """Make the keys and certificates that no flag names, in --cert-dir (or --data-dir/pki)."""
@@ -173,7 +174,9 @@ class Server:
         if not options.service_account_signing_key_file:
             options.service_account_signing_key_file = str(pki.service_account_key)
             options.service_account_key_file = options.service_account_key_file or [str(pki.service_account_public_key)]
-        options.service_account_issuer = options.service_account_issuer or ["https://kubernetes.default.svc.cluster.local"]
+        options.service_account_issuer = options.service_account_issuer or [
+            "https://kubernetes.default.svc.cluster.local"
+        ]
         options.cluster_signing_cert_file = options.cluster_signing_cert_file or str(pki.ca_certificate)
         options.cluster_signing_key_file = options.cluster_signing_key_file or str(pki.ca_key)
 
@@ -183,7 +186,17 @@ class Server:
         from kubegate.registry.bootstrap import objects
 
         await asyncio.gather(*(internal.ensure(name, obj) for name, obj in objects(self.options)))
-        await reconcile(internal)
+        await reconcile(RoleWriter(internal))
+
+    def _run_controllers(self) -> None:
+        names = chosen(self.options.controllers)
+        registry = self.registry
+
+        def client(name: str) -> Internal:
+            return Internal(registry, service_account_user(name), "kube-controller-manager")
+
+        world = World(registry.reader, client, self.clock, registry.resources, self.options)
+        self._spawn("controllers", Manager(world, names).run())
 
     def _auditor(self) -> audit.Auditor:
         options = self.options
@@ -209,7 +222,7 @@ class Server:
             )
             sinks.append(webhook)
             self._closers.append(webhook.close)
-            self._tasks.append(asyncio.create_task(webhook.run(), name="audit-webhook"))
+            self._spawn("audit-webhook", webhook.run())
         return audit.Auditor(policy, sinks, self.clock)
 
     def _listener(self) -> Listener:

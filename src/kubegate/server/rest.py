@@ -8,25 +8,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from kubegate.api import Object, field, metadata, negotiate, patch, selectors, status, strategic, tables
+from kubegate.api import Object, field, metadata, negotiate, patch, status, strategic, tables
 from kubegate.api.clock import Clock
 from kubegate.api.resources import Resource
-from kubegate.registry import Context, wire
+from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
 from kubegate.server import accept, bodies, lists, responses, watch
 from kubegate.server.accept import Accepted
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
-from kubegate.server.options import duration
 from kubegate.server.responses import Response
-from kubegate.storage.cache import Entry
 
 _GZIP_FROM = 128 * 1024
 _WRITES = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
@@ -80,9 +77,7 @@ class Rest:
         response = Response(200, body, accepted.content_type)
         return await _compressed(call, response)
 
-    def _converted_list(
-        self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted
-    ) -> bytes:
+    def _converted_list(self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted) -> bytes:
         objects = [self._registry.as_requested(resource, entry.object()) for entry in page.entries]
         if accepted.transform == "Table":
             include = tables.include_object(call.parameter("includeObject"))
@@ -90,16 +85,14 @@ class Rest:
                 tables.table(resource, objects, page.metadata, include=include, now=self._clock.now())
             )
         if accepted.transform:
-            items = [metadata.partial(obj) for obj in objects]
+            items = [metadata.partial(obj, accepted.version) for obj in objects]
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
             return accepted.encode({**head, "metadata": page.metadata, "items": items})
         items = objects if resource.custom is not None else [_without_kind(obj) for obj in objects]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
         return accepted.encode({**head, "metadata": page.metadata, "items": items})
 
-    def _watch(
-        self, call: Call, resource: Resource, options: lists.ListOptions, accepted: Accepted
-    ) -> Response:
+    def _watch(self, call: Call, resource: Resource, options: lists.ListOptions, accepted: Accepted) -> Response:
         after = lists.watch_start(options, self._registry.cache.revision)
         seconds = options.timeout_seconds
         if not seconds:
@@ -142,7 +135,7 @@ class Rest:
                 found = tables.table(resource, [obj], meta, include=include, now=self._clock.now(), columns=first)
                 first = False
                 return orjson.dumps(found)
-            return orjson.dumps(metadata.partial(obj) if accepted.transform else obj)
+            return orjson.dumps(metadata.partial(obj, accepted.version) if accepted.transform else obj)
 
         return render
 
@@ -165,9 +158,7 @@ class Rest:
         context = self._context(call, "update")
         obj = bodies.decode(call, await call.read(), resource, context)
         _check_name(obj, info.name)
-        written = await self._registry.update(
-            resource, info.namespace, info.name, obj, context, info.subresource
-        )
+        written = await self._registry.update(resource, info.namespace, info.name, obj, context, info.subresource)
         return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
 
     async def patch(self, call: Call, resource: Resource) -> Response:
@@ -262,9 +253,7 @@ class Rest:
         context = self._context(call, "create")
         target = resource.subresources[info.subresource]
         obj = bodies.decode_as(call, await call.read(), target.group, target.version, target.kind, context)
-        answer = await self._registry.connect(
-            resource, info.namespace, info.name, info.subresource, obj, context
-        )
+        answer = await self._registry.connect(resource, info.namespace, info.name, info.subresource, obj, context)
         return Response(201, accepted.encode(answer), accepted.content_type)
 
     async def subresource_update(self, call: Call, resource: Resource) -> Response:
@@ -350,27 +339,34 @@ class Rest:
             user=call.user,
             trace=call.trace,
             dry_run=bool(dry_run),
-            field_manager=manager or metadata.manager_of(agent),
+            field_manager=manager or _manager_of(agent),
             field_validation=validation or "Warn",
             options={"kind": kind_name, "apiVersion": "meta.k8s.io/v1", **found},
         )
 
-    def _object(
-        self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200
-    ) -> Response:
+    def _object(self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200) -> Response:
         if accepted.transform == "Table":
             include = tables.include_object(call.parameter("includeObject"))
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             obj = tables.table(resource, [obj], meta, include=include, now=self._clock.now())
         elif accepted.transform:
-            obj = metadata.partial(obj)
+            obj = metadata.partial(obj, accepted.version)
         return Response(code, accepted.encode(obj), accepted.content_type)
 
 
 Operation = Callable[[Rest, Call, Resource], Any]
 _CONNECTS = frozenset({"exec", "attach", "portforward", "proxy", "log"})
-_COLLECTION = {"GET": ("list", Rest.list), "POST": ("create", Rest.create), "DELETE": ("deletecollection", Rest.delete_collection)}
-_ITEM = {"GET": ("get", Rest.get), "PUT": ("update", Rest.update), "PATCH": ("patch", Rest.patch), "DELETE": ("delete", Rest.delete)}
+_COLLECTION = {
+    "GET": ("list", Rest.list),
+    "POST": ("create", Rest.create),
+    "DELETE": ("deletecollection", Rest.delete_collection),
+}
+_ITEM = {
+    "GET": ("get", Rest.get),
+    "PUT": ("update", Rest.update),
+    "PATCH": ("patch", Rest.patch),
+    "DELETE": ("delete", Rest.delete),
+}
 _SUBRESOURCE = {
     "GET": ("get", Rest.subresource_get),
     "POST": ("create", Rest.subresource_create),
@@ -406,7 +402,13 @@ def _route(resource: Resource, call: Call) -> Operation | None:
     else:
         table, verbs = _COLLECTION, resource.verbs
         if resource.namespaced and not namespaced:
-            verbs = verbs & {"list"} if "list" in verbs else verbs & {"create"} if _posts_anywhere(resource) else verbs & set()
+            verbs = (
+                verbs & {"list"}
+                if "list" in verbs
+                else verbs & {"create"}
+                if _posts_anywhere(resource)
+                else verbs & set()
+            )
             if not verbs:
                 raise no_such_resource()
     found = table.get(call.method)
@@ -452,6 +454,11 @@ def _patch_type(call: Call, resource: Resource) -> str:
     return negotiate.check_patch_type(call.header("content-type") or None, accepted)
 
 
+def _manager_of(user_agent: str) -> str:
+    """The field manager of a client that names none: its user agent up to the first slash."""
+    return "".join(char for char in user_agent.partition("/")[0] if char.isprintable())[:128]
+
+
 def no_such_resource() -> status.StatusError:
     return status.generic(404, "NotFound", "the server could not find the requested resource")
 
@@ -463,7 +470,9 @@ def method_not_allowed() -> status.StatusError:
 def _check_name(obj: Object, name: str) -> None:
     found = (obj.get("metadata") or {}).get("name", "")
     if not found:
-        raise status.bad_request(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+        raise status.bad_request(
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
     if found != name:
         raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
 

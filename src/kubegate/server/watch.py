@@ -44,7 +44,9 @@ class WatchRequest:
     initial_bookmark: bool = False
 
 
-async def stream(cache: WatchCache, request: WatchRequest, clock: Clock, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+async def stream(
+    cache: WatchCache, request: WatchRequest, clock: Clock, sent: Callable[[int], None]
+) -> AsyncIterator[bytes]:
     """The frames of one watch, until its time is over; `sent` is told how many events each frame holds."""
     start = cache.revision if request.after is None else request.after
     try:

@@ -1,0 +1,77 @@
+"""Runs the controllers that --controllers names, each with its workers, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Sequence
+
+from kubegate.api.clock import Clock
+from kubegate.api.status import StatusError
+from kubegate.controllers import Controller, World
+from kubegate.storage import StoreUnavailable
+
+log = logging.getLogger("kubegate.controllers")
+
+# kube-controller-manager's name -> the module here; each has `build() -> Controller`.
+MODULES: dict[str, str] = {
+    "namespace-controller": "namespaces",
+    "root-ca-certificate-publisher-controller": "root_ca",
+    "serviceaccount-controller": "serviceaccounts",
+}
+# Controllers that kube-controller-manager has switched off unless they are named.
+OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})
+_WORKERS = 4
+
+
+def chosen(flag: Sequence[str]) -> list[str]:
+    """The names that --controllers asks for: `*`, NAME, -NAME, `none`. Raises ValueError for one that is not known."""
+    if list(flag) == ["none"]:
+        return []
+    for word in flag:
+        if word.lstrip("-") not in MODULES and word != "*":
+            raise ValueError(f"--controllers: {word!r} is no controller; known are {', '.join(sorted(MODULES))}")
+    return [
+        name
+        for name in MODULES
+        if f"-{name}" not in flag and (name in flag or ("*" in flag and name not in OFF_BY_DEFAULT))
+    ]
+
+
+class Manager:
+    def __init__(self, world: World, names: Sequence[str]) -> None:
+        self._world = world
+        self._controllers: list[Controller] = [
+            importlib.import_module(f"kubegate.controllers.{MODULES[name]}").build() for name in names
+        ]
+
+    async def run(self) -> None:
+        """Until cancelled. A controller's failure is logged and tried again; it never ends the others."""
+        for controller in self._controllers:
+            controller.start(self._world)
+        async with asyncio.TaskGroup() as group:
+            for controller in self._controllers:
+                for _ in range(_WORKERS):
+                    group.create_task(work(controller, self._world.clock), name=controller.name)
+
+
+async def work(controller: Controller, clock: Clock) -> None:
+    """One worker of one controller."""
+    queue = controller.queue
+    while True:
+        key = await queue.get(clock)
+        try:
+            await controller.sync(key)
+            queue.succeeded(key)
+        except StatusError as error:
+            log.debug("%s: %s: %s", controller.name, key, error)
+            queue.failed(key, clock.monotonic())
+        except StoreUnavailable as error:
+            log.warning("%s: %s: %s", controller.name, key, error)
+            queue.failed(key, clock.monotonic())
+        except Exception:
+            log.exception("%s: %s", controller.name, key)
+            queue.failed(key, clock.monotonic())
+        finally:
+            queue.done(key)

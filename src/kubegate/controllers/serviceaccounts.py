@@ -1,0 +1,53 @@
+"""A `default` service account in every namespace that is not about to end."""
+
+from __future__ import annotations
+
+from kubegate.api import Object
+from kubegate.api.status import StatusError
+from kubegate.controllers import Client, World
+from kubegate.controllers.queue import Queue
+from kubegate.storage import ObjectEvent, Reader
+
+_NAME = "default"
+
+
+class ServiceAccounts:
+    """Keys are namespaces."""
+
+    name = "serviceaccount-controller"
+    _reader: Reader
+    _client: Client
+
+    def __init__(self) -> None:
+        self.queue = Queue()
+
+    def start(self, world: World) -> None:
+        self._reader, self._client = world.reader, world.clients("service-account-controller")
+        world.reader.subscribe("namespaces", self._namespace_changed)
+        world.reader.subscribe("serviceaccounts", self._account_changed)
+
+    def _namespace_changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:
+        if event is not ObjectEvent.DELETED:
+            self.queue.add(obj["metadata"]["name"])
+
+    def _account_changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:
+        if event is ObjectEvent.DELETED and obj["metadata"]["name"] == _NAME:
+            self.queue.add(obj["metadata"]["namespace"])
+
+    async def sync(self, key: str) -> None:
+        namespace = self._reader.get("namespaces", "", key)
+        if namespace is None or "deletionTimestamp" in namespace["metadata"]:
+            return
+        if self._reader.get("serviceaccounts", key, _NAME) is not None:
+            return
+        account = {"metadata": {"name": _NAME, "namespace": key}}
+        try:
+            await self._client.create("serviceaccounts", key, account)
+        except StatusError as error:
+            # Somebody was faster, or the namespace began to end: both are as it should be.
+            if error.reason not in ("AlreadyExists", "NotFound", "Forbidden"):
+                raise
+
+
+def build() -> ServiceAccounts:
+    return ServiceAccounts()
