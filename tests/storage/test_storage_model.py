@@ -31,7 +31,7 @@ KEYS = st.sampled_from(
         "/r/\U0001f600",
     ]
 )
-PREFIXES = st.sampled_from(["", "/registry/", "/registry/a/", "/registry/a/x", "/registry/b", "/none/"])
+PREFIXES = st.sampled_from(["/registry/", "", "/registry/a/", "/registry/a/x", "/registry/b", "/none/"])
 VALUES = st.binary(max_size=12)
 
 
@@ -52,11 +52,13 @@ class Model(RuleBasedStateMachine):
     def make(self) -> Store:
         return MemoryStore()
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(seed=st.lists(st.tuples(KEYS, VALUES), min_size=3, max_size=12))
+    def open(self, seed: list[tuple[str, bytes]]) -> None:
         self.store = self.make()
         self.run(self.store.start())
         self.first = self.run(self.store.revision())
+        for key, value in seed:
+            self.put(key, value, "any")
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -140,7 +142,7 @@ class Model(RuleBasedStateMachine):
         found = conflict.actual
         assert (None if found is None else (found.value, found.mod_revision, found.create_revision)) == actual
 
-    @rule(prefix=PREFIXES, after=KEYS | st.just(""), limit=st.integers(0, 4), back=st.integers(0, 6))
+    @rule(prefix=PREFIXES, after=st.just("") | KEYS, limit=st.integers(0, 4), back=st.integers(0, 6))
     def range(self, prefix: str, after: str, limit: int, back: int) -> None:
         revision = max(self.revision - back, self.first)
         try:
@@ -240,6 +242,6 @@ def test_an_engine_does_what_the_model_does(machine: type[Model]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
