@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Attributes, Authorizer, Decision, RuleResolver, SubjectRules, Verdict, config
-from kubegate.authorization.abac import Abac
+from kubegate.authorization.abac import Abac, PolicyError
 from kubegate.authorization.always import AlwaysAllow, AlwaysDeny
 from kubegate.authorization.bootstrap import node_rules
 from kubegate.authorization.masters import Masters
@@ -21,6 +21,7 @@ from kubegate.authorization.node import Graph, NodeAuthorizer
 from kubegate.authorization.rbac import RbacIndex
 from kubegate.authorization.union import Union, UnionRules
 from kubegate.authorization.webhook import Conditions, Settings, WebhookAuthorizer
+from kubegate.pki.kubeconfig import BadKubeconfig
 from kubegate.remote.client import Client, Endpoint
 from kubegate.storage import Reader
 
@@ -116,9 +117,15 @@ class _Current:
 
 
 def build(options: Options, reader: Reader, clock: Clock) -> Authorization:
-    """Raises BuildError (flags), config.ConfigError, abac.PolicyError or pki.kubeconfig.BadKubeconfig (files)."""
+    """Raises BuildError, naming the flag, or the file and the place in it."""
+    try:
+        return _build(options, reader, clock)
+    except (config.ConfigError, PolicyError, BadKubeconfig, ValueError) as error:
+        raise BuildError(str(error)) from error
+
+
+def _build(options: Options, reader: Reader, clock: Clock) -> Authorization:
     rbac, graph = RbacIndex(), Graph()
-    ends = [rbac.follow(reader)]
     parts = _Parts(options, clock, rbac, graph)
     reload = None
     if options.authorization_config:
@@ -130,6 +137,7 @@ def build(options: Options, reader: Reader, clock: Clock) -> Authorization:
         configured = [config.AuthorizerConfiguration(mode, mode.lower()) for mode in _modes(options)]
     authorizers = parts.make_all(configured)
     modes = tuple(each.type for each in configured)
+    ends = [rbac.follow(reader)]
     if "Node" in modes:
         ends.append(graph.follow(reader))
     current = _Current(authorizers)
