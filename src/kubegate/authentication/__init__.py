@@ -23,11 +23,16 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class Authenticated:
-    """The answer of an authenticator: the user, the audiences that the credential is good for, and who says so."""
+    """The answer of an authenticator: the user, the audiences that the credential is good for, and who says so.
+
+    `warnings` go to the client as Warning headers, `annotations` to the audit event; none of them holds a secret.
+    """
 
     user: UserInfo
     authenticator: str
     audiences: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class AuthenticationError(Exception):
@@ -77,3 +82,17 @@ ANONYMOUS = "system:anonymous"
 UNAUTHENTICATED_GROUP = "system:unauthenticated"
 AUTHENTICATED_GROUP = "system:authenticated"
 MASTERS_GROUP = "system:masters"
+CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+"""The key of `extra` that names the credential used, without being it: X509SHA256=HASH or JTI=ID."""
+
+
+def with_authenticated(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
+    """Groups with system:authenticated after them, where neither name nor groups say that it does not belong there."""
+    if name == ANONYMOUS or AUTHENTICATED_GROUP in groups or UNAUTHENTICATED_GROUP in groups:
+        return groups
+    return (*groups, AUTHENTICATED_GROUP)
+
+
+def intersect(offered: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Those of the audiences wanted that are offered, in the order (and as often) as they are wanted."""
+    return tuple(audience for audience in wanted if audience in offered)

@@ -221,6 +221,10 @@ def certificate_pem(*chain: x509.Certificate) -> bytes:
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
 
 
+def der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
 def request_pem(request: x509.CertificateSigningRequest) -> bytes:
     return request.public_bytes(serialization.Encoding.PEM)
 

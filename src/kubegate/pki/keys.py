@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -118,6 +119,13 @@ def key_id(key: PublicKey) -> str:
     """The `kid` that Kubernetes derives from a key: the SHA-256 of its DER form, in base64url without padding."""
     der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
+
+
+def kind(key: PublicKey | PrivateKey) -> Literal["RSA", "EC", "OKP"]:
+    """The key's type as JSON Web Keys name it."""
+    if isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey):
+        return "RSA"
+    return "EC" if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) else "OKP"
 
 
 def describe(key: PublicKey | PrivateKey) -> str:

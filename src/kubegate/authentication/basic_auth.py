@@ -1,0 +1,78 @@
+"""HTTP basic: --basic-auth-file, which kube-apiserver had until 1.19. CSV with password, user name, user uid, groups.
+
+Passwords in a file in clear are a bad idea; this is for labs that need it, behind its own flag.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hmac
+import io
+from pathlib import Path
+
+from kubegate.authentication import Authenticated, AuthenticationError, Request, UserInfo, with_authenticated
+from kubegate.authentication.secrets import Digest, new_digest
+from kubegate.authentication.watched import WatchedFile
+
+WARNING = "--basic-auth-file keeps passwords in clear; kube-apiserver has had no such flag since 1.19"
+
+
+class BadBasicAuthFile(ValueError):
+    """What is wrong in the file, and in which line; no password is in the text."""
+
+
+def parse(content: bytes, source: str, digest: Digest) -> dict[str, tuple[bytes, Authenticated]]:
+    """Keyed hash of the password, and the user, by user name. Raises BadBasicAuthFile."""
+    found: dict[str, tuple[bytes, Authenticated]] = {}
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8")), strict=True)
+        for record in reader:
+            if not record:
+                continue
+            if len(record) < 3:
+                text = f"password file {source!r} must have at least 3 columns (password, user name, user id)"
+                raise BadBasicAuthFile(f"{text}, found {len(record)} in line {reader.line_num}")
+            password, name, uid = record[0], record[1], record[2]
+            groups = tuple(record[3].split(",")) if len(record) > 3 else ()
+            user = UserInfo(name, uid, with_authenticated(name, groups))
+            found[name] = (digest(password), Authenticated(user, "basic"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        problem = str(error) if isinstance(error, csv.Error) else "not UTF-8"
+        raise BadBasicAuthFile(f"password file {source!r}: {problem}") from None
+    return found
+
+
+class BasicAuthenticator:
+    """User names and passwords of one file, from the Authorization header. A changed file is read again."""
+
+    name = "basic"
+
+    def __init__(self, path: Path) -> None:
+        """Raises BadBasicAuthFile, OSError."""
+        self._digest = new_digest()
+        self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
+
+    async def authenticate(self, request: Request) -> Authenticated | None:
+        pair = _credentials(request.header("authorization"))
+        if pair is None:
+            return None
+        name, password = pair
+        known = self.file.value.get(name)
+        # compared also where nobody is known by that name, so that time tells nothing
+        expected, found = known or (b"", None)
+        if not hmac.compare_digest(self._digest(password), expected) or found is None:
+            raise AuthenticationError("invalid username/password combination")
+        return found
+
+
+def _credentials(header: str) -> tuple[str, str] | None:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(encoded, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    return (name, password) if colon else None

@@ -1,0 +1,59 @@
+"""Comparing and remembering secrets: never by the secret itself, always by a keyed hash of it.
+
+A lookup by keyed hash takes the same time whatever an attacker guessed, and a cache that leaks gives nothing away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+Digest = Callable[[str], bytes]
+
+
+def new_digest() -> Digest:
+    """A keyed hash of text, with a key of this process's own."""
+    key = os.urandom(32)
+    blake2b = hashlib.blake2b
+
+    def digest(secret: str) -> bytes:
+        return blake2b(secret.encode("utf-8", "surrogateescape"), key=key, digest_size=32).digest()
+
+    return digest
+
+
+class BoundedCache(Generic[Value]):
+    """Values until a time, at most `limit` of them: the one not used for longest goes first. Not for threads."""
+
+    __slots__ = ("_entries", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._entries: dict[object, tuple[float, Value]] = {}
+
+    def get(self, key: object, now: float) -> Value | None:
+        """The value, None where there is none or its time is over."""
+        entry = self._entries.pop(key, None)
+        if entry is None or entry[0] <= now:
+            return None
+        self._entries[key] = entry
+        return entry[1]
+
+    def put(self, key: object, value: Value, until: float) -> None:
+        self._entries.pop(key, None)
+        while len(self._entries) >= self.limit:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = (until, value)
+
+    def drop(self, key: object) -> None:
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)

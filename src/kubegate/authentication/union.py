@@ -1,0 +1,111 @@
+"""Several ways of authenticating as one: each is asked in turn, and the first that knows the credential answers.
+
+Follows k8s.io/apiserver/pkg/authentication/request/union and its kin for tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kubegate.authentication import (
+    Authenticated,
+    AuthenticationError,
+    Authenticator,
+    Request,
+    TokenAuthenticator,
+    intersect,
+    with_authenticated,
+)
+
+
+class AuthenticationErrors(AuthenticationError):
+    """What several authenticators said, each text once: `e`, or `[e, f]`."""
+
+    def __init__(self, errors: Iterable[AuthenticationError]) -> None:
+        texts: dict[str, None] = {}
+        for error in errors:
+            texts |= dict.fromkeys(error.texts if isinstance(error, AuthenticationErrors) else (str(error),))
+        self.texts: tuple[str, ...] = tuple(texts)
+        super().__init__(self.texts[0] if len(self.texts) == 1 else "[" + ", ".join(self.texts) + "]")
+
+
+class TokenUnion:
+    """The first token authenticator that knows the token; one that refuses it does not keep the next from it."""
+
+    def __init__(self, authenticators: Sequence[TokenAuthenticator]) -> None:
+        self._authenticators = tuple(authenticators)
+
+    async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        errors: list[AuthenticationError] = []
+        for authenticator in self._authenticators:
+            try:
+                found = await authenticator.authenticate_token(token, audiences)
+            except AuthenticationError as error:
+                errors.append(error)
+            else:
+                if found is not None:
+                    return found
+        if errors:
+            raise AuthenticationErrors(errors)
+        return None
+
+
+class AudienceAgnostic:
+    """For authenticators that know nothing of audiences: their tokens are good for the API server's own alone."""
+
+    def __init__(self, tokens: TokenAuthenticator, api_audiences: tuple[str, ...]) -> None:
+        self._tokens, self._api_audiences = tokens, api_audiences
+
+    async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        if audiences is None:
+            return await self._tokens.authenticate_token(token, None)
+        granted = intersect(self._api_audiences, audiences)
+        if not granted:
+            return None
+        found = await self._tokens.authenticate_token(token, None)
+        return None if found is None else replace(found, audiences=granted)
+
+
+class Union:
+    """All of a server's authenticators, and `anonymous` for requests in which none of them saw a credential.
+
+    A bad credential is never taken for none. Whoever is known is in system:authenticated; a credential that is good
+    for other audiences than those wanted is refused; so is one without a user name.
+    """
+
+    def __init__(
+        self, authenticators: Sequence[Authenticator], anonymous: Authenticator | None, api_audiences: tuple[str, ...]
+    ) -> None:
+        self._authenticators = tuple(authenticators)
+        self._anonymous, self._api_audiences = anonymous, api_audiences
+
+    async def authenticate(self, request: Request) -> Authenticated | None:
+        errors: list[AuthenticationError] | None = None
+        for authenticator in self._authenticators:
+            try:
+                found = await authenticator.authenticate(request)
+            except AuthenticationError as error:
+                if errors is None:
+                    errors = []
+                errors.append(error)
+            else:
+                if found is not None:
+                    return self._checked(found, request)
+        if errors is not None:
+            raise AuthenticationErrors(errors)
+        if self._anonymous is None:
+            return None
+        return await self._anonymous.authenticate(request)
+
+    def _checked(self, found: Authenticated, request: Request) -> Authenticated:
+        user = found.user
+        if not user.name:
+            raise AuthenticationError(f"{found.authenticator}: the credential names no user")
+        wanted = request.audiences if request.audiences is not None else self._api_audiences
+        if found.audiences and wanted and not intersect(found.audiences, wanted):
+            raise AuthenticationError(
+                f"unable to match the audience: {list(found.audiences)}, accepted: {list(wanted)}"
+            )
+        groups = with_authenticated(user.name, user.groups)
+        return found if groups is user.groups else replace(found, user=replace(user, groups=groups))
