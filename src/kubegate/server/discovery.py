@@ -1,0 +1,231 @@
+"""Discovery: which groups, versions and resources there are; in the old form, and aggregated in one answer (v2).
+
+Documents are made when first asked for and kept until the set of resources changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+from kubegate.api import negotiate, status
+from kubegate.api.codec import encode_yaml
+from kubegate.api.resources import Resource, Resources
+from kubegate.server import responses
+from kubegate.server.call import Call
+from kubegate.server.responses import Response
+
+_AGGREGATED = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+Document = dict[str, Any]
+
+
+class Discovery:
+    """Answers /api, /apis and what is under them that is no resource. `address` is told to clients of /api."""
+
+    def __init__(self, resources: Resources, address: Callable[[], str]) -> None:
+        self._resources, self._address = resources, address
+        self._documents: dict[str, Document | None] = {}
+        self._bytes: dict[tuple[str, str], tuple[bytes, str]] = {}
+        resources.on_change(self._forget)
+
+    def _forget(self) -> None:
+        self._documents.clear()
+        self._bytes.clear()
+
+    def paths(self) -> list[str]:
+        """What `/` lists of discovery's own paths."""
+        groups = {resource.group for resource in self._resources if resource.group}
+        versions = {f"{r.group}/{r.version}" for r in self._resources if r.group}
+        return [f"/apis/{name}" for name in sorted(groups | versions)]
+
+    def answer(self, call: Call) -> Response:
+        """Raises 405 and 406."""
+        path = call.path.rstrip("/")
+        if call.method not in ("GET", "HEAD"):
+            text = "the server does not allow this method on the requested resource"
+            raise status.generic(405, "MethodNotAllowed", text)
+        accept = call.header("accept")
+        if path in ("/api", "/apis") and _wants_aggregated(accept):
+            return self._aggregated(call, path)
+        document = self._document(path)
+        if document is None:
+            if path.startswith("/api/"):
+                raise status.generic(404, "NotFound", "the server could not find the requested resource")
+            return responses.not_found_page()
+        negotiate.check_route(accept, negotiate.OBJECTS)
+        answer = negotiate.negotiate(accept, tables=False)
+        if answer.kind:
+            raise status.not_acceptable(negotiate.OBJECTS)
+        if answer.media_type == negotiate.YAML:
+            return Response(200, encode_yaml(document), responses.YAML)
+        return Response(200, self._encoded(path, "", lambda: document)[0])
+
+    def _aggregated(self, call: Call, path: str) -> Response:
+        body, tag = self._encoded(path, "v2", lambda: self._aggregate(path))
+        headers = [(b"etag", tag.encode()), (b"vary", b"Accept")]
+        if call.header("if-none-match") == tag:
+            return Response(304, b"", _AGGREGATED, headers)
+        return Response(200, body, _AGGREGATED, headers)
+
+    def _encoded(self, path: str, form: str, make: Callable[[], Document]) -> tuple[bytes, str]:
+        found = self._bytes.get((path, form))
+        if found is None:
+            body = orjson.dumps(make())
+            found = self._bytes[(path, form)] = (body, f'"{hashlib.sha512(body).hexdigest().upper()}"')
+        return found
+
+    # ------------------------------------------------------------------ the old form
+    def _document(self, path: str) -> Document | None:
+        if path not in self._documents:
+            self._documents[path] = self._make(path.strip("/").split("/"))
+        return self._documents[path]
+
+    def _make(self, parts: list[str]) -> Document | None:
+        match parts:
+            case ["api"]:
+                addresses = [{"clientCIDR": "0.0.0.0/0", "serverAddress": self._address()}]
+                return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": addresses}
+            case ["apis"]:
+                groups = [self._group(name) for name in self._groups()]
+                return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+            case ["apis", group] if self._resources.has_group(group):
+                return {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)}
+            case ["api", version] if self._resources.has_group_version("", version):
+                return {"kind": "APIResourceList", "groupVersion": version, "resources": self._list("", version)}
+            case ["apis", group, version] if self._resources.has_group_version(group, version):
+                head = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{group}/{version}"}
+                return {**head, "resources": self._list(group, version)}
+        return None
+
+    def _groups(self) -> Iterable[str]:
+        """In the order of kube-apiserver: its own as they are, then those of custom resources by name."""
+        own = dict.fromkeys(r.group for r in self._resources if r.custom is None and r.group)
+        custom = sorted({r.group for r in self._resources if r.group} - own.keys())
+        return [*own, *custom]
+
+    def _versions(self, group: str) -> list[str]:
+        """The preferred version first."""
+        found = list(dict.fromkeys(r.version for r in self._resources if r.group == group))
+        custom = all(r.custom is not None for r in self._resources if r.group == group)
+        return sorted(found, key=version_priority, reverse=True) if custom else found
+
+    def _group(self, group: str) -> Document:
+        versions = [{"groupVersion": f"{group}/{v}", "version": v} for v in self._versions(group)]
+        return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+    def _of(self, group: str, version: str) -> list[Resource]:
+        found = [r for r in self._resources if r.group == group and r.version == version]
+        return sorted(found, key=lambda r: r.resource)
+
+    def _list(self, group: str, version: str) -> list[Document]:
+        found = []
+        for resource in self._of(group, version):
+            found.append(_resource_entry(resource))
+            for name in sorted(resource.subresources):
+                found.append(_subresource_entry(resource, name))
+        return sorted(found, key=lambda entry: entry["name"])
+
+    # ------------------------------------------------------------------ aggregated
+    def _aggregate(self, path: str) -> Document:
+        items = []
+        for group in [""] if path == "/api" else self._groups():
+            versions = []
+            for version in self._versions(group):
+                entries = [_aggregated_entry(resource) for resource in self._of(group, version)]
+                versions.append({"version": version, "resources": entries, "freshness": "Current"})
+            items.append({"metadata": {"name": group} if group else {}, "versions": versions})
+        head = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
+        return {**head, "items": items}
+
+
+def _wants_aggregated(accept: str) -> bool:
+    """Whether the aggregated form is the first of those asked for that is known."""
+    for clause in negotiate.parse_accept(accept):
+        wanted = clause.parameters
+        if not clause.takes(negotiate.JSON):
+            continue
+        if wanted.get("as") == "APIGroupDiscoveryList" and wanted.get("g") == "apidiscovery.k8s.io":
+            if wanted.get("v") == "v2":
+                return True
+            continue
+        if not wanted.get("as"):
+            return False
+    return False
+
+
+def _resource_entry(resource: Resource) -> Document:
+    entry: Document = {
+        "name": resource.resource,
+        "singularName": resource.singular,
+        "namespaced": resource.namespaced,
+        "kind": resource.kind,
+        "verbs": sorted(resource.verbs),
+    }
+    if resource.short_names:
+        entry["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        entry["categories"] = list(resource.categories)
+    if resource.persistent:
+        entry["storageVersionHash"] = storage_version_hash(resource)
+    return entry
+
+
+def _subresource_entry(resource: Resource, name: str) -> Document:
+    sub = resource.subresources[name]
+    entry: Document = {"name": f"{resource.resource}/{name}", "singularName": "", "namespaced": resource.namespaced}
+    if (sub.group, sub.version) != (resource.group, resource.version):
+        if sub.group:
+            entry["group"] = sub.group
+        entry["version"] = sub.version
+    return {**entry, "kind": sub.kind, "verbs": sorted(sub.verbs)}
+
+
+def _aggregated_entry(resource: Resource) -> Document:
+    """Built-in resources leave the group and version of the kind empty, custom ones tell them."""
+    own = resource.custom is None
+    group, version = ("", "") if own else (resource.group, resource.version)
+    entry: Document = {
+        "resource": resource.resource,
+        "responseKind": {"group": group, "version": version, "kind": resource.kind},
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": resource.singular,
+        "verbs": sorted(resource.verbs),
+    }
+    if resource.short_names:
+        entry["shortNames"] = list(resource.short_names)
+    if resource.categories:
+        entry["categories"] = list(resource.categories)
+    if resource.subresources:
+        entry["subresources"] = [
+            {"subresource": name, "responseKind": _sub_kind(resource, name), "verbs": sorted(sub.verbs)}
+            for name, sub in sorted(resource.subresources.items())
+        ]
+    return entry
+
+
+def _sub_kind(resource: Resource, name: str) -> Document:
+    sub = resource.subresources[name]
+    same = resource.custom is None and (sub.group, sub.version) == (resource.group, resource.version)
+    return {"group": "" if same else sub.group, "version": "" if same else sub.version, "kind": sub.kind}
+
+
+def storage_version_hash(resource: Resource) -> str:
+    """Changes when objects are kept in another version: the first 8 bytes of SHA-256 of the kind, in base64."""
+    group, version = resource.storage_group, resource.storage_version
+    text = f"{group}/{version}, Kind={resource.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
+
+
+def version_priority(version: str) -> tuple[int, int, int, str]:
+    """Kubernetes' order of versions: v2, v1, v2beta1, v1beta2, v1alpha1, others; the greater the better."""
+    import re
+
+    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if match is None:
+        return (0, 0, 0, version)
+    stage = {None: 3, "beta": 2, "alpha": 1}[match[2]]
+    return (stage, int(match[1]), int(match[3] or 0), "")
