@@ -32,6 +32,7 @@ class Schema:
     merge_key:       strategic merge: the field that names an element, "" where there is none
     merge_strategy:  strategic merge: pieces of the patch strategy (merge, replace, retainKeys)
     default:         what the schema declares, None where nothing
+    preserve_unknown: whether fields that are not named here are kept; `open` is true further down as well
     name:            of a named type: io.k8s.api.core.v1.PodSpec
     """
 
@@ -50,6 +51,7 @@ class Schema:
         "merge_key",
         "merge_strategy",
         "name",
+        "open",
         "preserve_unknown",
         "properties",
         "required",
@@ -72,6 +74,7 @@ class Schema:
         self.merge_strategy: frozenset[str] = frozenset()
         self.default: Any = None
         self.preserve_unknown = False
+        self.open = False
         self.int_or_string = False
         self.embedded_resource = False
         self.cache: dict[str, Any] = {}
@@ -144,6 +147,7 @@ def _fill(schema: Schema, definition: Mapping[str, Any]) -> None:
     schema.format = definition.get("format", "")
     schema.int_or_string = schema.format == "int-or-string" or bool(definition.get("x-kubernetes-int-or-string"))
     schema.preserve_unknown = bool(definition.get("x-kubernetes-preserve-unknown-fields"))
+    schema.open = schema.open or schema.preserve_unknown
     schema.embedded_resource = bool(definition.get("x-kubernetes-embedded-resource"))
     schema.enum = tuple(definition.get("enum") or ())
     schema.required = frozenset(definition.get("required") or ())
@@ -151,14 +155,14 @@ def _fill(schema: Schema, definition: Mapping[str, Any]) -> None:
     _annotate(schema, definition)
     additional = definition.get("additionalProperties")
     if isinstance(additional, Mapping):
-        schema.additional = _child(additional)
+        schema.additional = _child(additional, schema.open)
     elif additional:
         schema.additional = ANY
     items = definition.get("items")
     if isinstance(items, Mapping):
-        schema.items = _child(items)
+        schema.items = _child(items, schema.open)
     for name, child in (definition.get("properties") or {}).items():
-        schema.properties[name] = _child(child)
+        schema.properties[name] = _child(child, schema.open)
 
 
 def _annotate(schema: Schema, definition: Mapping[str, Any]) -> None:
@@ -174,10 +178,11 @@ def _annotate(schema: Schema, definition: Mapping[str, Any]) -> None:
         schema.merge_strategy = frozenset(definition["x-kubernetes-patch-strategy"].split(","))
 
 
-def _child(definition: Mapping[str, Any]) -> Schema:
+def _child(definition: Mapping[str, Any], inside_open: bool = False) -> Schema:
     target = _target(definition)
     if target is None:
         schema = Schema()
+        schema.open = inside_open
         _fill(schema, definition)
         return schema
     found = _named_in_work.get(target) or named(target)
@@ -210,4 +215,4 @@ def _used(found: Schema, definition: Mapping[str, Any]) -> Schema:
 
 ANY = Schema()
 """Any value at all."""
-ANY.preserve_unknown = True
+ANY.preserve_unknown = ANY.open = True

@@ -32,7 +32,7 @@ class Manager:
             subresource=subresource,
             time=rfc3339(self._clock.now()),
             schema=schema_of(resource),
-            reset_fields=managedfields.reset_fields(resource.group_resource, subresource),
+            reset_fields=managedfields.reset_fields(resource, subresource),
         )
 
     def applied(
@@ -54,7 +54,7 @@ class Manager:
             subresource=subresource,
             time=rfc3339(self._clock.now()),
             schema=schema_of(resource),
-            reset_fields=managedfields.reset_fields(resource.group_resource, subresource),
+            reset_fields=managedfields.reset_fields(resource, subresource),
             default=default,
         )
 

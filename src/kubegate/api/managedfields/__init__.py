@@ -1,0 +1,417 @@
+"""Who set which field: metadata.managedFields, and server-side apply.
+
+Follows k8s.io/apimachinery/pkg/util/managedfields over sigs.k8s.io/structured-merge-diff. `update` is for every write
+but apply, `apply` for apply. Both are called before admission, as kube-apiserver does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from kubegate.api import Object, clone
+from kubegate.api.managedfields import entries, sets, typed
+from kubegate.api.managedfields.entries import APPLY, UPDATE, Managed, Manager, Owned
+from kubegate.api.managedfields.resets import NOTHING, ResetFields, reset_fields
+from kubegate.api.managedfields.sets import FieldSet, Path
+from kubegate.api.managedfields.zero import zero
+from kubegate.api.schema import ANY, Schema
+from kubegate.api.status import StatusError, bad_request
+
+__all__ = ["LAST_APPLIED", "ResetFields", "apply", "reset_fields", "restore_times", "update"]
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_BEFORE_FIRST_APPLY = "before-first-apply"
+_MAX_ANNOTATIONS = 256 * 1024
+
+# What nobody owns: it names the object, or is the server's.
+_UNTRACKED = sets.of(
+    ("f:apiVersion",),
+    ("f:kind",),
+    ("f:metadata",),
+    *(
+        ("f:metadata", f"f:{name}")
+        for name in (
+            "name",
+            "namespace",
+            "creationTimestamp",
+            "selfLink",
+            "uid",
+            "clusterName",
+            "generation",
+            "managedFields",
+            "resourceVersion",
+        )
+    ),
+)
+_SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
+
+
+def update(
+    live: Object | None,
+    new: Object,
+    *,
+    manager: str,
+    api_version: str,
+    subresource: str,
+    time: str,
+    schema: Schema | None,
+    reset_fields: ResetFields = NOTHING,
+) -> Object:
+    """`new` with the managedFields that a create (`live` is None), update or patch leaves.
+
+    What `manager` changed it owns from now on, others do not. Fields in `reset_fields` are not counted, because the
+    write does not keep them. Where `new` brings managedFields of its own they take the place of live's; `[{}]` clears
+    them. Entries keep their time where nothing changed. Nothing is changed in place.
+    """
+    schema = schema or ANY
+    managed, as_live = _starting_point(live, new, subresource)
+    if live is not None and not managed:
+        # Once they are gone, the fields of an object are tracked from the next apply on.
+        return _with_entries(new, [])
+    try:
+        changed, removed = _compare(schema, live, new)
+    except typed.NotTyped:
+        return _with_entries(new, [])
+    if changed is None and removed is None and as_live and live is not None:
+        return _with_entries(new, live["metadata"].get("managedFields") or [])
+    changed, removed = reset_fields.counted(changed or {}), reset_fields.counted(removed or {})
+    who = entries.manager(manager, UPDATE, api_version, subresource)
+    managed = _after_update(managed, who, changed, removed, api_version, time)
+    return _with_entries(new, entries.encode(entries.capped(managed)))
+
+
+def apply(
+    live: Object | None,
+    applied: Object,
+    *,
+    manager: str,
+    force: bool,
+    api_version: str,
+    subresource: str,
+    time: str,
+    schema: Schema | None,
+    reset_fields: ResetFields = NOTHING,
+    kind: str = "",
+    default: Callable[[Object], None] | None = None,
+) -> Object:
+    """What an apply of the configuration `applied` makes of `live` (None: it makes a new object).
+
+    Fields that `manager` applied before and no longer does are removed, unless others own them. `default` is given
+    the merged object to fill in. Raises StatusError: 409 with the conflicting managers as causes unless `force`; 400
+    where version or kind are others or `applied` brings managedFields; 500 (as kube-apiserver does) where it does not
+    fit the schema. Nothing is changed in place.
+    """
+    _check_applied(applied, api_version, kind)
+    schema = schema or ANY
+    who = entries.manager(manager, APPLY, api_version, subresource)
+    applying = _Applying(schema, who, api_version, time, reset_fields)
+    base = _without_entries(live) if live is not None else {}
+    managed = _decode_live(live)
+    if live is not None and not managed:
+        managed = applying.unmanaged(base)
+    try:
+        merged, managed = applying.apply(base, applied, managed, force)
+    except _Conflicts as conflicts:
+        remaining = conflicts.paths
+        if manager == "kubectl" and live is not None:
+            remaining = _not_from_last_applied(schema, base, api_version, remaining)
+        if remaining:
+            raise _conflict_error(remaining) from None
+        merged, managed = applying.apply(base, applied, managed, force=True)
+    if merged is not None:
+        owned = managed.get(who)
+        if owned is not None:
+            managed[who] = Owned(owned.fields, owned.api_version, time)
+        result = clone(merged)
+        if default is not None:
+            default(result)
+    else:
+        result = base
+    if manager == "kubectl" and _last_applied(result):
+        result = _with_last_applied(result, applied)
+    return _with_entries(result, entries.encode(managed))
+
+
+def restore_times(new: Object, live: Object) -> Object:
+    """`new` with the managedFields of `live` where the two differ in nothing but times in them.
+
+    A write that is undone on its way to the store must not count as a change.
+    """
+    ours, theirs = new["metadata"].get("managedFields"), live["metadata"].get("managedFields")
+    if ours == theirs or not ours or not theirs or len(ours) != len(theirs):
+        return new
+    stripped = [{k: v for k, v in entry.items() if k != "time"} for entry in theirs]
+    for entry in ours:
+        timeless = {k: v for k, v in entry.items() if k != "time"}
+        if timeless not in stripped:
+            return new
+        stripped.remove(timeless)
+    if _without_entries(new) != _without_entries(live):
+        return new
+    return _with_entries(new, theirs)
+
+
+# ------------------------------------------------------------------ updates
+def _starting_point(live: Object | None, new: Object, subresource: str) -> tuple[Managed, bool]:
+    """The entries to go on from, and whether they are those of `live`."""
+    theirs = (live or {}).get("metadata", {}).get("managedFields") or []
+    ours = new["metadata"].get("managedFields")
+    if not subresource and ours is not None and ours != theirs:
+        if entries.is_reset(ours):
+            return {}, False
+        try:
+            managed = entries.decode(ours, trusted=False)
+        except ValueError:
+            managed = {}
+        if managed:
+            return managed, False
+    return _decode_live(live), True
+
+
+def _decode_live(live: Object | None) -> Managed:
+    try:
+        return entries.decode((live or {}).get("metadata", {}).get("managedFields"), trusted=True)
+    except (KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _compare(schema: Schema, live: Object | None, new: Object) -> tuple[FieldSet | None, FieldSet | None]:
+    """What changed and what was removed at the top. On a create, from what an empty object of the kind has."""
+    if live is None:
+        before = zero(schema)
+        new = _without_nulls(new, before)
+    else:
+        before = live
+    meta = before.get("metadata") or {}
+    ours = {k: v for k, v in new["metadata"].items() if k not in _SERVER_FIELDS}
+    theirs = {k: v for k, v in meta.items() if k not in _SERVER_FIELDS}
+    changed, removed = typed.compare(schema, {**before, "metadata": theirs}, {**new, "metadata": ours})
+    if live is None:
+        # Only what is new matters: nothing was there that could have been removed.
+        removed = None
+    return changed, removed
+
+
+def _without_nulls(new: Object, empty: Object) -> Object:
+    """`new` without the nulls that an empty object has as well (times that are not set)."""
+    kept: Object = {}
+    for name, value in new.items():
+        below = empty.get(name)
+        if value is not None or name in empty:
+            if isinstance(value, dict) and isinstance(below, dict):
+                value = _without_nulls(value, below)
+            kept[name] = value
+    return kept
+
+
+def _after_update(
+    managed: Managed, who: Manager, changed: FieldSet, removed: FieldSet, api_version: str, time: str
+) -> Managed:
+    after: Managed = {}
+    for other, owned in managed.items():
+        fields = sets.difference(sets.difference(owned.fields, changed), removed)
+        if fields:
+            after[other] = entries.owning(owned, fields)
+    mine = sets.difference(changed, _UNTRACKED)
+    if mine:
+        before = after.get(who)
+        fields = sets.in_order(sets.union(before.fields, mine) if before is not None else mine)
+        after[who] = Owned(fields, api_version, time)
+    return after
+
+
+# ------------------------------------------------------------------ apply
+class _Conflicts(Exception):
+    def __init__(self, paths: list[tuple[Manager, Path]]) -> None:
+        super().__init__("conflicts")
+        self.paths = paths
+
+
+class _Applying:
+    """One apply: what stays the same between the first attempt and a forced second one."""
+
+    def __init__(self, schema: Schema, who: Manager, api_version: str, time: str, reset_fields: ResetFields) -> None:
+        self.schema, self.who, self.api_version = schema, who, api_version
+        self.time, self.reset_fields = time, reset_fields
+
+    def unmanaged(self, live: Object) -> Managed:
+        """Entries for an object whose fields were not tracked: whoever set them came before the first apply."""
+        try:
+            changed, _ = _compare(self.schema, None, live)
+        except typed.NotTyped as error:
+            raise StatusError(500, "", f"failed to create manager for existing fields: {error}") from None
+        before = entries.manager(_BEFORE_FIRST_APPLY, UPDATE, self.api_version, self.who.subresource)
+        counted = self.reset_fields.counted(changed or {})
+        return _after_update({}, before, counted, {}, self.api_version, self.time)
+
+    def apply(self, live: Object, applied: Object, managed: Managed, force: bool) -> tuple[Object | None, Managed]:
+        """The merged object (None where it is `live`) and the new entries. Raises _Conflicts, StatusError 500."""
+        schema, who = self.schema, self.who
+        try:
+            typed.validate(schema, applied)
+            fields = typed.field_set(schema, applied)
+        except typed.NotTyped as error:
+            raise StatusError(500, "", f"failed to create typed patch object ({_named(applied)}): {error}") from None
+        try:
+            merged = typed.merge(schema, live, applied)
+        except typed.NotTyped as error:
+            raise StatusError(500, "", f"failed to create typed live object ({_named(live)}): {error}") from None
+        last = managed.get(who)
+        managed = dict(managed)
+        managed[who] = Owned(self.reset_fields.counted(fields), self.api_version, last.time if last else None)
+        if last is not None and last.fields:
+            merged = self.prune(merged, managed, last.fields)
+        changed, removed = typed.compare(schema, live, merged)
+        changed = self.reset_fields.counted(changed or {})
+        removed = self.reset_fields.counted(removed or {})
+        after: Managed = {}
+        conflicts: list[tuple[Manager, Path]] = []
+        for other, owned in managed.items():
+            if other == who:
+                after[who] = owned
+                continue
+            taken = sets.intersection(owned.fields, changed)
+            if taken:
+                conflicts += [(other, path) for path in sets.members(taken)]
+            rest = sets.difference(sets.difference(owned.fields, changed), removed)
+            if rest:
+                after[other] = entries.owning(owned, rest)
+        if conflicts and not force:
+            raise _Conflicts(sorted(conflicts, key=lambda conflict: conflict[0]))
+        mine = sets.difference(after[who].fields, _UNTRACKED)
+        if mine:
+            after[who] = entries.owning(after[who], sets.in_order(mine))
+        else:
+            del after[who]
+        return (None if merged == live and live else merged), after
+
+    def prune(self, merged: Object, managed: Managed, last: FieldSet) -> Object:
+        """Take away what this manager applied last time and nobody claims now."""
+        schema = self.schema
+        last = typed.with_named_fields(schema, last)
+        everything = typed.with_named_fields(schema, typed.field_set(schema, merged))
+        claimed: FieldSet = {}
+        for owned in managed.values():
+            claimed = sets.union(claimed, owned.fields)
+        claimed = typed.with_named_fields(schema, claimed)
+        pruned = typed.remove(schema, merged, last) or {}
+        left = typed.with_named_fields(schema, typed.field_set(schema, pruned))
+        unclaimed = sets.difference(everything, sets.union(left, claimed))
+        pruned = typed.remove(schema, merged, unclaimed) or {}
+        left = typed.with_named_fields(schema, typed.field_set(schema, pruned))
+        # What went along with it, without having been applied by this manager, stays.
+        gone = sets.intersection(sets.difference(everything, left), last)
+        found: Object = typed.remove(schema, merged, gone) or {}
+        return found
+
+
+def _check_applied(applied: Object, api_version: str, kind: str) -> None:
+    found_version, found_kind = applied.get("apiVersion") or "", applied.get("kind") or ""
+    if found_version != api_version or (kind and found_kind != kind):
+        group, slash, version = str(found_version).rpartition("/")
+        shown = f"{group}/{version}" if slash else f"/{version}"
+        raise bad_request(f"invalid object type: {shown}, Kind={found_kind}")
+    if (applied.get("metadata") or {}).get("managedFields") is not None:
+        raise bad_request("metadata.managedFields must be nil")
+
+
+def _named(obj: Object) -> str:
+    """An object as error texts name it: `NAMESPACE/NAME; GROUP/VERSION, Kind=KIND`."""
+    meta = obj.get("metadata") or {}
+    version = obj.get("apiVersion") or ""
+    shown = version if "/" in version else f"/{version}"
+    return f"{meta.get('namespace', '')}/{meta.get('name', '')}; {shown}, Kind={obj.get('kind', '')}"
+
+
+def _conflict_error(conflicts: list[tuple[Manager, Path]]) -> StatusError:
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "message": f"conflict with {_manager_text(who)}",
+            "field": sets.path_text(path),
+        }
+        for who, path in conflicts
+    ]
+    if len(conflicts) == 1:
+        text = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+        return StatusError(409, "Conflict", text, {"causes": causes})
+    lines = []
+    previous = None
+    for (who, _), cause in zip(conflicts, causes, strict=True):
+        if who != previous:
+            lines.append(f"conflicts with {_manager_text(who)}:")
+        previous = who
+        lines.append(f"- {cause['field']}")
+    text = f"Apply failed with {len(conflicts)} conflicts: " + "\n".join(lines)
+    return StatusError(409, "Conflict", text, {"causes": causes})
+
+
+def _manager_text(who: Manager) -> str:
+    text = orjson.dumps(who.name).decode()
+    if who.subresource:
+        text += f" with subresource {orjson.dumps(who.subresource).decode()}"
+    return f"{text} using {who.api_version}" if who.operation == UPDATE else text
+
+
+# ------------------------------------------------------------------ kubectl's client-side apply
+def _last_applied(obj: Object) -> str:
+    found = ((obj.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    return found if isinstance(found, str) else ""
+
+
+def _not_from_last_applied(
+    schema: Schema, live: Object, api_version: str, conflicts: list[tuple[Manager, Path]]
+) -> list[tuple[Manager, Path]]:
+    """The conflicts that are not about what `kubectl apply` had set from the client's side and nobody changed since."""
+    try:
+        last = orjson.loads(_last_applied(live))
+        if not isinstance(last, dict) or last.get("apiVersion") != api_version:
+            return conflicts
+        typed.validate(schema, last)
+        allowed = typed.field_set(schema, last)
+        changed, removed = typed.compare(schema, last, live)
+    except (orjson.JSONDecodeError, typed.NotTyped):
+        return conflicts
+    allowed = sets.difference(sets.difference(allowed, changed or {}), removed or {})
+    return [(who, path) for who, path in conflicts if not sets.has(allowed, path)]
+
+
+def _with_last_applied(obj: Object, applied: Object) -> Object:
+    """Keep the annotation of `kubectl apply` true where the object has one, for those who go back to it."""
+    config = clone(applied)
+    annotations = (config.get("metadata") or {}).get("annotations")
+    if annotations:
+        annotations.pop(LAST_APPLIED, None)
+    meta = dict(obj["metadata"])
+    kept = dict(meta.get("annotations") or {})
+    kept[LAST_APPLIED] = _go_json(config)
+    if sum(len(key.encode()) + len(str(value).encode()) for key, value in kept.items()) > _MAX_ANNOTATIONS:
+        del kept[LAST_APPLIED]
+    meta["annotations"] = kept
+    return {**obj, "metadata": meta}
+
+
+def _go_json(value: Any) -> str:
+    """JSON as Go's encoder writes it: sorted keys, `<>&` escaped, a line end."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text + "\n"
+
+
+# ------------------------------------------------------------------ entries in objects
+def _without_entries(obj: Object) -> Object:
+    meta = {k: v for k, v in obj["metadata"].items() if k != "managedFields"}
+    return {**obj, "metadata": meta}
+
+
+def _with_entries(obj: Object, found: list[dict[str, Any]]) -> Object:
+    meta = dict(obj.get("metadata") or {})
+    if found:
+        meta["managedFields"] = found
+    else:
+        meta.pop("managedFields", None)
+    return {**obj, "metadata": meta}
