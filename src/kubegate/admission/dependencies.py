@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubegate import authorization
+from kubegate.admission import GroupVersionKind
 from kubegate.admission.config import AdmissionOptions
 from kubegate.admission.quota import Reservations
 from kubegate.api import Object
@@ -41,12 +42,50 @@ class Writer(Protocol):
         ...
 
 
+class Objects(Protocol):
+    """What the object model above admission knows of objects' kinds, for those who let others change them."""
+
+    def decode(self, kind: GroupVersionKind, object: Object) -> Object:
+        """What kube-apiserver keeps of this JSON: fields that the kind does not have are dropped.
+
+        Raises ValueError with Go's text (`json: cannot unmarshal …`) for a field of the wrong type.
+        """
+        ...
+
+    def default(self, kind: GroupVersionKind, object: Object) -> None:
+        """Fill in, in place, what the API's defaulting fills in. Idempotent."""
+        ...
+
+    def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+        """The object in another version of its kind (or another group that the same objects are served in).
+
+        Raises ValueError where there is no such conversion.
+        """
+        ...
+
+
+class AsTheyAre:
+    """Objects of whose kinds nothing is known."""
+
+    def decode(self, kind: GroupVersionKind, object: Object) -> Object:
+        return object
+
+    def default(self, kind: GroupVersionKind, object: Object) -> None:
+        pass
+
+    def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+        if object.get("apiVersion") == kind.api_version:
+            return object
+        raise ValueError(f"unable to convert {object.get('apiVersion')} to {kind.api_version}")
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """Given to every plugin's factory.
 
     `resources` are those served now; `reservations` is shared with the controller that counts what quotas have used
-    (None: nobody counts). `options` and `configurations` (by plugin name, what the file named by
+    (None: nobody counts). `services` (--service-resolver) are addresses to call instead of asking the API, by
+    `NAME.NAMESPACE.svc`. `options` and `configurations` (by plugin name, what the file named by
     --admission-control-config-file says of it) are filled in by `build`.
     """
 
@@ -57,6 +96,8 @@ class Dependencies:
     resources: Resources = field(default_factory=Resources.built_in)
     randomness: random.Random = field(default_factory=random.SystemRandom)
     reservations: Reservations | None = None
+    objects: Objects = field(default_factory=AsTheyAre)
+    services: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     options: AdmissionOptions = field(default_factory=AdmissionOptions)
     configurations: Mapping[str, Object] = field(default_factory=dict)
 
