@@ -17,6 +17,7 @@ MODULES: Mapping[str, str] = {
     "DefaultTolerationSeconds": "default_toleration_seconds",
     "LimitRanger": "limit_ranger",
     "NamespaceLifecycle": "namespace_lifecycle",
+    "PodSecurity": "pod_security",
     "Priority": "priority",
     "ResourceQuota": "resource_quota",
     "ServiceAccount": "service_account",

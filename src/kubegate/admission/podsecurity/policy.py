@@ -1,0 +1,84 @@
+"""What a namespace wants of its pods: levels and versions from its labels, else from the configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from kubegate.admission.podsecurity.checks import BASELINE, LATEST, PRIVILEGED, RESTRICTED
+from kubegate.api.field import FieldError, invalid, key
+
+PREFIX = "pod-security.kubernetes.io/"
+LEVELS = (PRIVILEGED, BASELINE, RESTRICTED)
+"""From the most to the least that is let in."""
+MODES = ("enforce", "audit", "warn")
+
+LEVEL_ERROR = f"must be one of {', '.join(LEVELS)}"
+VERSION_ERROR = 'must be "latest" or "v1.x"'
+
+_VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class LevelVersion:
+    level: str = PRIVILEGED
+    version: int = LATEST
+
+    def __str__(self) -> str:
+        return f"{self.level}:{'latest' if self.version == LATEST else f'v1.{self.version}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The three modes."""
+
+    enforce: LevelVersion = LevelVersion()
+    audit: LevelVersion = LevelVersion()
+    warn: LevelVersion = LevelVersion()
+
+    def compact(self) -> str:
+        """The modes that forbid anything: `enforce=baseline:latest, warn=restricted:v1.25`."""
+        modes = ((mode, getattr(self, mode)) for mode in MODES)
+        return ", ".join(f"{mode}={wanted}" for mode, wanted in modes if wanted.level != PRIVILEGED)
+
+
+def parse_level(text: str) -> str | None:
+    return text if text in LEVELS else None
+
+
+def parse_version(text: str) -> int | None:
+    if text == "latest":
+        return LATEST
+    found = _VERSION.fullmatch(text)
+    # Longer ones are beyond any release; they are `latest` with another name.
+    return min(int(found.group(1)[:9]), LATEST - 1) if found else None
+
+
+def of_labels(labels: Mapping[str, str] | None, defaults: Policy) -> tuple[Policy, list[FieldError]]:
+    """The policy of a namespace. There is always one: what cannot be read is enforced as restricted and latest,
+    and neither audited nor warned of.
+    """
+    policy = defaults
+    errors: list[FieldError] = []
+    if not labels:
+        return policy, errors
+    for mode in MODES:
+        wanted: LevelVersion = getattr(policy, mode)
+        text = labels.get(PREFIX + mode)
+        if text is not None:
+            level = parse_level(text)
+            if level is None:
+                errors.append(invalid(key("metadata.labels", PREFIX + mode), text, LEVEL_ERROR))
+                level = RESTRICTED if mode == "enforce" else PRIVILEGED
+            wanted = replace(wanted, level=level)
+        text = labels.get(f"{PREFIX}{mode}-version")
+        if text is not None:
+            version = parse_version(text)
+            if version is None:
+                errors.append(invalid(key("metadata.labels", f"{PREFIX}{mode}-version"), text, VERSION_ERROR))
+                version = LATEST
+            wanted = replace(wanted, version=version)
+        if wanted is not getattr(policy, mode):
+            policy = replace(policy, **{mode: wanted})
+    return policy, errors
