@@ -6,6 +6,7 @@ Follows pkg/controller/namespace/deletion of Kubernetes v1.36.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339
@@ -93,11 +94,11 @@ class Namespaces:
                 if error.reason != "NotFound":
                     failures.append(str(error))
 
-    def _held(self, left: dict[str, list[Object]]) -> bool:
+    def _held(self, left: dict[str, Sequence[Object]]) -> bool:
         """Whether all that is left waits for finalizers, so that looking often is of no use."""
         return all(obj["metadata"].get("finalizers") for found in left.values() for obj in found)
 
-    async def _report(self, key: str, left: dict[str, list[Object]], failures: list[str]) -> None:
+    async def _report(self, key: str, left: dict[str, Sequence[Object]], failures: list[str]) -> None:
         problems: dict[str, tuple[str, str]] = {}
         if failures:
             text = f"Failed to delete all resource types, {len(failures)} remaining: " + ", ".join(sorted(failures))
