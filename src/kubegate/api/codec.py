@@ -11,8 +11,8 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -523,6 +523,46 @@ class Document:
 
     value: Object
     duplicates: tuple[str, ...] = ()
+    body: bytes = b""
+    is_yaml: bool = False
+
+    def strict_errors(self, unknown: Sequence[str] = ()) -> list[str]:
+        """Duplicate and `unknown` fields (paths) as strict decoding tells them: in the order in which it meets them.
+
+        YAML's duplicates come first and in one text; its fields are met in the order of their names.
+        """
+        if self.is_yaml:
+            return [*self.duplicates, *(f'unknown field "{path}"' for path in sorted(unknown, key=_by_place))]
+        if not self.duplicates:
+            return [f'unknown field "{path}"' for path in unknown]
+        pairs = json.loads(self.body, object_pairs_hook=_Pairs)
+        return list(dict.fromkeys(_strict(pairs, "", frozenset(unknown))))[:_MAX_STRICT_ERRORS]
+
+
+def _strict(value: Any, path: str, unknown: frozenset[str]) -> Iterator[str]:
+    """Nothing is said of what is below an unknown field."""
+    if isinstance(value, _Pairs):
+        seen = set()
+        for key, member in value:
+            place = f"{path}.{key}" if path else key
+            if place in unknown:
+                yield f'unknown field "{place}"'
+                continue
+            if key in seen:
+                yield f'duplicate field "{place}"'
+            seen.add(key)
+            if isinstance(member, list):
+                yield from _strict(member, place, unknown)
+    elif isinstance(value, list):
+        for position, member in enumerate(value):
+            if isinstance(member, list):
+                yield from _strict(member, f"{path}[{position}]", unknown)
+
+
+def _by_place(path: str) -> list[tuple[int, int, str]]:
+    """Fields by name, elements by number."""
+    parts = re.findall(r"\[([0-9]+)\]|([^.\[]+)", path)
+    return [(0, int(number), "") if number else (1, 0, name) for number, name in parts]
 
 
 def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Document:
@@ -548,7 +588,7 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
     api_version = value.get("apiVersion") or ""
     if api_version.count("/") > 1:
         raise DecodeError(f"unexpected GroupVersion string: {api_version}")
-    return Document(value, tuple(duplicates))
+    return Document(value, tuple(duplicates), body, media_type == "application/yaml")
 
 
 def decode_object(
@@ -579,7 +619,7 @@ def decode_object(
         return document
     check_kind(value, expected, registered)
     value = {**value, "apiVersion": group_version(*expected[:2]), "kind": expected[2]}
-    return Document(value, document.duplicates)
+    return replace(document, value=value)
 
 
 def check_kind(
