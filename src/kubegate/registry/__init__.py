@@ -59,6 +59,8 @@ Change = Callable[[Object, Object | None, Scope], None]
 """Change the new object in place; the second is the stored one (None on create)."""
 Check = Callable[[Object, Object | None, Scope], list[FieldError]]
 """What is wrong with the new object, given the stored one (None on create)."""
+Guard = Callable[[Object, Object | None, Scope], Awaitable[None]]
+"""Raises StatusError where this user may not write the new object over the stored one (None on create)."""
 Connect = Callable[[str, str, Object, Scope], Awaitable[Object]]
 """namespace, name, body -> answer: a subresource, or a resource that is not stored, to which one may POST."""
 
@@ -68,10 +70,13 @@ class Rules:
     """What is particular to one resource (kube-apiserver's strategy). All functions are optional.
 
     The order on a write is the real one: `default` after decoding (of the version requested, before admission) ->
-    mutating admission -> `prepare` -> metadata and schema validation -> `validate` -> validating admission -> store.
+    mutating admission -> `guard` -> `prepare` -> metadata and schema validation -> `validate` -> validating admission
+    -> store.
 
     default:   fill in what the API's defaulting fills in. Gets the object alone; also used for objects in a
                pod template and the like. Must be idempotent.
+    guard:     may the user write this object at all (escalation)? After mutating admission, before `prepare`; raises
+               StatusError.
     prepare:   PrepareForCreate / PrepareForUpdate: drop or restore what this request may not set (status on a
                plain update, spec on a status update is done generically), count generation (generic, see
                `generation`), fill in what is allocated.
@@ -84,7 +89,11 @@ class Rules:
     create_on_update: whether PUT and apply may create.
     unconditional_update: whether PUT without resourceVersion is taken.
     returns_deleted: whether DELETE answers with the object that is gone instead of a Status.
-    graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once).
+    graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once, though a watcher
+               still sees it marked first).
+    deleting:  what else changes when the object is marked to go (a Namespace's phase).
+    held:      whether something besides metadata.finalizers and grace keeps a deleted object (a Namespace's own
+               finalizers).
     subresources: rules of subresources that are stored as part of the object (`status`, `approval`, …), where they
                differ from the generic ones.
     connect:   subresources that do something else on POST (`eviction`, `token`, `binding`); "" for the resource itself
@@ -92,6 +101,7 @@ class Rules:
     """
 
     default: Callable[[Object], None] | None = None
+    guard: Guard | None = None
     prepare: Change | None = None
     validate: Check | None = None
     warnings: Callable[[Object, Object | None], list[str]] | None = None
@@ -104,6 +114,8 @@ class Rules:
     unconditional_update: bool = True
     returns_deleted: bool = False
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
+    deleting: Callable[[Object], None] | None = None
+    held: Callable[[Object], bool] | None = None
     after_delete: Callable[[Object, Scope], Awaitable[None]] | None = None
     subresources: Mapping[str, Rules] = field(default_factory=dict)
     connect: Mapping[str, Connect] = field(default_factory=dict)

@@ -9,6 +9,13 @@ from kubegate.registry import Rules
 
 # A module has `RULES: Rules`. Resources that are not named here have the generic rules and their schema alone.
 MODULES: dict[str, str] = {
+    "bindings": "core.bindings",
+    "configmaps": "core.configmaps",
+    "namespaces": "core.namespaces",
+    "persistentvolumeclaims": "core.persistentvolumeclaims",
+    "pods": "core.pods",
+    "secrets": "core.secrets",
+    "serviceaccounts": "core.serviceaccounts",
     "clusterrolebindings.rbac.authorization.k8s.io": "rbac.clusterrolebindings",
     "clusterroles.rbac.authorization.k8s.io": "rbac.clusterroles",
     "rolebindings.rbac.authorization.k8s.io": "rbac.rolebindings",

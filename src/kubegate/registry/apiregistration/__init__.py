@@ -1,0 +1,1 @@
+"""Rules of the resources of apiregistration.k8s.io: aggregated API services."""

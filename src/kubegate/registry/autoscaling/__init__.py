@@ -1,0 +1,1 @@
+"""Rules of the resources of autoscaling: horizontal pod autoscalers."""

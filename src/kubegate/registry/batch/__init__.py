@@ -1,0 +1,1 @@
+"""Rules of the resources of batch/v1: jobs and cron jobs."""

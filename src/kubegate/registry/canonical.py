@@ -1,0 +1,31 @@
+"""Defaulting of built-in kinds starts from the form in which kube-apiserver's Go types hold an object.
+
+There, structs that are not pointers are always present and empty values are gone, so that a rule need only ask
+whether a field is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kubegate.api import Object
+from kubegate.api.normalize import complete
+from kubegate.api.schema import named
+
+
+def canonical(obj: Object, type_name: str) -> None:
+    """Bring `obj`, of the named type (`io.k8s.api.core.v1.Pod`), into that form, in place. Raises TypeMismatch."""
+    completed = complete(obj, named(type_name))
+    obj.clear()
+    obj.update(completed)
+
+
+def defaulted(type_name: str, default: Callable[[Object], None] | None = None) -> Callable[[Object], None]:
+    """`default` for `Rules`: the canonical form of the type, then what its own defaulting fills in."""
+
+    def fill(obj: Object) -> None:
+        canonical(obj, type_name)
+        if default is not None:
+            default(obj)
+
+    return fill

@@ -1,0 +1,1 @@
+"""Rules of the resources of coordination.k8s.io: leases."""

@@ -1,0 +1,1 @@
+"""Rules of the resources of discovery.k8s.io: endpoint slices."""

@@ -1,0 +1,1 @@
+"""Rules of the resources of flowcontrol.apiserver.k8s.io: flow schemas and priority levels."""

@@ -1,0 +1,1 @@
+"""Rules of the resources of networking.k8s.io: ingresses, network policies, service ranges."""

@@ -1,0 +1,1 @@
+"""Rules of the resources of node.k8s.io: runtime classes."""

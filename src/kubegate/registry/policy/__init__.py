@@ -1,0 +1,1 @@
+"""Rules of the resources of policy/v1: disruption budgets."""

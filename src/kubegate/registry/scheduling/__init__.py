@@ -1,0 +1,1 @@
+"""Rules of the resources of scheduling.k8s.io: priority classes."""

@@ -1,0 +1,1 @@
+"""Rules of the resources of storage.k8s.io: classes, drivers and attachments."""
