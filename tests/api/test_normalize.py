@@ -156,6 +156,7 @@ def test_complete_objects_have_the_zero_values_that_go_writes():
         "reportingInstance": "",
     }
     assert complete({"spec": {"containers": [{"name": "a"}]}}, schema("Pod")) == {
+        "metadata": {},
         "spec": {"containers": [{"name": "a", "resources": {}}]},
         "status": {},
     }

@@ -10,14 +10,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from kubegate.api import Object, gotypes, quantity
-from kubegate.api.codec import decode_object, handled_as, json_type, strict_error, warnings
+from kubegate.api.codec import Document, decode_object, handled_as, json_type, strict_error, warnings
 from kubegate.api.schema import Schema, named, schema_for
 
 _MAX_UNKNOWN = 100
@@ -93,6 +93,11 @@ def normalize_metadata(meta: Any) -> Normalized:
     return Normalized(walked, tuple(found.unknown))
 
 
+def strict_errors(document: Document, unknown: Sequence[str]) -> list[str]:
+    """The texts of strict decoding for a document whose type does not have the fields `unknown`."""
+    return document.strict_errors(unknown)
+
+
 def read(
     body: bytes, media_type: str, expected: tuple[str, str, str], field_validation: str = "Warn"
 ) -> tuple[Object, list[str]]:
@@ -112,7 +117,7 @@ def read(
         raise handled_as(kind, version, kind, str(error)) from None
     if field_validation == "Ignore" or not (document.duplicates or normalized.unknown):
         return normalized.value, []
-    errors = document.strict_errors(normalized.unknown)
+    errors = strict_errors(document, normalized.unknown)
     if field_validation == "Strict":
         raise strict_error(kind, version, errors)
     return normalized.value, warnings(errors)
