@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from storage_clock import FakeClock
+from storage_etcd import Cluster, program
 
 from kubegate.storage import Store
+from kubegate.storage.etcd import EtcdStore
+from kubegate.storage.etcd_client import Endpoints
 from kubegate.storage.memory import MemoryStore
 from kubegate.storage.sqlite import SqliteStore
 
@@ -30,15 +34,29 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One member, for all tests that leave it as they found it."""
+    if program() is None:
+        pytest.skip("no etcd here: `python scripts/tools.py etcd` brings it")
+    cluster = Cluster(tmp_path_factory.mktemp("etcd"))
+    cluster.start()
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture(params=["memory", "sqlite", "etcd"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
     """A started, empty store, of each engine in turn."""
     made: Store
     match request.param:
         case "memory":
             made = MemoryStore(clock)
-        case _:
+        case "sqlite":
             made = SqliteStore(tmp_path / "kubegate.db", clock)
+        case _:
+            urls = request.getfixturevalue("etcd").urls
+            made = EtcdStore(Endpoints(urls), clock, prefix=f"/{uuid4().hex}")
     await made.start()
     yield made
     await made.close()

@@ -23,10 +23,11 @@ A, B, C = "/registry/pods/ns/a", "/registry/pods/ns/b", "/registry/pods/other/c"
 
 
 async def take(events: AsyncIterator[Sequence[StoreEvent]], count: int) -> list[StoreEvent]:
-    """The next `count` events of a watch."""
+    """The next `count` changes of a watch."""
     found: list[StoreEvent] = []
     while len(found) < count:
-        found += await asyncio.wait_for(anext(events), 10)
+        batch = await asyncio.wait_for(anext(events), 10)
+        found += [event for event in batch if event.type is not EventType.PROGRESS]
     return found
 
 

@@ -28,7 +28,7 @@ KEYS = st.sampled_from(
         "/registry/b/x",
         "/registry/b",
         "/registry/a/é",
-        "/r/\U0001f600",
+        "/registry/\U0001f600",
     ]
 )
 PREFIXES = st.sampled_from(["/registry/", "", "/registry/a/", "/registry/a/x", "/registry/b", "/none/"])

@@ -32,8 +32,11 @@ class Range:
 
 
 class EventType(Enum):
+    """PROGRESS, of `watch` alone: no change (its key is empty), but all up to its revision was handed out."""
+
     PUT = "PUT"
     DELETE = "DELETE"
+    PROGRESS = "PROGRESS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,17 @@ def open_store(options: StorageOptions, clock: Clock | None = None) -> Store:
         return MemoryStore(clock, compaction_interval=options.compaction_interval)
     if kind not in ("", "sqlite") or (kind == "sqlite" and not path):
         raise ValueError(f"--storage is sqlite:PATH or memory, not {options.storage!r}")
+    if options.etcd_servers:
+        from kubegate.storage.etcd import EtcdStore
+        from kubegate.storage.etcd_client import Endpoints
+
+        files = (options.etcd_cafile, options.etcd_certfile, options.etcd_keyfile)
+        return EtcdStore(
+            Endpoints(options.etcd_servers, *files),
+            clock,
+            prefix=options.etcd_prefix,
+            compaction_interval=options.compaction_interval,
+        )
     if not path and not options.data_dir:
         raise ValueError("where shall objects live? Give --storage, --data-dir or --etcd-servers")
     from kubegate.storage.sqlite import SqliteStore

@@ -438,7 +438,7 @@ class WatchCache:
 
     def _apply(self, events: Sequence[StoreEvent]) -> None:
         for event in events:
-            if event.key.startswith(self._prefix):
+            if event.key.startswith(self._prefix) and event.type is not EventType.PROGRESS:
                 self._change(event)
             self._revision = max(self._revision, event.revision)
         self._reached(self._revision)
