@@ -294,10 +294,11 @@ class RbacIndex:
         binding = self._bindings.pop((namespace, name), None)
         if binding is None:
             return
-        scope = self._namespaces[namespace] if namespace else self._cluster
-        scope.remove(binding)
-        if namespace and not scope.users and not scope.groups:
-            del self._namespaces[namespace]
+        scope = self._namespaces.get(namespace) if namespace else self._cluster
+        if scope is not None:  # bindings without subjects are in no scope's lists, and may outlive it
+            scope.remove(binding)
+            if namespace and not scope.users and not scope.groups:
+                del self._namespaces[namespace]
         binding.role.bound -= 1
         self._forget_unused(binding.role)
 
