@@ -1,0 +1,313 @@
+"""Whether a custom resource's values are what its schema asks for, in the words of kube-apiserver.
+
+Follows k8s.io/kube-openapi/pkg/validation/validate, and apiextensions-apiserver for what it adds: list types, and
+leaving alone what an update did not touch (ratcheting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from kubegate.api import field, formats
+from kubegate.api.field import FieldError
+from kubegate.api.gojson import float_text
+from kubegate.api.structural import MISSING, Structural
+
+NO_PATH = "<nil>"
+"""Where an error has no field of its own, kube-apiserver prints this."""
+
+
+def check(value: Any, schema: Structural, old: Any = MISSING, path: str = "") -> list[FieldError]:
+    """What is wrong with `value`. Parts that are as they were in `old` are not held against it."""
+    return list(_value(value, schema, old, path))
+
+
+def _invalid(path: str, value: Any, detail: str) -> FieldError:
+    return field.invalid(path or NO_PATH, value, detail)
+
+
+def _value(value: Any, schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
+    """The errors of a value, none where it is what it was."""
+    errors = list(_errors(value, schema, old, path))
+    if errors and old is not MISSING and same(value, old):
+        return
+    yield from errors
+
+
+def _errors(value: Any, schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
+    yield from _type(value, schema, path)
+    if value is None:
+        if schema.raw.get("enum") is not None and not schema.nullable:
+            yield from _enum(value, schema, path)
+        return
+    yield from _combined(value, schema, path)
+    if isinstance(value, str):
+        yield from _string(value, schema, path)
+    elif isinstance(value, bool):
+        pass
+    elif isinstance(value, int | float):
+        yield from _number(value, schema, path)
+    elif isinstance(value, list):
+        yield from _list(value, schema, old, path)
+    if schema.raw.get("enum") is not None:
+        yield from _enum(value, schema, path)
+    if isinstance(value, dict):
+        yield from _map(value, schema, old, path)
+
+
+# ------------------------------------------------------------------ types
+def _type(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
+    wanted = ("integer", "string") if schema.int_or_string else ((schema.type,) if schema.type else ())
+    if not wanted:
+        return
+    found = type_of(value)
+    if found in wanted or (value is None and schema.nullable):
+        return
+    if found == "integer" and "number" in wanted:
+        return
+    if found == "number" and "integer" in wanted and float(value).is_integer():
+        return
+    yield type_error(path, found, ",".join(wanted))
+
+
+def type_of(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, dict):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    if isinstance(value, str):
+        return "string"
+    return "integer" if isinstance(value, int) else "number"
+
+
+def type_error(path: str, found: str, wanted: str) -> FieldError:
+    text = f"{path} in body must be of type {wanted}: {field.quoted(found)}"
+    return field.type_invalid(path or NO_PATH, found, text)
+
+
+# ------------------------------------------------------------------ scalars
+def _string(value: str, schema: Structural, path: str) -> Iterator[FieldError]:
+    raw = schema.raw
+    longest, shortest, pattern = raw.get("maxLength"), raw.get("minLength"), raw.get("pattern")
+    if longest is not None and len(value) > longest:
+        yield field.too_long(path or NO_PATH, longest)
+    if shortest is not None and len(value) < shortest:
+        yield _invalid(path, value, f"{path} in body should be at least {shortest} chars long")
+    if pattern:
+        compiled = _pattern(pattern)
+        if compiled is None or not compiled.search(value):
+            yield _invalid(path, value, f"{path} in body should match '{pattern}'")
+    name = raw.get("format")
+    if name and not formats.fits(name, value):
+        text = f"{path} in body must be of type {name}: {field.quoted(value)}"
+        yield field.type_invalid(path or NO_PATH, value, text)
+
+
+@lru_cache(1024)
+def _pattern(text: str) -> Any:
+    """A compiled pattern; None for one that cannot be compiled, so that nothing matches (fail closed).
+
+    RE2 is what kube-apiserver has: the same syntax, and no text takes it longer than its length.
+    """
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text, options)
+    except re2.error:
+        return None
+
+
+def _number(value: float, schema: Structural, path: str) -> Iterator[FieldError]:
+    raw = schema.raw
+    factor, highest, lowest = raw.get("multipleOf"), raw.get("maximum"), raw.get("minimum")
+    if factor and not _is_multiple(value, factor):
+        yield _invalid(path, value, f"{path} in body should be a multiple of {_shown(factor)}")
+    if highest is not None:
+        exclusive = bool(raw.get("exclusiveMaximum"))
+        if value > highest or (exclusive and value == highest):
+            words = "less than" if exclusive else "less than or equal to"
+            yield _invalid(path, value, f"{path} in body should be {words} {_shown(highest)}")
+    if lowest is not None:
+        exclusive = bool(raw.get("exclusiveMinimum"))
+        if value < lowest or (exclusive and value == lowest):
+            words = "greater than" if exclusive else "greater than or equal to"
+            yield _invalid(path, value, f"{path} in body should be {words} {_shown(lowest)}")
+
+
+def _is_multiple(value: float, factor: float) -> bool:
+    if isinstance(value, int) and isinstance(factor, int):
+        return value % factor == 0
+    return (value / factor).is_integer()
+
+
+def _shown(value: float) -> str:
+    return float_text(float(value))
+
+
+def _enum(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
+    allowed = schema.raw["enum"]
+    if not any(same(value, choice) for choice in allowed):
+        choices = [c if isinstance(c, str) else orjson.dumps(c, option=orjson.OPT_SORT_KEYS).decode() for c in allowed]
+        yield field.not_supported(path or NO_PATH, value, choices)
+
+
+# ------------------------------------------------------------------ lists and maps
+def _list(value: list[Any], schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
+    raw = schema.raw
+    if schema.items is not None:
+        old_item = _correlated(schema, old)
+        for position, item in enumerate(value):
+            yield from _value(item, schema.items, old_item(item), f"{path}[{position}]")
+    fewest, most = raw.get("minItems"), raw.get("maxItems")
+    if fewest is not None and len(value) < fewest:
+        yield _invalid(path, len(value), f"{path} in body should have at least {fewest} items")
+    if most is not None and len(value) > most:
+        yield field.too_many(path or NO_PATH, len(value), most)
+    if raw.get("uniqueItems") and len({_token(item) for item in value}) < len(value):
+        yield _invalid(path, value, f"{path} in body shouldn't contain duplicates")
+
+
+def _correlated(schema: Structural, old: Any) -> Callable[[Any], Any]:
+    """How to find the old value of an item: by its keys in a list of type map, not at all elsewhere."""
+    if schema.list_type != "map" or not isinstance(old, list):
+        return lambda item: MISSING
+    by_key = {token: item for item in old if (token := map_key(schema, item)) is not None}
+
+    def find(item: Any) -> Any:
+        token = map_key(schema, item)
+        return MISSING if token is None else by_key.get(token, MISSING)
+
+    return find
+
+
+def map_key(schema: Structural, item: Any) -> bytes | None:
+    """What names an item of a list of type map, defaults of its keys included; None where it is no map."""
+    if not isinstance(item, dict):
+        return None
+    keys = []
+    for key in schema.list_map_keys:
+        child = schema.items.child(key) if schema.items is not None else None
+        keys.append(item.get(key, child.default if child is not None and child.has_default else None))
+    return _token(keys)
+
+
+def _map(value: dict[str, Any], schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
+    raw = schema.raw
+    fewest, most = raw.get("minProperties"), raw.get("maxProperties")
+    if fewest is not None and len(value) < fewest:
+        yield _invalid(path, len(value), f"{path} in body should have at least {fewest} properties")
+    if most is not None and len(value) > most:
+        yield field.too_many(path or NO_PATH, len(value), most)
+    old_map = old if isinstance(old, dict) else {}
+    if isinstance(schema.additional, Structural):
+        for name, child in value.items():
+            if name not in schema.properties:
+                yield from _value(child, schema.additional, old_map.get(name, MISSING), _join(path, name))
+    for name, known in schema.properties.items():
+        if name in value:
+            yield from _value(value[name], known, old_map.get(name, MISSING), _join(path, name))
+    for name in raw.get("required") or ():
+        if name not in value:
+            yield field.required(_join(path, name))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+# ------------------------------------------------------------------ allOf, anyOf, oneOf, not
+def _combined(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
+    quoted = field.quoted(path)
+    if schema.any_of:
+        results = [check(value, choice, path=path) for choice in schema.any_of]
+        if all(results):
+            yield _composite(f"{quoted} must validate at least one schema (anyOf)")
+            yield from _best(results)
+    if schema.one_of:
+        results = [check(value, choice, path=path) for choice in schema.one_of]
+        fitting = sum(not errors for errors in results)
+        if fitting != 1:
+            found = f"Found {fitting} valid alternatives" if fitting else "Found none valid"
+            yield _composite(f"{quoted} must validate one and only one schema (oneOf). {found}")
+            if not fitting:
+                yield from _best(results)
+    if schema.all_of:
+        results = [check(value, choice, path=path) for choice in schema.all_of]
+        for errors in results:
+            yield from errors
+        if any(results):
+            none = ". None validated" if all(results) else ""
+            yield _composite(f"{quoted} must validate all the schemas (allOf){none}")
+    if schema.none_of is not None and not check(value, schema.none_of, path=path):
+        yield _composite(f"{quoted} must not validate the schema (not)")
+
+
+def _composite(text: str) -> FieldError:
+    return field.invalid(NO_PATH, "", text)
+
+
+def _best(results: list[list[FieldError]]) -> list[FieldError]:
+    """The errors of the alternative that came closest."""
+    return min(results, key=len)
+
+
+# ------------------------------------------------------------------ list types
+def check_lists(value: Any, schema: Structural | None, path: str = "") -> list[FieldError]:
+    """Duplicates in lists of type set and map."""
+    return list(_list_errors(value, schema, path))
+
+
+def _list_errors(value: Any, schema: Structural | None, path: str) -> Iterator[FieldError]:
+    if schema is None:
+        return
+    if isinstance(value, dict):
+        for name, child in value.items():
+            known = schema.child(name)
+            if known is not None:
+                below = _join(path, name) if name in schema.properties else field.key(path, name)
+                yield from _list_errors(child, known, below)
+    elif isinstance(value, list):
+        if schema.list_type in ("set", "map"):
+            yield from _duplicates(value, schema, path)
+        for position, item in enumerate(value):
+            yield from _list_errors(item, schema.items, f"{path}[{position}]")
+
+
+def _duplicates(value: list[Any], schema: Structural, path: str) -> Iterator[FieldError]:
+    seen: set[bytes] = set()
+    for position, item in enumerate(value):
+        if schema.list_type == "set":
+            token: bytes | None = _token(item)
+            shown = item
+        else:
+            token = map_key(schema, item)
+            if token is None:
+                continue
+            shown = {key: item[key] for key in schema.list_map_keys if key in item}
+        assert token is not None
+        if token in seen:
+            yield field.duplicate(f"{path}[{position}]", shown)
+        seen.add(token)
+
+
+def _token(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equality of JSON values: true is not 1, 1 is 1.0."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(child, other[name]) for name, child in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
