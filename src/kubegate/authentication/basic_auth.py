@@ -13,7 +13,7 @@ import io
 from pathlib import Path
 
 from kubegate.authentication import Authenticated, AuthenticationError, Request, UserInfo, with_authenticated
-from kubegate.authentication.secrets import Digest, new_digest
+from kubegate.authentication.secrets import Digest
 from kubegate.authentication.watched import WatchedFile
 
 WARNING = "--basic-auth-file keeps passwords in clear; kube-apiserver has had no such flag since 1.19"
@@ -51,7 +51,7 @@ class BasicAuthenticator:
 
     def __init__(self, path: Path) -> None:
         """Raises BadBasicAuthFile, OSError."""
-        self._digest = new_digest()
+        self._digest = Digest()
         self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
 
     async def authenticate(self, request: Request) -> Authenticated | None:

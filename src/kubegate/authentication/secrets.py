@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
-Digest = Callable[[str], bytes]
 
+class Digest:
+    """A keyed hash of text, with a key of its own. The last text is kept: several ask for one request's token."""
 
-def new_digest() -> Digest:
-    """A keyed hash of text, with a key of this process's own."""
-    key = os.urandom(32)
-    blake2b = hashlib.blake2b
+    __slots__ = ("_key", "_last")
 
-    def digest(secret: str) -> bytes:
-        return blake2b(secret.encode("utf-8", "surrogateescape"), key=key, digest_size=32).digest()
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._last: tuple[str, bytes] = ("", b"")
 
-    return digest
+    def __call__(self, secret: str) -> bytes:
+        text, found = self._last
+        if text is not secret:
+            data = secret.encode("utf-8", "surrogateescape")
+            found = hashlib.blake2b(data, key=self._key, digest_size=32).digest()
+            self._last = (secret, found)
+        return found
 
 
 class BoundedCache(Generic[Value]):

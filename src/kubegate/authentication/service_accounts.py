@@ -27,7 +27,7 @@ from kubegate.authentication import (
     signing,
     with_authenticated,
 )
-from kubegate.authentication.secrets import BoundedCache, new_digest
+from kubegate.authentication.secrets import BoundedCache, Digest
 from kubegate.pki import keys
 from kubegate.storage import Reader
 
@@ -65,10 +65,10 @@ class PublicKeys:
 class _Signatures:
     """Tokens whose signature was found good, by keyed hash: at most 20,000 of them."""
 
-    def __init__(self, issuers: Sequence[str], public_keys: PublicKeys) -> None:
+    def __init__(self, issuers: Sequence[str], public_keys: PublicKeys, digest: Digest) -> None:
         self._issuers = frozenset(issuers)
         self._keys = public_keys
-        self._digest = new_digest()
+        self._digest = digest
         self._good: BoundedCache[Mapping[str, Any]] = BoundedCache(20_000)
 
     def claims(self, text: str, now: float) -> Mapping[str, Any] | None:
@@ -106,12 +106,14 @@ class BoundTokenAuthenticator:
         api_audiences: tuple[str, ...],
         reader: Reader,
         clock: Clock,
+        *,
+        digest: Digest | None = None,
     ) -> None:
-        self._signatures = _Signatures(issuers, public_keys)
+        self._digest = digest or Digest()
+        self._signatures = _Signatures(issuers, public_keys, self._digest)
         self._api_audiences = api_audiences
         self._reader, self._clock = reader, clock
         self._users: BoundedCache[tuple[_BoundClaims, Authenticated]] = BoundedCache(20_000)
-        self._digest = new_digest()
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         now = self._clock.now()
@@ -202,9 +204,10 @@ class LegacyTokenAuthenticator:
         *,
         lookup: bool = True,
         mark_used: MarkUsed | None = None,
+        digest: Digest | None = None,
     ) -> None:
         """Without `lookup`, a token is good as long as its signature is, whatever became of its Secret."""
-        self._signatures = _Signatures([signing.LEGACY_ISSUER], public_keys)
+        self._signatures = _Signatures([signing.LEGACY_ISSUER], public_keys, digest or Digest())
         self._api_audiences = api_audiences
         self._reader, self._clock = reader, clock
         self._lookup, self._mark_used = lookup, mark_used

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from kubegate.api import Object
+from kubegate.api.names import is_dns1123_label, is_dns1123_subdomain
 from kubegate.authentication import jose
 from kubegate.pki import keys
 
@@ -30,9 +31,8 @@ def split_user_name(user: str) -> tuple[str, str] | None:
     """Namespace and name of a service account by its user name; None where it is none."""
     if not user.startswith(USER_PREFIX):
         return None
-    namespace, colon, name = user.removeprefix(USER_PREFIX).partition(":")
-    # as far as Kubernetes itself looks: neither may be empty, nor have what no object's name has
-    if not colon or not namespace or not name or ":" in name or "/" in namespace + name:
+    namespace, _, name = user.removeprefix(USER_PREFIX).partition(":")
+    if is_dns1123_label(namespace) or is_dns1123_subdomain(name):
         return None
     return namespace, name
 

@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from kubegate.authentication import Authenticated, UserInfo, with_authenticated
-from kubegate.authentication.secrets import Digest, new_digest
+from kubegate.authentication.secrets import Digest
 from kubegate.authentication.watched import WatchedFile
 
 
@@ -43,9 +43,9 @@ class TokenFileAuthenticator:
 
     name = "token-file"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: Digest | None = None) -> None:
         """Raises BadTokenFile, OSError."""
-        self._digest = new_digest()
+        self._digest = digest or Digest()
         self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:

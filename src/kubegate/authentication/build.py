@@ -1,0 +1,371 @@
+"""All of a server's ways to authenticate, put together from its options in one visible place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kubegate.api.clock import Clock, SystemClock
+from kubegate.authentication import Authenticator, TokenAuthenticator, basic_auth, signing
+from kubegate.authentication.anonymous import AnonymousAuthenticator
+from kubegate.authentication.basic_auth import BasicAuthenticator
+from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
+from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
+from kubegate.authentication.config import AuthenticationConfiguration, JwtAuthenticator, from_oidc_flags, load
+from kubegate.authentication.front_proxy import FrontProxyAuthenticator
+from kubegate.authentication.impersonation import Impersonator, Refuse
+from kubegate.authentication.secrets import Digest
+from kubegate.authentication.service_accounts import (
+    BoundTokenAuthenticator,
+    LegacyTokenAuthenticator,
+    MarkUsed,
+    PublicKeys,
+)
+from kubegate.authentication.signing import TokenSigner
+from kubegate.authentication.token_file import TokenFileAuthenticator
+from kubegate.authentication.union import AudienceAgnostic, TokenUnion, Union
+from kubegate.authentication.watched import WatchedFile
+from kubegate.authentication.x509 import Verifier, X509Authenticator
+from kubegate.pki import keys
+from kubegate.storage import Reader
+
+log = logging.getLogger("kubegate.authentication")
+
+DISCOVERY_PATH = "/.well-known/openid-configuration"
+RELOAD_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthenticationOptions:
+    """kube-apiserver's flags, `-` as `_`; paths as text ("": not given), durations in seconds."""
+
+    client_ca_file: str = ""
+    token_auth_file: str = ""
+    basic_auth_file: str = ""
+    anonymous_auth: bool | None = None
+    authentication_config: str = ""
+    enable_bootstrap_token_auth: bool = False
+    requestheader_client_ca_file: str = ""
+    requestheader_allowed_names: tuple[str, ...] = ()
+    requestheader_username_headers: tuple[str, ...] = ()
+    requestheader_uid_headers: tuple[str, ...] = ()
+    requestheader_group_headers: tuple[str, ...] = ()
+    requestheader_extra_headers_prefix: tuple[str, ...] = ()
+    authentication_token_webhook_config_file: str = ""
+    authentication_token_webhook_version: str = "v1beta1"
+    authentication_token_webhook_cache_ttl: float = 120.0
+    api_audiences: tuple[str, ...] = ()
+    service_account_issuer: tuple[str, ...] = ()
+    service_account_key_file: tuple[str, ...] = ()
+    service_account_signing_key_file: str = ""
+    service_account_jwks_uri: str = ""
+    service_account_lookup: bool = True
+    service_account_max_token_expiration: float = 0.0
+    service_account_extend_token_expiration: bool = True
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_required_claim: tuple[str, ...] = ()
+    oidc_signing_algs: tuple[str, ...] = ("RS256",)
+    oidc_ca_file: str = ""
+
+    @classmethod
+    def from_flags(cls, flags: Any) -> AuthenticationOptions:
+        """From any object that has (some of) these attributes."""
+        found: dict[str, Any] = {}
+        for name in (f.name for f in fields(cls) if hasattr(flags, f.name)):
+            value = getattr(flags, name)
+            found[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**found)
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used."""
+
+    reader: Reader
+    clock: Clock = field(default_factory=SystemClock)
+    mark_token_used: MarkUsed | None = None
+    reload_seconds: float = RELOAD_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is served at a path to those who may read it."""
+
+    content_type: str
+    body: bytes
+    cache_control: str = "public, max-age=3600"
+
+
+@dataclass(slots=True)
+class BuiltAuthentication:
+    """What a server needs of this room. `close` it when done: it watches files and issuers in the background.
+
+    `authenticator` is for requests (TokenReview uses it as well); `token_authenticator` knows tokens alone.
+    `client_ca_bundle` is a file with all authorities whose client certificates TLS should ask for; None: for none.
+    `signer` makes service account tokens; None where there is no signing key.
+    """
+
+    options: AuthenticationOptions
+    authenticator: Authenticator
+    token_authenticator: TokenAuthenticator
+    api_audiences: tuple[str, ...]
+    service_account_issuers: tuple[str, ...]
+    public_keys: tuple[keys.PublicKey, ...]
+    signer: TokenSigner | None
+    client_ca_bundle: Path | None
+    client_ca_pem: bytes = b""
+    requestheader_ca_pem: bytes = b""
+    _files: list[WatchedFile[Any]] = field(default_factory=list)
+    _closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _directory: Path | None = None
+
+    def impersonator(self, refuse: Refuse[Any]) -> Impersonator[Any]:
+        """`refuse(attributes)` gives the 403 that a request with these attributes would get, None where it may."""
+        return Impersonator(refuse)
+
+    def documents(self, address: Callable[[], str]) -> dict[str, Callable[[], Document]]:
+        """The issuer's documents by path; {} where no tokens are issued. `address` is HOST:PORT, as clients see it."""
+        if self.signer is None or not self.signer.issuer.startswith("https://"):
+            return {}
+        issuer = self.signer.issuer
+        key_set = Document("application/jwk-set+json", signing.jwks(self.public_keys))
+
+        def configuration() -> Document:
+            uri = self.options.service_account_jwks_uri or f"https://{address()}{signing.JWKS_PATH}"
+            body = signing.openid_configuration(issuer, uri, self.public_keys)
+            return Document("application/json", body)
+
+        return {DISCOVERY_PATH: configuration, signing.JWKS_PATH: lambda: key_set}
+
+    async def reload(self) -> None:
+        """Look at every file now, and put in force what has changed."""
+        changed = await asyncio.to_thread(lambda: [file for file in self._files if file.check()])
+        for file in changed:
+            file.apply()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for close in self._closers:
+            await close()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+async def build(options: AuthenticationOptions, dependencies: Dependencies) -> BuiltAuthentication:
+    """Read the files, make the authenticators, and begin to watch files and issuers.
+
+    Raises ValueError: the flag, and what is wrong with it or with its file.
+    """
+    clock, reader = dependencies.clock, dependencies.reader
+    api_audiences = options.api_audiences or options.service_account_issuer
+    signer, public_keys = _service_account_keys(options)
+    requests: list[Authenticator] = []
+    tokens: list[TokenAuthenticator] = []
+    files: list[WatchedFile[Any]] = []
+    closers: list[Callable[[], Awaitable[None]]] = []
+    bundle: list[bytes] = []
+    digest = Digest()
+
+    def agnostic(authenticator: TokenAuthenticator) -> TokenAuthenticator:
+        return AudienceAgnostic(authenticator, api_audiences)
+
+    # the order is kube-apiserver's: what is told with a connection, then what is known here, then what others know
+    if options.requestheader_client_ca_file:
+        if not options.requestheader_username_headers:
+            raise ValueError("--requestheader-client-ca-file needs --requestheader-username-headers")
+        with _naming("--requestheader-client-ca-file"):
+            front = Verifier(Path(options.requestheader_client_ca_file), clock)
+        files.append(front.file)
+        bundle.append(front.file.value.pem)
+        requests.append(
+            FrontProxyAuthenticator(
+                front,
+                clock,
+                allowed_names=options.requestheader_allowed_names,
+                username_headers=options.requestheader_username_headers,
+                uid_headers=options.requestheader_uid_headers,
+                group_headers=options.requestheader_group_headers,
+                extra_prefixes=options.requestheader_extra_headers_prefix,
+            )
+        )
+    if options.client_ca_file:
+        with _naming("--client-ca-file"):
+            clients = Verifier(Path(options.client_ca_file), clock)
+        files.append(clients.file)
+        bundle.append(clients.file.value.pem)
+        requests.append(X509Authenticator(clients, clock))
+    if options.basic_auth_file:
+        log.warning(basic_auth.WARNING)
+        with _naming("--basic-auth-file"):
+            basic = BasicAuthenticator(Path(options.basic_auth_file))
+        files.append(basic.file)
+        requests.append(basic)
+
+    if options.token_auth_file:
+        with _naming("--token-auth-file"):
+            static = TokenFileAuthenticator(Path(options.token_auth_file), digest)
+        files.append(static.file)
+        tokens.append(agnostic(static))
+    if public_keys:
+        checked = PublicKeys(public_keys)
+        tokens.append(
+            LegacyTokenAuthenticator(
+                checked,
+                api_audiences,
+                reader,
+                clock,
+                lookup=options.service_account_lookup,
+                mark_used=dependencies.mark_token_used,
+                digest=digest,
+            )
+        )
+        if options.service_account_issuer:
+            issuers = options.service_account_issuer
+            tokens.append(BoundTokenAuthenticator(issuers, checked, api_audiences, reader, clock, digest=digest))
+    if options.enable_bootstrap_token_auth:
+        tokens.append(agnostic(BootstrapTokenAuthenticator(reader, clock)))
+
+    configuration, file = _jwt_configuration(options)
+    tasks: list[asyncio.Task[None]] = []
+    if configuration.jwt or file is not None:
+        from kubegate.authentication.oidc import JwtAuthenticators
+
+        issuers_known = JwtAuthenticators(clock, digest)
+        issuers_known.use(configuration.jwt)
+        tokens.append(agnostic(issuers_known))
+        closers.append(issuers_known.close)
+        if file is not None:
+            watched = file
+            watched.on_change = lambda: issuers_known.use(watched.value.jwt)
+            files.append(watched)
+
+    if options.authentication_token_webhook_config_file:
+        from kubegate.authentication import webhook
+
+        with _naming("--authentication-token-webhook-config-file"):
+            path = Path(options.authentication_token_webhook_config_file)
+            asked = webhook.WebhookTokenAuthenticator(
+                webhook.endpoint(path),
+                clock,
+                version=options.authentication_token_webhook_version,
+                cache_ttl=options.authentication_token_webhook_cache_ttl,
+                api_audiences=api_audiences,
+                digest=digest,
+            )
+        tokens.append(asked)
+        closers.append(asked.close)
+
+    token_union = TokenUnion(tokens, digest, clock)
+    if tokens:
+        requests += [BearerAuthenticator(token_union), WebSocketAuthenticator(token_union)]
+    anonymous = _anonymous(options, configuration)
+    directory, bundle_file = _write_bundle(bundle)
+    built = BuiltAuthentication(
+        options=options,
+        authenticator=Union(requests, anonymous, api_audiences),
+        token_authenticator=token_union,
+        api_audiences=api_audiences,
+        service_account_issuers=options.service_account_issuer,
+        public_keys=public_keys,
+        signer=signer,
+        client_ca_bundle=bundle_file,
+        client_ca_pem=clients.file.value.pem if options.client_ca_file else b"",
+        requestheader_ca_pem=front.file.value.pem if options.requestheader_client_ca_file else b"",
+        _files=files,
+        _closers=closers,
+        _tasks=tasks,
+        _directory=directory,
+    )
+    if files:
+        tasks.append(asyncio.create_task(_watch(built, dependencies), name="authentication-files"))
+    return built
+
+
+async def _watch(built: BuiltAuthentication, dependencies: Dependencies) -> None:
+    while True:
+        await dependencies.clock.sleep(dependencies.reload_seconds)
+        try:
+            await built.reload()
+        except Exception:
+            log.exception("authentication files could not be looked at")
+
+
+def _service_account_keys(options: AuthenticationOptions) -> tuple[TokenSigner | None, tuple[keys.PublicKey, ...]]:
+    """The signer, and the keys to check with: those given, else the signing key's own public half."""
+    found: list[keys.PublicKey] = []
+    with _naming("--service-account-key-file"):
+        for path in options.service_account_key_file:
+            found += keys.load_public(Path(path))
+    if not options.service_account_signing_key_file:
+        return None, tuple(found)
+    if not options.service_account_issuer:
+        raise ValueError("--service-account-signing-key-file needs --service-account-issuer")
+    with _naming("--service-account-signing-key-file"):
+        private = keys.load_private(Path(options.service_account_signing_key_file))
+    return TokenSigner(private, options.service_account_issuer[0]), tuple(found) or (private.public_key(),)
+
+
+def _jwt_configuration(
+    options: AuthenticationOptions,
+) -> tuple[AuthenticationConfiguration, WatchedFile[AuthenticationConfiguration] | None]:
+    if not options.authentication_config:
+        found: tuple[JwtAuthenticator, ...] = ()
+        if options.oidc_issuer_url:
+            with _naming("--oidc-issuer-url"):
+                found = (from_oidc_flags(options),)
+        return AuthenticationConfiguration(jwt=found, anonymous=None), None
+    if options.oidc_issuer_url or options.oidc_client_id:
+        raise ValueError("--authentication-config and the --oidc-* flags cannot be used together")
+    own_issuers = options.service_account_issuer
+    with _naming("--authentication-config"):
+        path = Path(options.authentication_config)
+        file = WatchedFile(path, lambda content: load(content, str(path), own_issuers))
+    return file.value, file
+
+
+def _anonymous(
+    options: AuthenticationOptions, configuration: AuthenticationConfiguration
+) -> AnonymousAuthenticator | None:
+    """What the configuration says; else the flag, which is on where nobody says otherwise."""
+    chosen = configuration.anonymous
+    if chosen is None:
+        return AnonymousAuthenticator() if options.anonymous_auth is not False else None
+    if not chosen.enabled:
+        return None
+    return AnonymousAuthenticator(chosen.paths)
+
+
+def _write_bundle(pems: list[bytes]) -> tuple[Path | None, Path | None]:
+    """TLS wants one file with all authorities."""
+    if not pems:
+        return None, None
+    directory = Path(tempfile.mkdtemp(prefix="kubegate-"))
+    bundle = directory / "client-ca.crt"
+    bundle.write_bytes(b"\n".join(pems))
+    return directory, bundle
+
+
+@contextlib.contextmanager
+def _naming(flag: str) -> Iterator[None]:
+    """Errors of a flag's file begin with the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{flag}: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None

@@ -1,0 +1,391 @@
+"""JWTs of OpenID Connect issuers: keys by discovery, and users made of claims as the configuration says.
+
+An issuer may be down when the server starts, may change its keys, and may hang: its tokens are refused until it has
+answered, keys are fetched again when a token names an unknown one (not too often), and all calls are bounded.
+Follows k8s.io/apiserver/plugin/pkg/authenticator/token/oidc, with go-oidc's view of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kubegate.api.clock import Clock
+from kubegate.authentication import (
+    CREDENTIAL_ID,
+    Authenticated,
+    AuthenticationError,
+    UserInfo,
+    jose,
+    with_authenticated,
+)
+from kubegate.authentication.config import ClaimRule, Issuer, JwtAuthenticator, Mapped, UserRule
+from kubegate.authentication.secrets import BoundedCache, Digest
+from kubegate.authentication.union import AuthenticationErrors
+from kubegate.remote.client import Client, Endpoint, RemoteError, Response
+
+if TYPE_CHECKING:
+    from kubegate.cel import Program
+
+log = logging.getLogger("kubegate.authentication")
+
+NOT_BEFORE_LEEWAY = 300.0
+"""Seconds that an issuer's clock may be ahead, as in go-oidc. The end of a token is taken to the second."""
+
+CALL_TIMEOUT = 10.0
+RETRY_SECONDS = 10.0
+MAX_DOCUMENT = 1024 * 1024
+_REMEMBERED = 20_000
+_REMEMBERED_SECONDS = 300.0
+_REFRESH_BURST, _REFRESH_SECONDS = 5, 5.0
+
+
+class JwtAuthenticators:
+    """All configured issuers. `use` replaces the configuration; issuers that stay the same keep their keys."""
+
+    name = "jwt"
+
+    def __init__(self, clock: Clock, digest: Digest | None = None) -> None:
+        self._clock = clock
+        self._providers: dict[Issuer, Provider] = {}
+        self._by_url: dict[str, list[_Authenticator]] = {}
+        self._digest = digest or Digest()
+        self._known: BoundedCache[Authenticated] = BoundedCache(_REMEMBERED)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def use(self, configured: Sequence[JwtAuthenticator]) -> None:
+        """Put a configuration in force; called on the event loop."""
+        wanted = {authenticator.issuer for authenticator in configured}
+        for issuer in [issuer for issuer in self._providers if issuer not in wanted]:
+            task = asyncio.ensure_future(self._providers.pop(issuer).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self._by_url = {}
+        for authenticator in configured:
+            provider = self._providers.get(authenticator.issuer)
+            if provider is None:
+                provider = self._providers[authenticator.issuer] = Provider(authenticator.issuer, self._clock)
+                provider.start()
+            found = _Authenticator(authenticator, provider, self._clock)
+            self._by_url.setdefault(authenticator.issuer.url, []).append(found)
+        self._known.clear()
+
+    async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        if not token.startswith("ey"):
+            return None
+        key, now = self._digest(token), self._clock.now()
+        known = self._known.get(key, now)
+        if known is not None:
+            return known
+        try:
+            parsed = jose.parse(token)
+        except jose.BadToken:
+            return None
+        issuer = parsed.claims.get("iss")
+        found = self._by_url.get(issuer, []) if isinstance(issuer, str) else []
+        errors: list[AuthenticationError] = []
+        for authenticator in found:
+            try:
+                user = await authenticator.authenticate(parsed)
+            except AuthenticationError as error:
+                errors.append(error)
+                continue
+            expiry = parsed.claims["exp"]
+            # the configuration may have been replaced while an issuer was asked
+            if authenticator in self._by_url.get(str(issuer), []):
+                self._known.put(key, user, min(float(expiry), now + _REMEMBERED_SECONDS))
+            return user
+        if errors:
+            raise AuthenticationErrors(errors)
+        return None
+
+    async def close(self) -> None:
+        await asyncio.gather(*(provider.close() for provider in self._providers.values()), *self._closing)
+        self._providers.clear()
+
+
+class Provider:
+    """One issuer's keys, by discovery. `start` begins to ask for them, and asks until it has them."""
+
+    def __init__(self, issuer: Issuer, clock: Clock) -> None:
+        """Raises ValueError where the issuer's authority cannot be used."""
+        self.issuer, self._clock = issuer, clock
+        self._discovery = issuer.discovery_url or issuer.url.rstrip("/") + "/.well-known/openid-configuration"
+        endpoint = Endpoint(self._discovery, authority=issuer.authority, in_flight=4, max_response=MAX_DOCUMENT)
+        self._client = Client(endpoint)
+        self._keys_url = ""
+        self._keys: list[jose.VerificationKey] = []
+        self._start: asyncio.Task[None] | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._tokens, self._filled = float(_REFRESH_BURST), clock.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        return bool(self._keys_url)
+
+    def start(self) -> None:
+        self._start = asyncio.create_task(self._discover_until_found(), name=f"issuer-{self.issuer.url}")
+
+    async def verify(self, token: jose.Token, algorithms: frozenset[str]) -> bool:
+        """Whether one of the issuer's keys made the signature; the keys are fetched again where none of them did."""
+        if self._matches(token, algorithms):
+            return True
+        if token.algorithm not in algorithms:
+            return False
+        await self._refresh()
+        return self._matches(token, algorithms)
+
+    def _matches(self, token: jose.Token, algorithms: frozenset[str]) -> bool:
+        named = token.key_id
+        candidates = [key for key in self._keys if not named or key.key_id == named]
+        return jose.verify(token, candidates, algorithms)
+
+    async def _refresh(self) -> None:
+        """Fetch the keys, once for all that wait for them, and no more often than the issuer can bear."""
+        if self._refreshing is None:
+            now = self._clock.monotonic()
+            self._tokens = min(_REFRESH_BURST, self._tokens + (now - self._filled) / _REFRESH_SECONDS)
+            self._filled = now
+            if self._tokens < 1:
+                return
+            self._tokens -= 1
+            self._refreshing = asyncio.create_task(self._fetch_keys())
+            self._refreshing.add_done_callback(self._refreshed)
+        with contextlib.suppress(RemoteError, ValueError):
+            await asyncio.shield(self._refreshing)
+
+    def _refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("keys of issuer %s could not be fetched: %s", self.issuer.url, task.exception())
+
+    async def _discover_until_found(self) -> None:
+        while True:
+            try:
+                await self._discover()
+                await self._fetch_keys()
+                log.info("issuer %s has answered; its tokens are taken", self.issuer.url)
+                return
+            except (RemoteError, ValueError) as error:
+                log.error("issuer %s is not ready: %s", self.issuer.url, error)
+            if self.ready:
+                return  # keys are asked for with the first token
+            await self._clock.sleep(RETRY_SECONDS)
+
+    async def _discover(self) -> None:
+        document = _json(await self._client.get(within=CALL_TIMEOUT))
+        named = document.get("issuer")
+        if named != self.issuer.url:
+            text = "oidc: issuer did not match the issuer returned by provider"
+            raise ValueError(f'{text}, expected "{self.issuer.url}" got "{named}"')
+        keys_url = document.get("jwks_uri")
+        if not isinstance(keys_url, str) or not keys_url.startswith("https://"):
+            raise ValueError("oidc: the provider's configuration has no jwks_uri with https")
+        self._keys_url = keys_url
+
+    async def _fetch_keys(self) -> None:
+        try:
+            self._keys = jose.key_set(_json(await self._client.get(self._keys_url, within=CALL_TIMEOUT)))
+        except jose.BadToken as error:
+            raise ValueError(f"oidc: {error}") from None
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._start, self._refreshing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close()
+
+
+def _json(response: Response) -> dict[str, Any]:
+    """Raises ValueError for another status than 200, or a body that is no JSON object."""
+    if response.status != 200:
+        raise ValueError(f"oidc: the provider answered with status {response.status}")
+    try:
+        found = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        raise ValueError("oidc: the provider's answer is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("oidc: the provider's answer is no JSON object")
+    return found
+
+
+class _Authenticator:
+    """One entry of the configuration: checks a token's claims and makes a user of them."""
+
+    def __init__(self, configured: JwtAuthenticator, provider: Provider, clock: Clock) -> None:
+        self._configured, self._provider, self._clock = configured, provider, clock
+
+    async def authenticate(self, token: jose.Token) -> Authenticated:
+        """Raises AuthenticationError."""
+        configured, claims = self._configured, token.claims
+        if not self._provider.ready:
+            url = configured.issuer.url
+            raise AuthenticationError(f'oidc: authenticator for issuer "{url}" is not initialized')
+        _check_times(claims, self._clock.now())
+        if not await self._provider.verify(token, configured.algorithms):
+            raise AuthenticationError(
+                "oidc: verify token: failed to verify signature: failed to verify id token signature"
+            )
+        _check_audience(claims, configured.issuer.audiences)
+        user = UserInfo(
+            _username(configured.username, claims),
+            _uid(configured.uid, claims),
+            _groups(configured.groups, claims),
+            self._extra(claims),
+        )
+        for rule in configured.claim_rules:
+            _check_claim_rule(rule, claims)
+        for user_rule in configured.user_rules:
+            _check_user_rule(user_rule, user)
+        with_standing = UserInfo(user.name, user.uid, with_authenticated(user.name, user.groups), user.extra)
+        return Authenticated(with_standing, "jwt")
+
+    def _extra(self, claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        token_id = claims.get("jti")
+        if isinstance(token_id, str) and token_id:
+            found[CREDENTIAL_ID] = (f"JTI={token_id}",)
+        for key, program in self._configured.extra:
+            values = _texts(_evaluate(program, "claims", claims, "extra claim"), "extra claim")
+            if values:
+                found[key] = values
+        return found
+
+
+# ---------------------------------------------------------------------- claims
+def _check_times(claims: Mapping[str, Any], now: float) -> None:
+    expiry, not_before = _number(claims, "exp"), _number(claims, "nbf")
+    if expiry is None or expiry < now:
+        raise AuthenticationError("oidc: verify token: oidc: token is expired")
+    if not_before is not None and now + NOT_BEFORE_LEEWAY < not_before:
+        raise AuthenticationError("oidc: verify token: oidc: current time is before the nbf (not before) time")
+
+
+def _check_audience(claims: Mapping[str, Any], wanted: Sequence[str]) -> None:
+    """One of the token's audiences must be one of those wanted."""
+    audience = claims.get("aud")
+    offered = [audience] if isinstance(audience, str) else audience
+    if not isinstance(offered, list) or not all(isinstance(name, str) for name in offered):
+        raise AuthenticationError("oidc: verify token: oidc: failed to unmarshal claims: aud")
+    if not any(name in wanted for name in offered):
+        raise AuthenticationError(f"oidc: verify token: oidc: expected audience in {list(wanted)} got {offered}")
+
+
+def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
+    if mapped.expression is not None:
+        name = _evaluate(mapped.expression, "claims", claims, "username claim")
+        if not isinstance(name, str):
+            raise AuthenticationError(
+                "oidc: error evaluating username claim expression: username claim expression must return a string"
+            )
+        if not name:
+            raise AuthenticationError("oidc: empty username via CEL expression is not allowed")
+        return name
+    name = _claim(claims, mapped.claim, "username")
+    if not isinstance(name, str):
+        raise AuthenticationError(f"oidc: parse username claims {mapped.claim!r}: not a text")
+    if mapped.claim == "email" and "email_verified" in claims and claims["email_verified"] is not True:
+        raise AuthenticationError("oidc: email not verified")
+    if not name:
+        raise AuthenticationError("oidc: the username claim is empty")
+    return mapped.prefix + name
+
+
+def _uid(mapped: Mapped, claims: Mapping[str, Any]) -> str:
+    if mapped.expression is not None:
+        uid = _evaluate(mapped.expression, "claims", claims, "uid claim")
+    elif mapped.claim:
+        uid = _claim(claims, mapped.claim, "uid")
+    else:
+        return ""
+    if not isinstance(uid, str):
+        raise AuthenticationError(
+            "oidc: error evaluating uid claim expression: uid claim expression must return a string"
+        )
+    return uid
+
+
+def _groups(mapped: Mapped, claims: Mapping[str, Any]) -> tuple[str, ...]:
+    """A text or a list of texts; a claim that is not there gives none."""
+    if mapped.expression is not None:
+        return _texts(_evaluate(mapped.expression, "claims", claims, "group claim"), "group claim")
+    found = claims.get(mapped.claim) if mapped.claim else None
+    if found is None:
+        return ()
+    groups = [found] if isinstance(found, str) else found
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise AuthenticationError(f'oidc: parse groups claim "{mapped.claim}": not a list of texts')
+    return tuple(mapped.prefix + group for group in groups)
+
+
+def _check_claim_rule(rule: ClaimRule, claims: Mapping[str, Any]) -> None:
+    if rule.expression is not None:
+        if _evaluate(rule.expression, "claims", claims, "claim validation") is not True:
+            why = _failed(rule.expression, rule.message)
+            raise AuthenticationError(f"oidc: error evaluating claim validation expression: {why}")
+        return
+    if rule.claim not in claims:
+        raise AuthenticationError(f"oidc: required claim {rule.claim} not present in ID token")
+    value = claims[rule.claim]
+    if not isinstance(value, str):
+        raise AuthenticationError(f"oidc: parse claim {rule.claim}: not a text")
+    if value != rule.required_value:
+        raise AuthenticationError(f"oidc: required claim {rule.claim} value does not match")
+
+
+def _check_user_rule(rule: UserRule, user: UserInfo) -> None:
+    values = {
+        "username": user.name,
+        "uid": user.uid,
+        "groups": list(user.groups),
+        "extra": {key: list(texts) for key, texts in user.extra.items()},
+    }
+    if _evaluate(rule.expression, "user", values, "user info validation") is not True:
+        why = _failed(rule.expression, rule.message)
+        raise AuthenticationError(f"oidc: error evaluating user info validation rule: {why}")
+
+
+def _failed(program: Program, message: str) -> str:
+    text = f"validation expression '{program.expression}' failed"
+    return f"{text}: {message}" if message else text
+
+
+def _evaluate(program: Program, variable: str, value: Any, what: str) -> Any:
+    from kubegate.cel import EvaluationError
+
+    try:
+        return program.evaluate({variable: value})
+    except EvaluationError as error:
+        raise AuthenticationError(f"oidc: error evaluating {what} expression: {error}") from None
+
+
+def _texts(value: Any, what: str) -> tuple[str, ...]:
+    """A text or a list of texts, empty ones and null left out."""
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, Sequence) or not all(isinstance(text, str) for text in values):
+        text = f"oidc: error evaluating {what} expression: expression must return a string or a list of strings"
+        raise AuthenticationError(text)
+    return tuple(text for text in values if text)
+
+
+def _claim(claims: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in claims:
+        raise AuthenticationError(f"oidc: parse {what} claims {name!r}: claim not present")
+    return claims[name]
+
+
+def _number(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise AuthenticationError(f"oidc: verify token: oidc: failed to unmarshal claims: {name}")
+    return float(value)
