@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from kubegate.cel.types import CelType, parse, split_top
 
 Implementation = Callable[..., Any]
+_F = TypeVar("_F", bound=Implementation)
 
 
 @dataclass(frozen=True, slots=True)
 class Overload:
-    """`arguments` begin with the target where it is a `member`. `id` is what cel-go calls it, where costs tell by it."""
+    """`arguments` begin with the target where it is a `member`. `id` is cel-go's, where costs tell by it."""
 
     id: str
     function: str
@@ -58,12 +59,10 @@ class Library:
     def __init__(self) -> None:
         self.overloads: list[Overload] = []
 
-    def overload(
-        self, *signatures: str, id: str = "", namespace: str = ""
-    ) -> Callable[[Implementation], Implementation]:
+    def overload(self, *signatures: str, id: str = "", namespace: str = "") -> Callable[[_F], _F]:
         """Declare one implementation under each signature. `namespace` (`ip`) goes before a global function's name."""
 
-        def declare(implementation: Implementation) -> Implementation:
+        def declare(implementation: _F) -> _F:
             for signature in signatures:
                 made = declaration(signature, implementation, id)
                 if namespace:

@@ -256,7 +256,7 @@ def compare(first: Any, second: Any) -> int:
     elif kind is str:
         # Go compares bytes; code points have the same order in UTF-8
         pass
-    return (first > second) - (first < second)
+    return int(first > second) - int(first < second)
 
 
 def size(value: Any) -> int:

@@ -28,7 +28,7 @@ RESOURCE_CHECK = types.parse("resource_check")
 class Question:
     """What is asked. `user` is the caller's own user object; `service_account` (namespace, name) asks for another."""
 
-    user: Any
+    user: Any = field(compare=False)
     service_account: tuple[str, str] | None = None
     verb: str = ""
     path: str = ""
@@ -156,7 +156,8 @@ def _declare_parts(parts: Sequence[tuple[str, str]]) -> None:
     for function, attribute in parts:
 
         def changed(check: Check, value: str, attribute: str = attribute) -> Check:
-            return Check(check.cel_type, replace(check.question, **{attribute: value}), check.answers)
+            changes: dict[str, Any] = {attribute: value}
+            return Check(check.cel_type, replace(check.question, **changes), check.answers)
 
         overload(f"resource_check.{function}(string) -> resource_check")(changed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cmp_to_key
+from itertools import pairwise
 from typing import Any
 
 from kubegate.cel import costs, standard, values
@@ -18,7 +19,7 @@ _ZERO: dict[str, Any] = {"int": 0, "uint": UInt(0), "double": 0.0, "duration": D
 
 @overload(*(f"list({kind}).isSorted() -> bool" for kind in _COMPARABLE))
 def _is_sorted(items: list[Any]) -> bool:
-    return all(values.compare(a, b) <= 0 for a, b in zip(items, items[1:], strict=False))
+    return all(values.compare(a, b) <= 0 for a, b in pairwise(items))
 
 
 def _declare_sums() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import lru_cache
 from typing import Any
 
@@ -19,8 +20,7 @@ class _Invalid(Exception):
 
 @lru_cache(maxsize=1024)
 def _compile(pattern: str) -> Any:
-    import re2
-
+    re2: Any = importlib.import_module("re2")
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 8 << 20

@@ -27,7 +27,7 @@ class Semver:
     major: int
     minor: int
     patch: int
-    before: tuple[str, ...]
+    before: tuple[str, ...] = ()
     """The parts of the pre-release; none for the release itself, which comes after all of them."""
 
     @property
@@ -54,7 +54,7 @@ def parse(text: str) -> Semver:
         raise EvaluationError("No Major.Minor.Patch elements found")
     patch, plus, build = parts[2].partition("+")
     patch, minus, pre_release = patch.partition("-")
-    numbers = [_number(n, name) for n, name in ((parts[0], "Major"), (parts[1], "Minor"), (patch, "Patch"))]
+    major, minor, last = _number(parts[0], "Major"), _number(parts[1], "Minor"), _number(patch, "Patch")
     before = tuple(pre_release.split(".")) if minus else ()
     for part in before:
         if not part:
@@ -69,7 +69,7 @@ def parse(text: str) -> Semver:
             raise EvaluationError("Build meta data is empty")
         if not set(part) <= _LETTERS:
             raise EvaluationError(f"Invalid character(s) found in build meta data {quoted(part)}")
-    return Semver(*numbers, before)
+    return Semver(major, minor, last, before)
 
 
 def _number(text: str, name: str) -> int:

@@ -1,0 +1,191 @@
+"""What mutating and validating webhooks have in common: choosing, asking, and telling of failures."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kubegate.admission import Attributes, GroupVersionKind
+from kubegate.admission.dependencies import Authorize, Objects
+from kubegate.admission.webhooks import expressions, matching, review
+from kubegate.admission.webhooks.configurations import Webhook
+from kubegate.admission.webhooks.dispatch import Dispatcher
+from kubegate.admission.webhooks.expressions import ConditionError, Invocation
+from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.api import Object, status
+from kubegate.api.field import quoted
+from kubegate.api.status import StatusError
+from kubegate.api.trace import Stage
+from kubegate.remote.client import RemoteError
+from kubegate.storage import Reader
+
+if TYPE_CHECKING:
+    from kubegate.cel.libraries.authorizer import Answers
+
+_UNSEEN = frozenset({("", "secrets")})
+
+
+class CallFailed(Exception):
+    """The webhook could not be asked, or its answer not be used: failurePolicy decides what comes of it."""
+
+    def __init__(self, webhook: str, why: str) -> None:
+        super().__init__(f"failed calling webhook {quoted(webhook)}: {why}")
+
+
+@dataclass(slots=True)
+class Versions:
+    """A request's objects in the versions that webhooks want to see, each converted once."""
+
+    attributes: Attributes
+    objects: Objects
+    _known: dict[GroupVersionKind, tuple[Object | None, Object | None]] = field(default_factory=dict)
+
+    def of(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
+        """The new and the old object. Raises StatusError 500 where there is no conversion."""
+        if kind == self.attributes.kind:
+            return self.attributes.object, self.attributes.old_object
+        if kind not in self._known:
+            self._known[kind] = (
+                self._converted(self.attributes.object, kind),
+                self._converted(self.attributes.old_object, kind),
+            )
+        return self._known[kind]
+
+    def forget(self) -> None:
+        """The object was changed."""
+        self._known.clear()
+
+    def _converted(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
+        try:
+            return None if obj is None else self.objects.convert(obj, kind)
+        except ValueError as error:
+            raise status.internal(str(error)) from error
+
+
+@dataclass(slots=True)
+class Caller:
+    """Asks webhooks about requests."""
+
+    reader: Reader
+    authorize: Authorize
+    equivalents: Equivalents
+    dispatcher: Dispatcher
+
+    async def invocation(self, webhook: Webhook, attributes: Attributes, versions: Versions) -> Invocation | None:
+        """As what the webhook is to see the request, None where it is not to see it. Raises StatusError."""
+        found = self.equivalents.invocation(webhook.rules, (), webhook.exact, attributes)
+        if found is None or not matching.object_matches(webhook.object_selector, attributes):
+            return None
+        if not matching.namespace_matches(webhook.namespace_selector, attributes, self.reader):
+            return None
+        if webhook.conditions and not await self._conditions_hold(webhook, attributes, versions, found):
+            return None
+        return found
+
+    async def _conditions_hold(
+        self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation
+    ) -> bool:
+        from kubegate.cel.libraries.authorizer import evaluate_with
+
+        answers: Answers = expressions.answers(self.authorize, attributes.user)
+        new, old = versions.of(invocation.kind)
+        variables = expressions.values(attributes, invocation, new, old, answers)
+
+        def match() -> bool:
+            return webhook.conditions.match(variables, not webhook.ignores_failure)
+
+        try:
+            return await evaluate_with(answers, match)
+        except ConditionError as error:
+            resource = attributes.resource
+            raise status.forbidden(resource.group, resource.resource, attributes.name, str(error)) from None
+
+    async def ask(
+        self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation, mutating: bool
+    ) -> review.Answer:
+        """The webhook's answer, with its warnings and audit annotations told.
+
+        Raises CallFailed; StatusError where it refuses, or must not be called in a dry run.
+        """
+        if attributes.dry_run and webhook.side_effects not in ("None", "NoneOnDryRun"):
+            raise status.bad_request(f"admission webhook {quoted(webhook.name)} does not support dry run")
+        version = next((v for v in webhook.review_versions if v in review.VERSIONS), None)
+        if version is None:
+            known = ", ".join(review.VERSIONS)
+            why = f"webhook does not accept known AdmissionReview versions ({known})"
+            raise CallFailed(webhook.name, f"could not create admission objects: {why}")
+        uid = str(uuid.uuid4())
+        new, old = versions.of(invocation.kind)
+        body = review.request_body(attributes, invocation, uid, version, new, old)
+        try:
+            response = await self.dispatcher.call(webhook, body)
+            found = review.decode(response, version)
+            answer = review.verify(found, uid, version, mutating)
+        except RemoteError as error:
+            raise CallFailed(webhook.name, f"failed to call webhook: {error}") from None
+        except review.InvalidResponse as error:
+            raise CallFailed(webhook.name, f"received invalid webhook response: {error}") from None
+        for key, value in answer.audit_annotations.items():
+            attributes.trace.annotate(f"{webhook.name}/{key}", value)
+        for warning in answer.warnings:
+            attributes.trace.warn(warning)
+        if not answer.allowed:
+            raise denied(webhook.name, answer.status)
+        return answer
+
+
+class Denied(StatusError):
+    """A refusal in a webhook's own words; it may set the list metadata of the Status, too."""
+
+    metadata: Object
+
+    def status(self) -> dict[str, Any]:
+        return {**super().status(), "metadata": self.metadata}
+
+
+def denied(name: str, said: Object) -> StatusError:
+    """A webhook's refusal as clients see it: its status, with who refused before its message."""
+    by = f"admission webhook {quoted(name)} denied the request"
+    message, reason = _text(said.get("message")), _text(said.get("reason"))
+    by = f"{by}: {message or reason}" if message or reason else f"{by} without explanation"
+    code, details, metadata = said.get("code"), said.get("details"), said.get("metadata")
+    error = Denied(
+        code if isinstance(code, int) and code >= 400 else 400,
+        reason,
+        by,
+        details if isinstance(details, dict) else None,
+    )
+    kept = metadata if isinstance(metadata, dict) else {}
+    error.metadata = {name: kept[name] for name in ("selfLink", "resourceVersion", "continue") if kept.get(name)}
+    wait = (error.details or {}).get("retryAfterSeconds")
+    if isinstance(wait, int) and wait > 0:
+        error.headers["Retry-After"] = str(wait)
+    return error
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(slots=True)
+class Told:
+    """The stage that a call leaves on the trace."""
+
+    stage: Stage
+    start: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def begin(cls, webhook: Webhook, mutating: bool) -> Told:
+        kind = "mutating" if mutating else "validating"
+        return cls(Stage(f"webhook/{webhook.name}", "allow", f"{kind} webhook of {webhook.configuration}"))
+
+    def end(self, attributes: Attributes) -> None:
+        self.stage.seconds = time.perf_counter() - self.start
+        attributes.trace.stages.append(self.stage)
+
+
+def may_be_shown(attributes: Attributes) -> bool:
+    """Law 5: what Secrets hold is written to no trace."""
+    return (attributes.resource.group, attributes.resource.resource) not in _UNSEEN

@@ -1,0 +1,146 @@
+"""MutatingAdmissionWebhook: webhooks that may change the object, one after the other.
+
+Follows k8s.io/apiserver/pkg/admission/plugin/webhook/mutating.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import orjson
+
+from kubegate.admission import Attributes, Operation
+from kubegate.admission.dependencies import Objects
+from kubegate.admission.webhooks import jsonpatch, matching
+from kubegate.admission.webhooks.calls import Caller, CallFailed, Told, Versions, may_be_shown
+from kubegate.admission.webhooks.configurations import Configurations, Webhook
+from kubegate.admission.webhooks.expressions import Invocation
+from kubegate.api import Object, status
+from kubegate.api.field import quoted
+from kubegate.api.status import StatusError
+
+_log = logging.getLogger(__name__)
+
+NAME = "MutatingAdmissionWebhook"
+_MUTATION = "mutation.webhook.admission.k8s.io/round_{}_index_{}"
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """What one request's first round leaves for its second."""
+
+    called: set[str] = field(default_factory=set)
+    """Webhooks with reinvocationPolicy IfNeeded that were called since the object last changed."""
+    again: set[str] = field(default_factory=set)
+    """Those that have to look once more, because something after them changed the object."""
+    output: bytes = b""
+
+    def changed(self) -> None:
+        self.again |= self.called
+        self.called = set()
+
+
+class MutatingWebhooks:
+    name = NAME
+    handles = frozenset(Operation)
+    resources: frozenset[str] | None = None
+    changes = False
+
+    def __init__(self, configurations: Configurations, caller: Caller, objects: Objects) -> None:
+        self._configurations, self._caller, self._objects = configurations, caller, objects
+
+    async def admit(self, attributes: Attributes) -> None:
+        webhooks = self._configurations.webhooks()
+        if not webhooks or matching.concerns_configurations(attributes):
+            return
+        rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
+        if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
+            rounds.changed()
+        versions = Versions(attributes, self._objects)
+        called = False
+        try:
+            for position, webhook in enumerate(webhooks):
+                invocation = await self._caller.invocation(webhook, attributes, versions)
+                if invocation is None or (attributes.reinvoking and webhook.uid not in rounds.again):
+                    continue
+                called = True
+                await self._call(webhook, attributes, versions, invocation, rounds, position)
+        finally:
+            if called or attributes.reinvoking or not rounds.output:
+                rounds.output = orjson.dumps(attributes.object)
+
+    async def _call(
+        self,
+        webhook: Webhook,
+        attributes: Attributes,
+        versions: Versions,
+        invocation: Invocation,
+        rounds: _Rounds,
+        position: int,
+    ) -> None:
+        told, changed = Told.begin(webhook, mutating=True), False
+        place = (int(attributes.reinvoking), position)
+        try:
+            changed = await self._mutate(webhook, attributes, versions, invocation, told)
+        except CallFailed as failure:
+            told.stage.decision, told.stage.reason = "error", str(failure)
+            if not webhook.ignores_failure:
+                raise status.internal(str(failure)) from failure
+            _log.warning("failing open: %s", failure)
+            attributes.trace.annotate("failed-open." + _MUTATION.format(*place), webhook.name)
+        except StatusError as error:
+            told.stage.decision, told.stage.reason = "deny", error.message
+            raise
+        finally:
+            if changed:
+                rounds.changed()
+                attributes.reinvoke = True
+                told.stage.decision = "changed"
+            if webhook.reinvoked:
+                rounds.called.add(webhook.uid)
+            what = {"configuration": webhook.configuration, "webhook": webhook.name, "mutated": changed}
+            attributes.trace.annotate(_MUTATION.format(*place), orjson.dumps(what).decode())
+            told.end(attributes)
+
+    async def _mutate(
+        self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation, told: Told
+    ) -> bool:
+        """Ask, and do what is asked for. Gives whether the object is another now."""
+        answer = await self._caller.ask(webhook, attributes, versions, invocation, mutating=True)
+        if not answer.patch:
+            return False
+        try:
+            operations = jsonpatch.decode(answer.patch)
+        except ValueError as error:
+            why = f"received undecodable patch in webhook response: {error}"
+            raise CallFailed(webhook.name, why) from None
+        if not operations:
+            return False
+        new, _ = versions.of(invocation.kind)
+        if new is None:
+            why = "attempted to modify the object, which is not supported for this operation"
+            raise status.internal(f"admission webhook {quoted(webhook.name)} {why}")
+        if answer.patch_type != "JSONPatch":
+            raise CallFailed(webhook.name, f"unsupported patch type {quoted(answer.patch_type)}")
+        try:
+            patched = self._decoded(jsonpatch.apply(new, operations), invocation)
+        except (jsonpatch.PatchError, ValueError) as error:
+            raise status.internal(str(error)) from None
+        self._objects.default(invocation.kind, patched)
+        if orjson.dumps(patched, option=orjson.OPT_SORT_KEYS) == orjson.dumps(new, option=orjson.OPT_SORT_KEYS):
+            return False
+        if may_be_shown(attributes):
+            told.stage.patch = operations
+        if invocation.kind != attributes.kind:
+            patched = self._objects.convert(patched, attributes.kind)
+        attributes.object = patched
+        versions.forget()
+        return True
+
+    def _decoded(self, patched: object, invocation: Invocation) -> Object:
+        if not isinstance(patched, dict):
+            raise ValueError(f"json: cannot unmarshal array into Go value of type {invocation.kind.kind}")
+        patched.setdefault("kind", invocation.kind.kind)
+        patched.setdefault("apiVersion", invocation.kind.api_version)
+        return self._objects.decode(invocation.kind, patched)
