@@ -20,6 +20,8 @@ MODULES: dict[str, str] = {
     "clusterroles.rbac.authorization.k8s.io": "rbac.clusterroles",
     "rolebindings.rbac.authorization.k8s.io": "rbac.rolebindings",
     "roles.rbac.authorization.k8s.io": "rbac.roles",
+    "selfsubjectreviews.authentication.k8s.io": "authentication.selfsubjectreviews",
+    "tokenreviews.authentication.k8s.io": "authentication.tokenreviews",
     "localsubjectaccessreviews.authorization.k8s.io": "authorization.localsubjectaccessreviews",
     "selfsubjectaccessreviews.authorization.k8s.io": "authorization.selfsubjectaccessreviews",
     "selfsubjectrulesreviews.authorization.k8s.io": "authorization.selfsubjectrulesreviews",

@@ -1,9 +1,10 @@
-"""ServiceAccounts. Their tokens are made elsewhere (`serviceaccounts/token`)."""
+"""ServiceAccounts. Their tokens are made in `registry.authentication.tokenrequests`."""
 
 from __future__ import annotations
 
 from kubegate.api import Object
 from kubegate.registry import Rules, Scope
+from kubegate.registry.authentication import tokenrequests
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import listed, mapped
 
@@ -32,4 +33,5 @@ RULES = Rules(
     prepare=_prepare,
     validate=lambda obj, old, scope: [],
     warnings=_warnings,
+    connect={"token": tokenrequests.create},
 )

@@ -1,0 +1,1 @@
+"""Reviews of who one is, and tokens for service accounts."""

@@ -1,0 +1,58 @@
+"""TokenReview: whose token is this? Asked by kubelets, webhooks and aggregated servers.
+
+Follows k8s.io/kubernetes/pkg/registry/authentication/tokenreview.
+"""
+
+from __future__ import annotations
+
+from kubegate.api import Object, clone, status
+from kubegate.authentication import AuthenticationError, Request, UserInfo, intersect
+from kubegate.registry import Rules, Scope
+from kubegate.registry.authorization.reviews import with_managed_fields
+
+
+async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+    """The review with its status; what the sender had put there stays where nothing better is known."""
+    spec = review.get("spec") or {}
+    token = spec.get("token") or ""
+    if not token:
+        raise status.bad_request("token is required for TokenReview in authentication")
+    authentication = scope.registry.extensions["authentication"]
+    wanted = tuple(spec.get("audiences") or authentication.api_audiences) or None
+    # the very way that a request with this token would go, anonymous included
+    request = Request("", "", [("authorization", f"Bearer {token}")], audiences=wanted)
+    answer = clone(with_managed_fields(review, scope))
+    answer.get("metadata", {}).pop("namespace", None)
+    found, error = None, ""
+    try:
+        found = await authentication.authenticator.authenticate(request)
+    except AuthenticationError as refused:
+        error = str(refused)
+    told = answer.setdefault("status", {})
+    told.pop("authenticated", None)
+    told.setdefault("user", {})
+    if found is not None:
+        told["authenticated"] = True
+        if wanted and not intersect(wanted, found.audiences or ()):
+            raise status.internal("requested audiences were not checked by the authenticator")
+        told["user"] = user_info(found.user)
+        if found.audiences:
+            told["audiences"] = list(found.audiences)
+    if error:
+        told["error"] = error
+    return answer
+
+
+def user_info(user: UserInfo) -> Object:
+    """authentication.k8s.io/v1 UserInfo, empty fields left out."""
+    found: Object = {"username": user.name}
+    if user.uid:
+        found["uid"] = user.uid
+    if user.groups:
+        found["groups"] = list(user.groups)
+    if user.extra:
+        found["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return found
+
+
+RULES = Rules(connect={"": create})
