@@ -77,9 +77,9 @@ class Attributes:
 class Plugin(Protocol):
     """`name` as in --enable-admission-plugins; `handles` the operations it wants to see.
 
-    `resources` are those it wants to see (`pods`, `pods/status`, `deployments.apps`), None for all: the chain asks it
-    for no others. `changes` tells the chain to look what `admit` did to the object and put it on the trace; a plugin
-    that writes its own changes there leaves it off.
+    `resources` are those it wants to see (`pods`, `pods/status`, `pods/*` for all subresources, `deployments.apps`),
+    None for all: the chain asks it for no others. `changes` tells the chain to look what `admit` did to the object and
+    put it on the trace; a plugin that writes its own changes there leaves it off.
     """
 
     name: str

@@ -105,13 +105,13 @@ class Chain:
 
     def _asked(self, key: _Key, turn: str) -> list[tuple[Plugin, _Turn]]:
         operation, resource, subresource = key
-        wanted = f"{resource}/{subresource}" if subresource else resource
+        wanted = {f"{resource}/{subresource}", f"{resource}/*"} if subresource else {resource}
         asked = []
         for plugin in self._plugins:
             method: Any = getattr(plugin, turn, None)
             if method is None or operation not in plugin.handles:
                 continue
-            if plugin.resources is None or wanted in plugin.resources:
+            if plugin.resources is None or not wanted.isdisjoint(plugin.resources):
                 asked.append((plugin, method))
         return asked
 

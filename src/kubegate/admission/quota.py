@@ -244,9 +244,9 @@ class Pods:
             case "NotTerminating":
                 return spec.get("activeDeadlineSeconds") is None
             case "BestEffort":
-                return _is_best_effort(object)
+                return is_best_effort(object)
             case "NotBestEffort":
-                return not _is_best_effort(object)
+                return not is_best_effort(object)
             case "PriorityClass":
                 return _selects(requirement, spec.get("priorityClassName"))
             case "CrossNamespacePodAffinity":
@@ -325,7 +325,7 @@ def _is_request_of_other(name: str) -> bool:
     return other != name and (other.startswith("hugepages-") or is_extended(other))
 
 
-def _is_best_effort(pod: Object) -> bool:
+def is_best_effort(pod: Object) -> bool:
     decided = (pod.get("status") or {}).get("qosClass")
     if decided:
         return bool(decided == "BestEffort")

@@ -32,3 +32,8 @@ def aggregate(reasons: Sequence[str]) -> str:
     """Several reasons as one text, each once: the reason itself, or `[one, two]`."""
     unique = list(dict.fromkeys(reasons))
     return unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"
+
+
+def unexpected(text: str) -> StatusError:
+    """500 without a reason: what kube-apiserver answers where a plugin gives back a plain error."""
+    return StatusError(500, "", text)
