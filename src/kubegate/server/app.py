@@ -20,6 +20,7 @@ from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
 from kubegate.authentication import AuthenticationError, Authenticator, Request
+from kubegate.authentication.impersonation import Impersonator
 from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
 from kubegate.authorization.texts import forbidden_error
 from kubegate.server import responses
@@ -41,12 +42,6 @@ _MAX_PATH = 64 * 1024
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 
 
-class Impersonator(Protocol):
-    """`authentication.impersonation`: who the user wants to be taken for. Raises StatusError where not allowed."""
-
-    async def impersonate(self, request: Request, user: Any) -> Any: ...
-
-
 class Handler(Protocol):
     """What answers requests that were let through: `rest.Rest` for resources, `paths.Paths` for the rest."""
 
@@ -60,7 +55,7 @@ class App:
         self,
         *,
         authenticator: Authenticator,
-        impersonator: Impersonator | None,
+        impersonator: Callable[[Callable[[Attributes], Awaitable[StatusError | None]]], Impersonator[Attributes]],
         authorizer: Authorizer,
         resources: Handler,
         paths: Handler,
@@ -69,7 +64,8 @@ class App:
         metrics: Metrics,
         max_body: int,
     ) -> None:
-        self._authenticator, self._impersonator, self._authorizer = authenticator, impersonator, authorizer
+        self._authenticator, self._authorizer = authenticator, authorizer
+        self._impersonator = impersonator(self._refuse)
         self._resources, self._paths = resources, paths
         self._auditor, self._limits, self._metrics = auditor, limits, metrics
         self._max_body = max_body
@@ -142,12 +138,10 @@ class App:
         now = perf_counter()
         stages.append(Stage("authentication", "authenticated", who.authenticator, who.user.name, None, now - started))
 
-        if self._impersonator is not None and _wants_impersonation(call):
-            call.user = await self._impersonator.impersonate(request, who.user)
-            stages.append(Stage("impersonation", "impersonated", call.user.name, "", None, perf_counter() - now))
-
         audit = self._auditor.begin(call)
         try:
+            if _wants_impersonation(call):
+                await self._impersonate(call)
             with self._limits.admit(call):
                 decided = perf_counter()
                 attributes = authorization_attributes(call)
@@ -163,6 +157,22 @@ class App:
             self._auditor.end(audit, call, response)
         return response
 
+    async def _impersonate(self, call: Call) -> None:
+        """Raises 400 and 403."""
+        started = perf_counter()
+        done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
+        if done is not None:
+            call.user = done.user
+            stage = Stage("impersonation", "impersonated", done.constraint, done.user.name, None, perf_counter() - started)
+            call.trace.stages.append(stage)
+            if done.constraint:
+                call.trace.annotate("authentication.k8s.io/impersonation-constraint", done.constraint)
+
+    async def _refuse(self, attributes: Attributes) -> StatusError | None:
+        """The 403 that a request with these attributes would get; None where it may."""
+        decision = await self._authorizer.authorize(attributes)
+        return None if decision.allowed else forbidden_error(attributes, decision)
+
     def _record_decision(self, call: Call, decision: Decision, seconds: float) -> None:
         stage = Stage("authorization", decision.verdict.value, decision.authorizer, decision.reason, None, seconds)
         call.trace.stages.append(stage)
@@ -173,7 +183,9 @@ class App:
 
     # ------------------------------------------------------------------ sending
     async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", response.content_type), _CACHE_CONTROL, *response.headers]
+        headers = [(b"content-type", response.content_type), *response.headers]
+        if not any(name == b"cache-control" for name, _ in response.headers):
+            headers.append(_CACHE_CONTROL)
         if call is not None:
             headers.append((b"audit-id", call.id.encode()))
             headers += [responses.warning_header(text) for text in call.trace.warnings]

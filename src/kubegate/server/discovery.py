@@ -216,7 +216,7 @@ def _sub_kind(resource: Resource, name: str) -> Document:
 def storage_version_hash(resource: Resource) -> str:
     """Changes when objects are kept in another version: the first 8 bytes of SHA-256 of the kind, in base64."""
     group, version = resource.storage_group, resource.storage_version
-    text = f"{group}/{version}, Kind={resource.kind}"
+    text = f"{group}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 

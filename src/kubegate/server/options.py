@@ -31,7 +31,7 @@ class Options:
     client_ca_file: str = ""
     token_auth_file: str = ""
     basic_auth_file: str = ""
-    anonymous_auth: bool = True
+    anonymous_auth: bool | None = None
     authentication_config: str = ""
     enable_bootstrap_token_auth: bool = False
     requestheader_client_ca_file: str = ""
@@ -167,7 +167,8 @@ def parse(argv: Sequence[str]) -> Parsed:
             hint = f"; the nearest known one is --{near[0]}" if near else ""
             raise UsageError(f"unknown flag --{name}{hint}")
         kind = types[known[name]]
-        if not equals and kind is not bool:
+        boolean = kind in (bool, bool | None)
+        if not equals and not boolean:
             if not rest:
                 raise UsageError(f"--{name} wants a value: --{name}=VALUE")
             value = rest.pop(0)
@@ -180,7 +181,7 @@ def parse(argv: Sequence[str]) -> Parsed:
 
 def _set(options: Options, attribute: str, kind: Any, name: str, value: str, *, again: bool) -> None:
     try:
-        if kind is bool:
+        if kind in (bool, bool | None):
             if value.lower() not in ("true", "false", "1", "0", "t", "f"):
                 raise ValueError("true or false")
             setattr(options, attribute, value.lower() in ("true", "1", "t"))

@@ -16,7 +16,7 @@ from kubegate.admission.config import AdmissionOptions, ConfigurationError
 from kubegate.admission.dependencies import Dependencies
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
-from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication
+from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Document
 from kubegate.authentication.build import Dependencies as AuthenticationDependencies
 from kubegate.authentication.build import build as build_authentication
 from kubegate.authorization.build import Authorization, BuildError
@@ -30,12 +30,14 @@ from kubegate.registry.internal import Internal, RoleWriter, service_account_use
 from kubegate.registry.keys import Keys
 from kubegate.server import audit, health
 from kubegate.server.app import App
+from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.openapi import OpenApi
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
+from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.server.transport import Listener, Transport
 from kubegate.storage import Store, StoreUnavailable
@@ -133,7 +135,7 @@ class Server:
         )
         self.app = App(
             authenticator=self._authentication.authenticator,
-            impersonator=self._authentication.impersonator(registry.authorizer),
+            impersonator=self._authentication.impersonator,
             authorizer=registry.authorizer,
             resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout)),
             paths=Paths(
@@ -141,7 +143,7 @@ class Server:
                 OpenApi(resources),
                 health_checks,
                 metrics,
-                self._authentication.documents(),
+                self._documents(),
             ),
             auditor=auditor,
             limits=Limits(options.max_requests_inflight, options.max_mutating_requests_inflight, metrics),
@@ -152,6 +154,19 @@ class Server:
         port = await self._transport.start()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
+
+    def _documents(self) -> dict[str, Callable[[Call], Response]]:
+        """The service account issuer's documents."""
+
+        def served(make: Callable[[], Document]) -> Callable[[Call], Response]:
+            def answer(call: Call) -> Response:
+                document = make()
+                headers = [(b"cache-control", document.cache_control.encode())]
+                return Response(200, document.body, document.content_type.encode(), headers)
+
+            return answer
+
+        return {path: served(make) for path, make in self._authentication.documents(self._address).items()}
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """A task that lives as long as the server; `stop` ends it and waits for it."""
@@ -185,7 +200,10 @@ class Server:
         from kubegate.authorization.bootstrap import reconcile
         from kubegate.registry.bootstrap import objects
 
-        await asyncio.gather(*(internal.ensure(name, obj) for name, obj in objects(self.options)))
+        wanted = list(objects(self.options))
+        for first in (True, False):  # namespaces, then what may be in them
+            batch = [internal.ensure(name, obj) for name, obj in wanted if (name == "namespaces") is first]
+            await asyncio.gather(*batch)
         await reconcile(RoleWriter(internal))
 
     def _run_controllers(self) -> None:

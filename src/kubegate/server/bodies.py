@@ -1,0 +1,135 @@
+"""Request bodies to objects: decoded, of the right kind, in the form that Go's types would give them.
+
+What cannot be taken is refused with 400 in kube-apiserver's words; unknown and duplicate fields by fieldValidation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kubegate.api import Object, codec, gotypes, negotiate, normalize, status
+from kubegate.api.codec import DecodeError, Document, decode_json, decode_yaml, json_type
+from kubegate.api.resources import Resource
+from kubegate.api.schema import schema_for
+from kubegate.registry import Context
+from kubegate.server import lists
+from kubegate.server.call import Call
+
+_OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
+
+
+def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Object:
+    """The object of a create or update. Raises 400, 415."""
+    media_type = negotiate.body_media_type(call.header("content-type") or None)
+    expected = (resource.group, resource.version, resource.kind)
+    strict = context.field_validation != "Ignore"
+    known = gotypes.registered if resource.custom is None else None
+    document = codec.decode_object(body, media_type, expected, known, strict=strict)
+    return _normalized(document, resource, expected, context)
+
+
+def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, context: Context) -> Object:
+    """The object of a subresource, which has a kind of its own."""
+    media_type = negotiate.body_media_type(call.header("content-type") or None)
+    strict = context.field_validation != "Ignore"
+    document = codec.decode_object(body, media_type, (group, version, kind), gotypes.registered, strict=strict)
+    return _normalized(document, None, (group, version, kind), context)
+
+
+def normalized(obj: Object, resource: Resource, context: Context) -> Object:
+    """A patched object in the form that Go's types would give it."""
+    return _normalized(Document(obj), resource, (resource.group, resource.version, resource.kind), context)
+
+
+def _normalized(
+    document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context
+) -> Object:
+    if resource is not None and resource.custom is not None:
+        from kubegate.registry.apiextensions import customresources
+
+        found = customresources.normalize(document.value, resource)
+    else:
+        schema = schema_for(*expected)
+        assert schema is not None, f"{expected} has no schema"
+        try:
+            found = normalize.normalize(document.value, schema)
+        except normalize.TypeMismatch as error:
+            raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
+    if context.field_validation != "Ignore" and (found.unknown or document.duplicates):
+        _tell(normalize.strict_errors(document, found.unknown), expected, context)
+    return found.value
+
+
+def _tell(errors: Sequence[str], expected: tuple[str, str, str], context: Context) -> None:
+    """Refuse (Strict) or warn of what strict decoding found."""
+    if context.field_validation == "Strict":
+        raise codec.strict_error(expected[2], expected[1], errors)
+    for text in codec.warnings(errors):
+        context.trace.warn(text)
+
+
+def decode_apply(body: bytes, resource: Resource, context: Context) -> Object:
+    """The applied configuration: YAML, and JSON with it. It is not defaulted, and keeps what it does not say unsaid."""
+    try:
+        value, lines = decode_yaml(body)
+    except DecodeError as error:
+        raise status.bad_request(f"error decoding YAML: error converting YAML to JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise status.bad_request("error decoding YAML: the applied configuration must be an object")
+    if context.field_validation == "Strict" and lines:
+        raise status.bad_request("error strict decoding YAML: " + ", ".join(lines))
+    if context.field_validation == "Warn":
+        for text in lines:
+            context.trace.warn(text)
+    return value
+
+
+def delete_options(call: Call, body: bytes) -> Object:
+    """DeleteOptions from the body, or from the query where there is none. Raises 400."""
+    if body:
+        media_type = negotiate.body_media_type(call.header("content-type") or None)
+        try:
+            value = decode_yaml(body)[0] if media_type == negotiate.YAML else decode_json(body)
+        except DecodeError as error:
+            prefix = "" if media_type == negotiate.YAML else "couldn't get version/kind; json parse error: "
+            raise status.bad_request(f"{prefix}{error}") from error
+        if not isinstance(value, dict):
+            raise status.bad_request("couldn't get version/kind; json parse error: DeleteOptions must be an object")
+        kind, version = value.get("kind") or "DeleteOptions", value.get("apiVersion") or "v1"
+        if kind != "DeleteOptions":
+            text = f'no kind "{kind}" is registered for version "{version}" in scheme "{_OPTIONS_SCHEME}"'
+            raise status.bad_request(text)
+        _check_option_types(value)
+        return {key: found for key, found in value.items() if key not in ("kind", "apiVersion") and found is not None}
+    found: Object = {}
+    query = call.query
+    if "gracePeriodSeconds" in query:
+        text = call.parameter("gracePeriodSeconds")
+        if not text.lstrip("+-").isdigit():
+            raise status.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+        found["gracePeriodSeconds"] = int(text)
+    if "propagationPolicy" in query:
+        found["propagationPolicy"] = call.parameter("propagationPolicy")
+    if "orphanDependents" in query:
+        found["orphanDependents"] = lists.truth(call.parameter("orphanDependents"))
+    if "dryRun" in query:
+        found["dryRun"] = query["dryRun"]
+    return found
+
+
+_OPTION_TYPES: dict[str, tuple[type, str, str]] = {
+    "gracePeriodSeconds": (int, "DeleteOptions.gracePeriodSeconds", "int64"),
+    "orphanDependents": (bool, "DeleteOptions.orphanDependents", "bool"),
+    "propagationPolicy": (str, "DeleteOptions.propagationPolicy", "v1.DeletionPropagation"),
+    "dryRun": (list, "DeleteOptions.dryRun", "[]string"),
+    "preconditions": (dict, "DeleteOptions.preconditions", "v1.Preconditions"),
+}
+
+
+def _check_option_types(options: Object) -> None:
+    for name, (kind, path, go_type) in _OPTION_TYPES.items():
+        value = options.get(name)
+        if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+            continue
+        text = f"json: cannot unmarshal {json_type(value)} into Go struct field {path} of type {go_type}"
+        raise status.bad_request(text)
