@@ -140,8 +140,8 @@ def sign_request(
 ) -> x509.Certificate:
     """Sign a request with the subject and the alternative names that it asks for, and nothing else of it.
 
-    Whether it may have them is for the caller to say (see `signers`). Raises BadCertificate where the request's own
-    signature is wrong.
+    Whether it may have them is for the caller to say (see `signers`); without `key_usage` the certificate names none.
+    Raises BadCertificate where the request's own signature is wrong.
     """
     if not request.is_signature_valid:
         raise BadCertificate("the signature of the request is not valid")
@@ -152,9 +152,10 @@ def sign_request(
     builder = (
         _start(request.subject, authority.certificate.subject, public, not_before, end)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(key_usage or _key_usage(public, authority=False), critical=True)
         .add_extension(authority_key_identifier(authority), critical=False)
     )
+    if key_usage is not None:
+        builder = builder.add_extension(key_usage, critical=True)
     if usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
     names = alternative_names(request)

@@ -20,6 +20,7 @@ MODULES: dict[str, str] = {
     "clusterroles.rbac.authorization.k8s.io": "rbac.clusterroles",
     "rolebindings.rbac.authorization.k8s.io": "rbac.rolebindings",
     "roles.rbac.authorization.k8s.io": "rbac.roles",
+    "certificatesigningrequests.certificates.k8s.io": "certificates.certificatesigningrequests",
     "selfsubjectreviews.authentication.k8s.io": "authentication.selfsubjectreviews",
     "tokenreviews.authentication.k8s.io": "authentication.tokenreviews",
     "localsubjectaccessreviews.authorization.k8s.io": "authorization.localsubjectaccessreviews",

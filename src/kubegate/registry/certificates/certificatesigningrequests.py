@@ -1,0 +1,283 @@
+"""CertificateSigningRequests: who asked is written down by the server; approval and certificate come by subresources.
+
+Follows k8s.io/kubernetes/pkg/apis/certificates/validation and pkg/registry/certificates/certificates.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from cryptography import x509
+
+from kubegate.api import Object, field, names
+from kubegate.api.clock import rfc3339
+from kubegate.api.field import FieldError
+from kubegate.pki import certificates, signers
+from kubegate.registry import Check, Rules, Scope
+from kubegate.registry.authentication.tokenreviews import user_info
+from kubegate.registry.canonical import defaulted
+
+MIN_SECONDS: Final = 600
+_DECISIONS = ("Approved", "Denied")
+_TRUE_ALONE = frozenset({"Approved", "Denied", "Failed"})
+_STATUSES = ("False", "True", "Unknown")
+_FOUND_BY_WHO_ASKED = ("username", "uid", "groups", "extra")
+_BLOCK = re.compile(rb"-----BEGIN ([^-\n]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
+# A signer's name: a domain, and behind the slash room for a label and a subdomain.
+_MAX_DOMAIN = 253
+_MAX_SIGNER = _MAX_DOMAIN + 1 + 253 + 63 + 1
+
+
+# ---------------------------------------------------------------------- what a write may set
+def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    """On create the server says who asked; later the spec does not change any more."""
+    if old is not None:
+        obj["spec"] = old["spec"]
+        return
+    spec = obj.setdefault("spec", {})
+    for name in _FOUND_BY_WHO_ASKED:
+        spec.pop(name, None)
+    spec.update(user_info(scope.context.user))
+    obj["status"] = {}
+
+
+def _prepare_approval(obj: Object, old: Object | None, scope: Scope) -> None:
+    """Conditions alone change."""
+    assert old is not None
+    conditions = (obj.get("status") or {}).get("conditions")
+    obj["spec"] = old["spec"]
+    obj["status"] = {**(old.get("status") or {}), "conditions": conditions or []}
+    _stamp(obj, old, scope)
+
+
+def _prepare_status(obj: Object, old: Object | None, scope: Scope) -> None:
+    """The decision is not the signer's: its conditions stay as they are, or `validate` finds that they did not."""
+    assert old is not None
+    obj["spec"] = old["spec"]
+    obj["status"] = dict(obj.get("status") or {})
+    kept = {kind: _of_type(old, kind) for kind in _DECISIONS}
+    if all(len(_of_type(obj, kind)) == len(kept[kind]) for kind in _DECISIONS):
+        obj["status"]["conditions"] = [kept[c["type"]].pop(0) if c.get("type") in kept else c for c in _conditions(obj)]
+    _stamp(obj, old, scope)
+
+
+def _stamp(obj: Object, old: Object, scope: Scope) -> None:
+    """Times of conditions are those of the same condition before, else now."""
+    now = rfc3339(scope.clock.now())
+    stamped = []
+    for condition in _conditions(obj):
+        found = dict(condition)
+        for name, same in (
+            ("lastUpdateTime", ("type", "status", "reason", "message")),
+            ("lastTransitionTime", ("type", "status")),
+        ):
+            if not found.get(name):
+                found[name] = _earlier(old, found, name, same) or now
+        stamped.append(found)
+    if stamped:
+        obj["status"]["conditions"] = stamped
+    else:
+        obj["status"].pop("conditions", None)
+
+
+def _earlier(old: Object, condition: Mapping[str, Any], name: str, same: tuple[str, ...]) -> str:
+    for before in _conditions(old):
+        if all((before.get(key) or "") == (condition.get(key) or "") for key in same) and before.get(name):
+            return str(before[name])
+    return ""
+
+
+# ---------------------------------------------------------------------- what is wrong
+def validate(obj: Object) -> list[FieldError]:
+    """The object by itself; metadata is checked generically."""
+    spec = obj.get("spec") or {}
+    return [
+        *_validate_request(spec),
+        *_validate_usages(spec),
+        *validate_signer_name(spec.get("signerName") or ""),
+        *_validate_expiration(spec),
+        *_validate_conditions(obj),
+        *_validate_certificate((obj.get("status") or {}).get("certificate") or ""),
+    ]
+
+
+def _validator(*, approval: bool = False, certificate: bool = False) -> Check:
+    def check(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+        errors = validate(obj)
+        if old is not None:
+            errors += _validate_update(obj, old, approval=approval, certificate=certificate)
+        return errors
+
+    return check
+
+
+def _validate_request(spec: Mapping[str, Any]) -> list[FieldError]:
+    encoded = spec.get("request")
+    problem = _request_problem(_decoded(encoded))
+    return [field.invalid("spec.request", encoded or None, problem)] if problem else []
+
+
+def _request_problem(pem: bytes) -> str:
+    block = _BLOCK.search(pem)
+    if block is None or block[1] != b"CERTIFICATE REQUEST":
+        return "PEM block type must be CERTIFICATE REQUEST"
+    try:
+        request = x509.load_pem_x509_csr(block[0])
+    except ValueError:
+        return "asn1: structure error: malformed certificate request"
+    try:
+        return "" if request.is_signature_valid else "x509: signature verification failed"
+    except Exception:  # an algorithm that the library does not know
+        return "x509: cannot verify signature: algorithm unimplemented"
+
+
+def _validate_usages(spec: Mapping[str, Any]) -> list[FieldError]:
+    usages = spec.get("usages") or []
+    if not usages:
+        return [field.required("spec.usages")]
+    errors = [
+        field.not_supported(field.index("spec.usages", position), usage, sorted(signers.USAGES))
+        for position, usage in enumerate(usages)
+        if usage not in signers.USAGES
+    ]
+    errors += [
+        field.duplicate(field.index("spec.usages", position), usage)
+        for position, usage in enumerate(usages)
+        if usage in usages[:position]
+    ]
+    return errors
+
+
+def validate_signer_name(signer: str, path: str = "spec.signerName") -> list[FieldError]:
+    """A domain of two parts at least, a slash, and a name."""
+    if signer == signers.LEGACY_UNKNOWN:
+        return [field.invalid(path, signer, "the legacy signerName is not allowed via this API version")]
+    if not signer:
+        return [field.required(path)]
+    segments = signer.split("/")
+    if len(segments) != 2:
+        text = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
+        return [field.invalid(path, signer, text)]
+    domain, name = segments
+    errors = [field.too_long(path, _MAX_DOMAIN)] if len(domain) > _MAX_DOMAIN else []
+    errors += _validate_labels(path, domain, names.is_dns1123_label)
+    if "." not in domain:
+        errors.append(field.invalid(path, domain, "should be a domain with at least two segments separated by dots"))
+    errors += _validate_labels(path, name, names.is_dns1123_subdomain)
+    if len(signer) > _MAX_SIGNER:
+        errors.append(field.too_long(path, _MAX_SIGNER))
+    return errors
+
+
+def _validate_labels(path: str, segment: str, check: Callable[[str], list[str]]) -> list[FieldError]:
+    """What is wrong with the first label that is not right."""
+    for label in segment.split("."):
+        problems = check(label)
+        if problems:
+            return [field.invalid(path, segment, f"validating label {field.quoted(label)}: {p}") for p in problems]
+    return []
+
+
+def _validate_expiration(spec: Mapping[str, Any]) -> list[FieldError]:
+    seconds = spec.get("expirationSeconds")
+    if seconds is None or seconds >= MIN_SECONDS:
+        return []
+    text = "may not specify a duration less than 600 seconds (10 minutes)"
+    return [field.invalid("spec.expirationSeconds", seconds, text)]
+
+
+def _validate_conditions(obj: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for position, condition in enumerate(_conditions(obj)):
+        path = field.index("status.conditions", position)
+        kind, value = condition.get("type") or "", condition.get("status") or ""
+        if not kind:
+            errors.append(field.required(f"{path}.type"))
+        allowed = ("True",) if kind in _TRUE_ALONE else _STATUSES
+        if not value:
+            errors.append(field.required(f"{path}.status"))
+        elif value not in allowed:
+            errors.append(field.not_supported(f"{path}.status", value, allowed))
+        if kind in _DECISIONS and seen & (set(_DECISIONS) - {kind}):
+            text = "Approved and Denied conditions are mutually exclusive"
+            errors.append(field.invalid("status.conditions", kind, text))
+        if kind in seen:
+            errors.append(field.duplicate(f"{path}.type", kind))
+        seen.add(kind)
+    return errors
+
+
+def _validate_certificate(encoded: str) -> list[FieldError]:
+    problem = _certificate_problem(_decoded(encoded)) if encoded else ""
+    return [field.invalid("status.certificate", "<certificate data>", problem)] if problem else []
+
+
+def _certificate_problem(pem: bytes) -> str:
+    blocks = list(_BLOCK.finditer(pem))
+    for block in blocks:
+        if block[1] != b"CERTIFICATE":
+            return f"only CERTIFICATE PEM blocks are allowed, found {field.quoted(block[1].decode('latin-1'))}"
+        if b":" in block[2]:
+            return "no PEM block headers are permitted"
+        try:
+            certificates.parse_certificates(block[0])
+        except certificates.BadCertificate:
+            return "x509: malformed certificate"
+    return "" if blocks else "must contain at least one CERTIFICATE PEM block"
+
+
+def _validate_update(obj: Object, old: Object, *, approval: bool, certificate: bool) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for kind in ("Approved", "Denied", "Failed"):
+        if len(_of_type(obj, kind)) < len(_of_type(old, kind)):
+            text = f'updates may not remove a condition of type "{kind}"'
+            errors.append(field.forbidden("status.conditions", text))
+    if not approval:
+        for kind in _DECISIONS:
+            if len(_of_type(obj, kind)) > len(_of_type(old, kind)):
+                text = f'updates may not add a condition of type "{kind}"'
+                errors.append(field.forbidden("status.conditions", text))
+    new_certificate = (obj.get("status") or {}).get("certificate")
+    old_certificate = (old.get("status") or {}).get("certificate")
+    if (new_certificate or None) != (old_certificate or None):
+        if not certificate:
+            errors.append(field.forbidden("status.certificate", "updates may not set certificate content"))
+        elif old_certificate:
+            errors.append(field.forbidden("status.certificate", "updates may not modify existing certificate content"))
+    return errors
+
+
+# ---------------------------------------------------------------------- shapes
+def _conditions(obj: Object) -> list[dict[str, Any]]:
+    return list((obj.get("status") or {}).get("conditions") or [])
+
+
+def _of_type(obj: Object, kind: str) -> list[dict[str, Any]]:
+    return [condition for condition in _conditions(obj) if condition.get("type") == kind]
+
+
+def _decoded(encoded: Any) -> bytes:
+    try:
+        return base64.b64decode(encoded or "")
+    except (binascii.Error, TypeError, ValueError):
+        return b""
+
+
+RULES = Rules(
+    default=defaulted("io.k8s.api.certificates.v1.CertificateSigningRequest"),
+    prepare=_prepare,
+    validate=_validator(),
+    status=True,
+    fields=lambda obj: {"spec.signerName": (obj.get("spec") or {}).get("signerName") or ""},
+    field_labels=("spec.signerName",),
+    name="path",
+    subresources={
+        "approval": Rules(prepare=_prepare_approval, validate=_validator(approval=True)),
+        "status": Rules(prepare=_prepare_status, validate=_validator(certificate=True)),
+    },
+)
