@@ -14,6 +14,7 @@ from kubegate.admission.quota import Reservations
 from kubegate.api import Object
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
+from kubegate.api.schema import Schema, schema_for
 from kubegate.storage import Reader
 
 Authorize = Callable[[authorization.Attributes], Awaitable[authorization.Decision]]
@@ -63,9 +64,13 @@ class Objects(Protocol):
         """
         ...
 
+    def schema(self, kind: GroupVersionKind) -> Schema | None:
+        """The schema of a kind, None where it has none (or there is no such kind)."""
+        ...
+
 
 class AsTheyAre:
-    """Objects of whose kinds nothing is known."""
+    """Objects of whose kinds nothing is known but the schemas of the built-in ones."""
 
     def decode(self, kind: GroupVersionKind, object: Object) -> Object:
         return object
@@ -77,6 +82,9 @@ class AsTheyAre:
         if object.get("apiVersion") == kind.api_version:
             return object
         raise ValueError(f"unable to convert {object.get('apiVersion')} to {kind.api_version}")
+
+    def schema(self, kind: GroupVersionKind) -> Schema | None:
+        return schema_for(kind.group, kind.version, kind.kind)
 
 
 @dataclass(frozen=True, slots=True)
