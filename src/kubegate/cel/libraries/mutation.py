@@ -62,9 +62,12 @@ def _escape_key(text: str) -> str:
     return text.replace("~", "~0").replace("/", "~1")
 
 
-def check_names(value: Any) -> list[str]:
-    """What is wrong with the type names in an object: each must be the path of the field that it is in."""
-    return list(_wrong_names(value, "Object"))
+def check_names(value: Any, path: str = "Object") -> list[str]:
+    """What is wrong with the type names in an object: each must be the path of the field that it is in.
+
+    `path` is that of the value itself.
+    """
+    return list(_wrong_names(value, path))
 
 
 def _wrong_names(value: Any, path: str) -> Iterator[str]:

@@ -1,0 +1,252 @@
+"""MutatingAdmissionPolicy: expressions that change what is about to be stored.
+
+Follows k8s.io/apiserver/pkg/admission/plugin/policy/mutating.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from kubegate import cel
+from kubegate.admission import Attributes, Operation, refusal
+from kubegate.admission.dependencies import Authorize, Objects
+from kubegate.admission.policies import params, patches, programs
+from kubegate.admission.policies.params import ConfigurationError
+from kubegate.admission.policies.patches import PatchFailed
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
+from kubegate.admission.policies.source import Binding, Hook, Source, concerns
+from kubegate.admission.policies.validating import request_of
+from kubegate.admission.webhooks.calls import may_be_shown
+from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation
+from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.api import Object
+from kubegate.api.resources import Resources
+from kubegate.api.status import StatusError
+from kubegate.api.trace import Stage
+from kubegate.cel import types
+from kubegate.storage import Reader
+
+NAME = "MutatingAdmissionPolicy"
+
+OBJECT = types.object_of("Object")
+JSON_PATCHES = types.list_of(types.object_of("JSONPatch"))
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """`json_patch`: the expression makes a JSON patch, otherwise an apply configuration."""
+
+    expression: str
+    program: Compiled
+    json_patch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy's spec, compiled."""
+
+    environment: Environment
+    conditions: Conditions
+    mutations: tuple[Mutation, ...]
+    reinvoked: bool
+
+
+def compile_spec(spec: Object) -> Policy:
+    environment = programs.environment(spec)
+    mutations = []
+    for entry in spec.get("mutations") or ():
+        json_patch = entry.get("patchType") == "JSONPatch"
+        expression = (entry.get("jsonPatch" if json_patch else "applyConfiguration") or {}).get("expression", "")
+        wanted = JSON_PATCHES if json_patch else OBJECT
+        mutations.append(Mutation(expression, environment.compile(expression, (wanted,), mutation=True), json_patch))
+    conditions = Conditions(spec.get("matchConditions") or (), programs.declared(environment.has_params))
+    return Policy(environment, conditions, tuple(mutations), spec.get("reinvocationPolicy") == "IfNeeded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One policy with one binding and one parameter, about one request."""
+
+    hook: Hook[Policy]
+    binding: Binding
+    parameter: Object | None
+    invocation: Invocation
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        metadata = (self.parameter or {}).get("metadata") or {}
+        return self.hook.name, self.binding.name, f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+
+
+@dataclass(slots=True)
+class _Rounds:
+    """What one request's first round leaves for its second."""
+
+    called: set[tuple[str, str, str]] = field(default_factory=set)
+    again: set[tuple[str, str, str]] = field(default_factory=set)
+    output: bytes = b""
+
+    def changed(self) -> None:
+        self.again |= self.called
+        self.called = set()
+
+
+class MutatingPolicies:
+    name = NAME
+    handles = frozenset({Operation.CREATE, Operation.UPDATE, Operation.CONNECT})
+    resources: frozenset[str] | None = None
+    changes = False
+
+    def __init__(
+        self, reader: Reader, authorize: Authorize, served: Resources, objects: Objects, equivalents: Equivalents
+    ) -> None:
+        self._reader, self._authorize, self._served, self._objects = reader, authorize, served, objects
+        self._equivalents = equivalents
+        self._source = Source(reader, "mutatingadmissionpolic", compile_spec, equivalents)
+
+    async def admit(self, attributes: Attributes) -> None:
+        hooks = self._source.hooks(attributes)
+        if not hooks or not concerns(attributes):
+            return
+        errors: list[tuple[Hook[Policy], Binding | None, str]] = []
+        turns = [turn for hook in hooks for turn in self._turns(hook, attributes, errors)]
+        rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
+        if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
+            rounds.changed()
+        try:
+            for turn in turns:
+                await self._take(turn, attributes, rounds, errors)
+        finally:
+            rounds.output = orjson.dumps(attributes.object)
+        if errors:
+            raise _refused(attributes, errors)
+
+    def _turns(
+        self, hook: Hook[Policy], attributes: Attributes, errors: list[tuple[Hook[Policy], Binding | None, str]]
+    ) -> list[_Turn]:
+        try:
+            invocation = hook.match.invocation(attributes, self._equivalents, self._reader)
+            if invocation is None:
+                return []
+            if hook.spec.get("paramKind") is not None:
+                params.resource_of(hook.spec["paramKind"], self._served)
+        except (StatusError, ConfigurationError) as error:
+            _remember(errors, hook, None, f"failed to configure policy: {error}")
+            return []
+        turns = []
+        for binding in hook.bindings:
+            try:
+                if binding.match.invocation(attributes, self._equivalents, self._reader) is None:
+                    continue
+                chosen = params.collect(
+                    hook.spec.get("paramKind"), binding.parameters, attributes.namespace, self._served, self._reader
+                )
+            except (StatusError, ConfigurationError) as error:
+                _remember(errors, hook, binding, f"failed to configure binding: {error}")
+                continue
+            turns += [_Turn(hook, binding, parameter, invocation) for parameter in chosen]
+        return turns
+
+    async def _take(
+        self,
+        turn: _Turn,
+        attributes: Attributes,
+        rounds: _Rounds,
+        errors: list[tuple[Hook[Policy], Binding | None, str]],
+    ) -> None:
+        from kubegate.cel.libraries.authorizer import evaluate_with
+
+        policy = turn.hook.policy
+        before = attributes.object
+        if policy.conditions:
+            values = self._values(turn, attributes)
+            try:
+                matches = await evaluate_with(
+                    values["authorizer"].answers,
+                    lambda: policy.conditions.match(values, not turn.hook.ignores_failure),
+                )
+            except ConditionError as error:
+                _remember(errors, turn.hook, turn.binding, str(error))
+                return
+            if not matches:
+                return
+        if attributes.reinvoking and turn.key not in rounds.again:
+            return
+        start = time.perf_counter()
+        stage = Stage(f"policy/{turn.hook.name}", "allow", f"binding {turn.binding.name}")
+        for mutation in policy.mutations:
+            if attributes.object is None:
+                continue
+            try:
+                await self._mutate(mutation, turn, attributes)
+            except (Failed, OutOfBudget, PatchFailed) as error:
+                stage.decision, stage.reason = "error", str(error)
+                _remember(errors, turn.hook, turn.binding, str(error))
+        if attributes.object != before:
+            rounds.changed()
+            attributes.reinvoke = True
+            stage.decision = "changed"
+            if may_be_shown(attributes):
+                _show(stage, before, attributes.object)
+        if policy.reinvoked:
+            rounds.called.add(turn.key)
+        stage.seconds = time.perf_counter() - start
+        attributes.trace.stages.append(stage)
+
+    def _values(self, turn: _Turn, attributes: Attributes) -> dict[str, Any]:
+        """Anew for each mutation, because the one before may have changed the object."""
+        request = request_of(attributes, self._objects, self._authorize, self._reader)
+        values = request.values_for(turn.invocation)
+        if turn.hook.policy.environment.has_params:
+            values = {**values, "params": turn.parameter}
+        return values
+
+    async def _mutate(self, mutation: Mutation, turn: _Turn, attributes: Attributes) -> None:
+        from kubegate.cel.costs import POLICY_BUDGET
+        from kubegate.cel.libraries.authorizer import evaluate_with
+
+        values = self._values(turn, attributes)
+        kind = turn.invocation.kind
+
+        def evaluate() -> Any:
+            evaluation = Evaluation(turn.hook.policy.environment, values, cel.Budget(POLICY_BUDGET))
+            return evaluation.result(mutation.program, mutation.expression)
+
+        made = await evaluate_with(values["authorizer"].answers, evaluate)
+        current: Object = values["object"]
+        change = patches.json_patch if mutation.json_patch else patches.apply_configuration
+        patched = change(current, made, kind, self._objects)
+        if patched is current:
+            return
+        patched = orjson.loads(orjson.dumps(patched))
+        self._objects.default(kind, patched)
+        attributes.object = self._objects.convert(patched, attributes.kind) if kind != attributes.kind else patched
+
+
+def _show(stage: Stage, before: Object | None, after: Object | None) -> None:
+    from functools import partial
+
+    from kubegate.admission.difference import between
+
+    stage.difference = partial(between, orjson.dumps(before), orjson.dumps(after))
+
+
+def _remember(
+    errors: list[tuple[Hook[Policy], Binding | None, str]], hook: Hook[Policy], binding: Binding | None, message: str
+) -> None:
+    if not hook.ignores_failure:
+        errors.append((hook, binding, message))
+
+
+def _refused(attributes: Attributes, errors: list[tuple[Hook[Policy], Binding | None, str]]) -> StatusError:
+    messages = []
+    for hook, binding, message in errors:
+        bound = f"'{hook.name}' with binding '{binding.name}'" if binding is not None else f'"{hook.name}"'
+        messages.append(f"policy {bound} denied request: {message}")
+    error = refusal.forbidden(attributes, "")
+    details = {**(error.details or {}), "causes": [{"message": message} for message in messages]}
+    return StatusError(403, "Invalid", messages[0], details)

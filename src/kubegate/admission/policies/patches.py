@@ -1,0 +1,105 @@
+"""What a mutation's expression makes of an object: an apply configuration laid over it, or a JSON patch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from kubegate.admission import GroupVersionKind
+from kubegate.admission.dependencies import Objects
+from kubegate.admission.webhooks import jsonpatch
+from kubegate.api import Object, status
+from kubegate.api.managedfields import sets, typed
+from kubegate.api.schema import ANY, Schema
+from kubegate.cel.libraries import mutation
+from kubegate.cel.values import EvaluationError, ObjectValue
+
+
+class PatchFailed(Exception):
+    """The mutation cannot be done; the text is kube-apiserver's."""
+
+
+def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects) -> Object:
+    """The object with the fields of `made` (an `Object{…}`) laid over its own. Raises PatchFailed."""
+    wrong = mutation.check_names(made)
+    if wrong:
+        raise PatchFailed("type mismatch: " + "\n".join(wrong))
+    try:
+        patch = mutation.to_json(made)
+    except EvaluationError as error:
+        raise PatchFailed(f"invalid return type: {error}") from None
+    patch = {**patch, "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
+    schema = objects.schema(kind) or ANY
+    try:
+        typed.validate(schema, patch)
+    except typed.NotTyped as error:
+        text = f"error applying patch: failed to convert patch object to typed object: {error}"
+        raise PatchFailed(text) from None
+    atomic = list(_atomics(schema, patch, ()))
+    if atomic:
+        text = ", ".join(atomic)
+        raise PatchFailed(
+            "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: " + text
+        )
+    try:
+        merged = typed.merge(schema, obj, patch)
+    except typed.NotTyped as error:
+        raise PatchFailed(f"error applying patch: failed to merge patch: {error}") from None
+    return dict(merged)
+
+
+def _atomics(schema: Schema, value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    """The paths of atomic lists and maps in a configuration: it would replace all that is in them."""
+    if isinstance(value, dict):
+        if schema.map_type == "atomic":
+            yield sets.path_text(path)
+            return
+        for name, child in value.items():
+            yield from _atomics(typed.field_of(schema, name), child, (*path, f"f:{name}"))
+    elif isinstance(value, list):
+        if schema.list_type not in ("map", "set"):
+            yield sets.path_text(path)
+            return
+        for element, item in zip(typed.elements(schema, value), value, strict=True):
+            yield from _atomics(schema.items or ANY, item, (*path, element))
+
+
+def json_patch(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects) -> Object:
+    """The object after a list of `JSONPatch{…}`; as it was, where a test among them fails.
+
+    Raises PatchFailed; StatusError 500 where what comes out is no such object.
+    """
+    operations = [_operation(entry) for entry in made]
+    try:
+        patched = jsonpatch.apply(obj, operations)
+    except jsonpatch.PatchError as error:
+        if str(error).endswith(": test failed"):
+            return obj
+        raise PatchFailed(f"JSON Patch: {error}") from None
+    try:
+        if not isinstance(patched, dict):
+            raise ValueError(f"json: cannot unmarshal array into Go value of type {kind.kind}")
+        return objects.decode(kind, patched)
+    except ValueError as error:
+        raise status.internal(str(error)) from None
+
+
+def _operation(entry: Any) -> Object:
+    if not isinstance(entry, ObjectValue):
+        raise PatchFailed("type conversion failed")
+    fields = dict(entry.fields)
+    operation: Object = {"op": fields.get("op", ""), "path": fields.get("path", "")}
+    if fields.get("from"):
+        operation["from"] = fields["from"]
+    if "value" in fields:
+        value = fields["value"]
+        if isinstance(value, ObjectValue):
+            wrong = mutation.check_names(value, value.name)
+            if wrong:
+                raise PatchFailed("type mismatch: " + "\n".join(wrong))
+        try:
+            operation["value"] = mutation.to_json(value)
+        except EvaluationError as error:
+            text = f"JSONPath valueExpression evaluated to a type that could not marshal to JSON: {error}"
+            raise PatchFailed(text) from None
+    return operation

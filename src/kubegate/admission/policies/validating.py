@@ -1,0 +1,316 @@
+"""ValidatingAdmissionPolicy: expressions that must be true of what is stored.
+
+Follows k8s.io/apiserver/pkg/admission/plugin/policy/validating.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kubegate import cel
+from kubegate.admission import Attributes, Operation, refusal
+from kubegate.admission.dependencies import Authorize, Objects
+from kubegate.admission.policies import params, programs
+from kubegate.admission.policies.params import ConfigurationError
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
+from kubegate.admission.policies.source import Binding, Hook, Source, concerns
+from kubegate.admission.webhooks import expressions
+from kubegate.admission.webhooks.calls import Versions
+from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation
+from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.api import Object
+from kubegate.api.resources import Resources
+from kubegate.api.status import StatusError
+from kubegate.cel import types
+from kubegate.storage import Reader
+
+if TYPE_CHECKING:
+    from kubegate.cel.libraries.authorizer import Answers
+
+NAME = "ValidatingAdmissionPolicy"
+
+LONGEST_MESSAGE = 5 * 1024
+LONGEST_ANNOTATION = 10 * 1024
+CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
+"""The HTTP status for each reason that a validation may give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    expression: str
+    program: Compiled
+    message: str
+    message_expression: str
+    message_program: Compiled | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    key: str
+    expression: str
+    program: Compiled
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A policy's spec, compiled."""
+
+    environment: Environment
+    conditions: Conditions
+    validations: tuple[Validation, ...]
+    annotations: tuple[Annotation, ...]
+
+
+def compile_spec(spec: Object) -> Policy:
+    environment = programs.environment(spec)
+    validations = []
+    for entry in spec.get("validations") or ():
+        message = entry.get("messageExpression") or ""
+        validations.append(
+            Validation(
+                expression=entry.get("expression", ""),
+                program=environment.compile(entry.get("expression", ""), (types.BOOL,)),
+                message=(entry.get("message") or "").strip(),
+                message_expression=message,
+                message_program=environment.compile(message, (types.STRING,), authorizer=False) if message else None,
+                reason=entry.get("reason") or "Invalid",
+            )
+        )
+    annotations = [
+        Annotation(
+            entry.get("key", ""),
+            entry.get("valueExpression", ""),
+            environment.compile(entry.get("valueExpression", ""), (types.STRING, types.NULL)),
+        )
+        for entry in spec.get("auditAnnotations") or ()
+    ]
+    conditions = Conditions(spec.get("matchConditions") or (), programs.declared(environment.has_params))
+    return Policy(environment, conditions, tuple(validations), tuple(annotations))
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """Why one policy says no. `position` is that of the validation, None for what went wrong around them."""
+
+    message: str
+    reason: str = "Invalid"
+    position: int | None = None
+
+
+@dataclass(slots=True)
+class _Request:
+    """What is worked out once for a request, and used by all policies."""
+
+    attributes: Attributes
+    versions: Versions
+    answers: Answers
+    namespace: Object | None
+    values: dict[Invocation, dict[str, Any]] = field(default_factory=dict)
+
+    def values_for(self, invocation: Invocation) -> dict[str, Any]:
+        found = self.values.get(invocation)
+        if found is None:
+            new, old = self.versions.of(invocation.kind)
+            found = expressions.values(self.attributes, invocation, new, old, self.answers)
+            found["namespaceObject"] = self.namespace
+            self.values[invocation] = found
+        return found
+
+
+class ValidatingPolicies:
+    name = NAME
+    handles = frozenset(Operation)
+    resources: frozenset[str] | None = None
+    changes = False
+
+    def __init__(
+        self, reader: Reader, authorize: Authorize, served: Resources, objects: Objects, equivalents: Equivalents
+    ) -> None:
+        self._reader, self._authorize, self._served, self._objects = reader, authorize, served, objects
+        self._equivalents = equivalents
+        self._source = Source(reader, "validatingadmissionpolic", compile_spec, equivalents)
+
+    async def validate(self, attributes: Attributes) -> None:
+        hooks = self._source.hooks(attributes)
+        if not hooks or not concerns(attributes):
+            return
+        request = request_of(attributes, self._objects, self._authorize, self._reader)
+        denials: list[tuple[Hook[Policy], Binding | None, Denial]] = []
+        for hook in hooks:
+            denials += await self._ask(hook, request)
+        if denials:
+            raise _refused(attributes, *denials[0])
+
+    async def _ask(self, hook: Hook[Policy], request: _Request) -> list[tuple[Hook[Policy], Binding | None, Denial]]:
+        """The denials of one policy, after warnings and audit annotations have been told."""
+        attributes = request.attributes
+        try:
+            invocation = hook.match.invocation(attributes, self._equivalents, self._reader)
+            if invocation is None:
+                return []
+            if hook.spec.get("paramKind") is not None:
+                params.resource_of(hook.spec["paramKind"], self._served)
+        except (StatusError, ConfigurationError) as error:
+            return _misconfigured(hook, None, f"failed to configure policy: {error}")
+        denials: list[tuple[Hook[Policy], Binding | None, Denial]] = []
+        annotations: dict[str, dict[str, None]] = {}
+        for binding in hook.bindings:
+            try:
+                if binding.match.invocation(attributes, self._equivalents, self._reader) is None:
+                    continue
+                chosen = params.collect(
+                    hook.spec.get("paramKind"), binding.parameters, attributes.namespace, self._served, self._reader
+                )
+            except (StatusError, ConfigurationError) as error:
+                denials += _misconfigured(hook, binding, f"failed to configure binding: {error}")
+                continue
+            for parameter in chosen:
+                found, values = await self._evaluate(hook, request, invocation, parameter)
+                denials += _act(hook, binding, found, attributes)
+                for key, value in values:
+                    if value is None:
+                        continue
+                    if isinstance(value, Denial):
+                        denials.append((hook, binding, value))
+                    else:
+                        annotations.setdefault(key, {})[value[:LONGEST_ANNOTATION]] = None
+        for key, told in annotations.items():
+            attributes.trace.annotate(f"{hook.name}/{key}", ", ".join(told))
+        return denials
+
+    async def _evaluate(
+        self, hook: Hook[Policy], request: _Request, invocation: Invocation, parameter: Object | None
+    ) -> tuple[list[Denial], list[tuple[str, str | Denial | None]]]:
+        from kubegate.cel.libraries.authorizer import evaluate_with
+
+        values = request.values_for(invocation)
+        if hook.policy.environment.has_params:
+            values = {**values, "params": parameter}
+        return await evaluate_with(request.answers, lambda: _evaluated(hook, values))
+
+
+def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, reader: Reader) -> _Request:
+    """What the expressions of all policies share for one request."""
+    namespace = None
+    if attributes.namespace and attributes.kind.kind != "Namespace":
+        namespace = reader.get("namespaces", "", attributes.namespace)
+    return _Request(
+        attributes, Versions(attributes, objects), expressions.answers(authorize, attributes.user), namespace
+    )
+
+
+def _evaluated(
+    hook: Hook[Policy], values: Mapping[str, Any]
+) -> tuple[list[Denial], list[tuple[str, str | Denial | None]]]:
+    """The denials, and the values of audit annotations by key (None: leave it out)."""
+    from kubegate.cel.costs import POLICY_BUDGET
+
+    policy, forgiving = hook.policy, hook.ignores_failure
+    try:
+        if policy.conditions and not policy.conditions.match(values, not forgiving):
+            return [], []
+    except ConditionError as error:
+        return [Denial(str(error))], []
+    budget = cel.Budget(POLICY_BUDGET)
+    try:
+        denials = _validated(policy, values, budget, forgiving)
+        return denials, _annotated(policy, values, cel.Budget(POLICY_BUDGET), forgiving)
+    except OutOfBudget as error:
+        return ([] if forgiving else [Denial(str(error))]), []
+
+
+def _validated(policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool) -> list[Denial]:
+    evaluation = Evaluation(policy.environment, values, budget)
+    denials: list[Denial] = []
+    failing: list[tuple[int, Validation]] = []
+    for position, validation in enumerate(policy.validations):
+        try:
+            if evaluation.result(validation.program, validation.expression) is not True:
+                failing.append((position, validation))
+        except Failed as error:
+            if not forgiving:
+                denials.append(Denial(str(error), position=position))
+    messages = Evaluation(policy.environment, values, budget)
+    for position, validation in failing:
+        denials.append(Denial(_message(validation, messages), validation.reason, position))
+    return sorted(denials, key=lambda d: d.position or 0)
+
+
+def _message(validation: Validation, messages: Evaluation) -> str:
+    """What the expression says, where it says one line of bearable length; else the fixed message; else the rule."""
+    if validation.message_program is not None:
+        try:
+            said = messages.result(validation.message_program, validation.message_expression)
+        except Failed:
+            said = None
+        if isinstance(said, str):
+            said = said.strip()
+            if said and len(said.encode()) <= LONGEST_MESSAGE and "\n" not in said:
+                return said
+    return validation.message or f"failed expression: {validation.expression.strip()}"
+
+
+def _annotated(
+    policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool
+) -> list[tuple[str, str | Denial | None]]:
+    if not policy.annotations:
+        return []
+    evaluation = Evaluation(policy.environment, values, budget)
+    found: list[tuple[str, str | Denial | None]] = []
+    for annotation in policy.annotations:
+        try:
+            value = evaluation.result(annotation.program, annotation.expression)
+        except Failed as error:
+            found.append((annotation.key, None if forgiving else Denial(str(error))))
+            continue
+        found.append((annotation.key, value.strip() or None if isinstance(value, str) else None))
+    return found
+
+
+def _misconfigured(
+    hook: Hook[Policy], binding: Binding | None, message: str
+) -> list[tuple[Hook[Policy], Binding | None, Denial]]:
+    return [] if hook.ignores_failure else [(hook, binding, Denial(message))]
+
+
+def _act(
+    hook: Hook[Policy], binding: Binding, found: Sequence[Denial], attributes: Attributes
+) -> list[tuple[Hook[Policy], Binding | None, Denial]]:
+    """Do as the binding's validationActions say; gives what is to be refused."""
+    refused: list[tuple[Hook[Policy], Binding | None, Denial]] = []
+    for denial in found:
+        for action in binding.actions:
+            if action == "Deny":
+                refused.append((hook, binding, denial))
+            elif action == "Warn":
+                attributes.trace.warn(
+                    f"Validation failed for ValidatingAdmissionPolicy '{hook.name}' with binding"
+                    f" '{binding.name}': {denial.message}"
+                )
+            elif action == "Audit":
+                _audit(hook, binding, denial, attributes)
+    return refused
+
+
+def _audit(hook: Hook[Policy], binding: Binding, denial: Denial, attributes: Attributes) -> None:
+    failure = {
+        "message": denial.message,
+        "policy": hook.name,
+        "binding": binding.name,
+        "expressionIndex": denial.position or 0,
+        "validationActions": list(binding.actions),
+    }
+    attributes.trace.annotate("validation.policy.admission.k8s.io/validation_failure", orjson.dumps([failure]).decode())
+
+
+def _refused(attributes: Attributes, hook: Hook[Policy], binding: Binding | None, denial: Denial) -> StatusError:
+    bound = f" with binding '{binding.name}'" if binding is not None else ""
+    message = f"ValidatingAdmissionPolicy '{hook.name}'{bound} denied request: {denial.message}"
+    error = refusal.forbidden(attributes, message)
+    details = {**(error.details or {}), "causes": [{"message": message}]}
+    return StatusError(CODES.get(denial.reason, 422), denial.reason, error.message, details)
