@@ -25,6 +25,7 @@ from kubegate.controllers import World
 from kubegate.controllers.manager import Manager, chosen
 from kubegate.pki.cluster import Pki, ensure
 from kubegate.registry.codec import ObjectCodec
+from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
 from kubegate.registry.keys import Keys
@@ -118,6 +119,7 @@ class Server:
                 writer=internal,
                 clock=self.clock,
                 resources=resources,
+                objects=RegistryObjects(registry),
                 options=options,
             ),
         )
