@@ -64,15 +64,18 @@ def _choice(values: Sequence[str] | None) -> frozenset[str] | None:
 class Role:
     """A Role or ClusterRole as bindings see it; `rules` is None while there is none of this name.
 
+    `bound` counts its bindings; `aggregated` tells that its rules are gathered from other roles.
+
     Bindings point at it, so that a change of the role is one assignment however many bindings there are.
     """
 
-    __slots__ = ("_compiled", "bound", "kind", "name", "namespace", "rules")
+    __slots__ = ("_compiled", "aggregated", "bound", "kind", "name", "namespace", "rules")
 
     def __init__(self, kind: str, namespace: str, name: str) -> None:
         self.kind, self.namespace, self.name = kind, namespace, name
         self.rules: Sequence[Rule] | None = None
         self.bound = 0
+        self.aggregated = False
         self._compiled: _Compiled | None = None
 
     def change(self, rules: Sequence[Rule] | None) -> None:
@@ -240,7 +243,9 @@ class RbacIndex:
             case "Role":
                 self._role("Role", namespace, name).change(obj.get("rules") or ())
             case "ClusterRole":
-                self._role("ClusterRole", "", name).change(obj.get("rules") or ())
+                role = self._role("ClusterRole", "", name)
+                role.change(obj.get("rules") or ())
+                role.aggregated = obj.get("aggregationRule") is not None
             case "RoleBinding":
                 self._bind(namespace, name, obj)
             case "ClusterRoleBinding":
