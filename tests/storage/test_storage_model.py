@@ -8,13 +8,17 @@ import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from storage_etcd import Cluster
 
 from kubegate.storage import Compacted, EventType, RevisionConflict, Store, StoreEvent
+from kubegate.storage.etcd import EtcdStore
+from kubegate.storage.etcd_client import Endpoints
 from kubegate.storage.memory import MemoryStore
 from kubegate.storage.sqlite import SqliteStore
 
@@ -38,9 +42,11 @@ VALUES = st.binary(max_size=12)
 class Model(RuleBasedStateMachine):
     """`written` is the whole truth: (revision, key, value or None for a deletion)."""
 
+    runner: asyncio.Runner
+    ordered = True  # writes made in one turn of the loop are decided in their order
+
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
         self.written: list[tuple[int, str, bytes | None]] = []
         self.compacted = 0
         self.first = 0
@@ -63,7 +69,6 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "store"):
             self.run(self.store.close())
-        self.runner.close()
 
     @property
     def revision(self) -> int:
@@ -115,6 +120,7 @@ class Model(RuleBasedStateMachine):
             assert revision == self.revision + 1
             self.written.append((revision, key, None))
 
+    @precondition(lambda self: self.ordered)
     @rule(writes=st.lists(st.tuples(KEYS, VALUES | st.none(), st.booleans()), min_size=2, max_size=8))
     def write_together(self, writes: list[tuple[str, bytes | None, bool]]) -> None:
         """Writes that wait for the same fsync are decided in their order, each in sight of those before it."""
@@ -180,7 +186,7 @@ class Model(RuleBasedStateMachine):
             found: list[StoreEvent] = []
             watch = self.store.watch(prefix, after)
             while len(found) < len(expected):
-                found += await anext(watch)
+                found += [event for event in await anext(watch) if event.type is not EventType.PROGRESS]
             await watch.aclose()
             return found
 
@@ -239,9 +245,22 @@ class SqliteModel(Model):
 
 @pytest.mark.parametrize("machine", [Model, SqliteModel])
 def test_an_engine_does_what_the_model_does(machine: type[Model]) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+    check(machine, examples=100)
+
+
+def test_etcd_does_what_the_model_does(etcd: Cluster) -> None:
+    class EtcdModel(Model):
+        ordered = False
+
+        def make(self) -> Store:
+            return EtcdStore(Endpoints(etcd.urls), prefix=uuid4().hex)
+
+    check(EtcdModel, examples=8)
+
+
+def check(machine: type[Model], examples: int) -> None:
+    quiet = settings(
+        max_examples=examples, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
     )
+    with asyncio.Runner() as machine.runner:
+        run_state_machine_as_test(machine, settings=quiet)
