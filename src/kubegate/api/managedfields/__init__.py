@@ -79,7 +79,7 @@ def update(
         return _with_entries(new, live["metadata"].get("managedFields") or [])
     changed, removed = reset_fields.counted(changed or {}), reset_fields.counted(removed or {})
     who = entries.manager(manager, UPDATE, api_version, subresource)
-    managed = _after_update(managed, who, changed, removed, api_version, time)
+    managed = _after_update(managed, who if reset_fields.owned else None, changed, removed, api_version, time)
     return _with_entries(new, entries.encode(entries.capped(managed)))
 
 
@@ -208,7 +208,7 @@ def _without_nulls(new: Object, empty: Object) -> Object:
 
 
 def _after_update(
-    managed: Managed, who: Manager, changed: FieldSet, removed: FieldSet, api_version: str, time: str
+    managed: Managed, who: Manager | None, changed: FieldSet, removed: FieldSet, api_version: str, time: str
 ) -> Managed:
     after: Managed = {}
     for other, owned in managed.items():
@@ -216,7 +216,7 @@ def _after_update(
         if fields:
             after[other] = entries.owning(owned, fields)
     mine = sets.difference(changed, _UNTRACKED)
-    if mine:
+    if mine and who is not None:
         before = after.get(who)
         fields = sets.in_order(sets.union(before.fields, mine) if before is not None else mine)
         after[who] = Owned(fields, api_version, time)

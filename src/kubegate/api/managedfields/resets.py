@@ -16,10 +16,14 @@ from kubegate.api.resources import Resource
 
 @dataclass(frozen=True, slots=True)
 class ResetFields:
-    """`dropped` and what is below it does not count; where `kept` is given, only that counts."""
+    """`dropped` and what is below it does not count; where `kept` is given, only that counts.
+
+    `owned` is False for writes whose changes nobody owns afterwards.
+    """
 
     dropped: FieldSet
     kept: FieldSet | None = None
+    owned: bool = True
 
     def counted(self, fields: FieldSet) -> FieldSet:
         if self.kept is not None:
@@ -52,6 +56,8 @@ def _dropping(*paths: str) -> ResetFields:
     return ResetFields(sets.of(*(tuple(f"f:{part}" for part in path.split(".")) for path in paths)))
 
 
+# kube-apiserver cannot read the fields of a custom resource's Scale: replicas have no owner after such a write.
+_DISOWNED = ResetFields({}, owned=False)
 _STATUS_ALONE = ResetFields({}, kept=sets.of(("f:status",)))
 
 
@@ -60,6 +66,8 @@ def reset_fields(resource: Resource, subresource: str) -> ResetFields:
     special = _SPECIAL.get((resource.group_resource, subresource))
     if special is not None:
         return _dropping(*special)
+    if subresource == "scale" and resource.custom is not None:
+        return _DISOWNED
     if subresource == "status":
         return _STATUS_ALONE if resource.custom is not None else _dropping("spec")
     if not subresource and "status" in resource.subresources:

@@ -1,0 +1,1 @@
+"""Custom resources: their definitions, how a definition becomes resources, and the rules of those."""

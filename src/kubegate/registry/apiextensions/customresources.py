@@ -1,0 +1,306 @@
+"""The rules of custom resources, made from what their definitions say."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from kubegate.api import Object, field, structural, valuecheck
+from kubegate.api.field import FieldError
+from kubegate.api.resources import Resource, Subresource
+from kubegate.api.status import StatusError, details, invalid
+from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
+from kubegate.registry import Rules, Scope
+from kubegate.registry.apiextensions import rules as cel_rules
+
+VERBS = frozenset({"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"})
+_WHILE_TERMINATING = frozenset({"delete", "deletecollection", "get", "list", "watch"})
+_SUBRESOURCE_VERBS = frozenset({"get", "patch", "update"})
+_MAX_REPLICAS = 2**31 - 1
+
+
+# ------------------------------------------------------------------ from a definition
+def resources_of(definition: Object) -> list[Resource]:
+    """The resources that a definition serves now: one for each served version, none before its names are accepted."""
+    if not (condition(definition, "Established") or condition(definition, "NamesAccepted")):
+        return []
+    spec = definition["spec"]
+    versions = spec["versions"]
+    storage = next((version["name"] for version in versions if version.get("storage")), "")
+    return [_resource(definition, version, storage) for version in versions if version.get("served")]
+
+
+def condition(definition: Object, kind: str) -> bool:
+    """Whether the condition of that type is there and True."""
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(found["type"] == kind and found["status"] == "True" for found in conditions)
+
+
+def _resource(definition: Object, version: Object, storage: str) -> Resource:
+    spec = definition["spec"]
+    group, name = spec["group"], version["name"]
+    names = (definition.get("status") or {}).get("acceptedNames") or {}
+    kind = names.get("kind") or spec["names"]["kind"]
+    plural = names.get("plural") or spec["names"]["plural"]
+    subresources: dict[str, Subresource] = {}
+    wanted = version.get("subresources") or {}
+    if wanted.get("status") is not None:
+        subresources["status"] = Subresource("status", group, name, kind, _SUBRESOURCE_VERBS)
+    if wanted.get("scale") is not None:
+        subresources["scale"] = Subresource("scale", "autoscaling", "v1", "Scale", _SUBRESOURCE_VERBS)
+    return Resource(
+        group=group,
+        version=name,
+        resource=plural,
+        kind=kind,
+        singular=names.get("singular") or "",
+        namespaced=spec["scope"] == "Namespaced",
+        verbs=_WHILE_TERMINATING if condition(definition, "Terminating") else VERBS,
+        short_names=tuple(names.get("shortNames") or ()),
+        categories=tuple(names.get("categories") or ()),
+        subresources=subresources,
+        storage_group=group,
+        storage_version=storage,
+        storage_resource=plural,
+        custom=custom_of(definition, version),
+    )
+
+
+def custom_of(definition: Object, version: Object) -> CustomResource:
+    """What one version of a definition says."""
+    spec = definition["spec"]
+    names = (definition.get("status") or {}).get("acceptedNames") or {}
+    openapi = (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    if spec.get("preserveUnknownFields"):
+        openapi = {**openapi, "x-kubernetes-preserve-unknown-fields": True}
+    wanted = version.get("subresources") or {}
+    scale = wanted.get("scale")
+    return CustomResource(
+        list_kind=names.get("listKind") or spec["names"]["listKind"],
+        schema=structural.merge_schema(openapi),
+        structural=Structural(openapi or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+        openapi=openapi,
+        columns=tuple(_column(column) for column in version.get("additionalPrinterColumns") or ()),
+        status=wanted.get("status") is not None,
+        scale=None if scale is None else _scale_paths(scale),
+        selectable_fields=tuple(found["jsonPath"] for found in version.get("selectableFields") or ()),
+        conversion=spec.get("conversion") or {"strategy": "None"},
+        definition=definition["metadata"]["name"],
+        deprecation_warning=_deprecation(definition, version),
+    )
+
+
+def _column(column: Object) -> Column:
+    return Column(
+        name=column["name"],
+        type=column["type"],
+        json_path=column["jsonPath"],
+        format=column.get("format", ""),
+        description=column.get("description", ""),
+        priority=column.get("priority", 0),
+    )
+
+
+def _scale_paths(scale: Object) -> ScalePaths:
+    return ScalePaths(scale["specReplicasPath"], scale["statusReplicasPath"], scale.get("labelSelectorPath", ""))
+
+
+def _deprecation(definition: Object, version: Object) -> str:
+    if not version.get("deprecated"):
+        return ""
+    spec = definition["spec"]
+    text: str = version.get("deprecationWarning") or ""
+    return text or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+
+
+# ------------------------------------------------------------------ rules
+@lru_cache(512)
+def _rules(key: _Identity) -> Rules:
+    resource = key.resource
+    custom: CustomResource = resource.custom
+    status = Rules(validate=_Validation(resource, "status"), prepare=_prepare_status)
+    return Rules(
+        default=_Defaults(custom.structural),
+        prepare=_prepare_plain,
+        validate=_Validation(resource, ""),
+        guard=_guard,
+        warnings=_Warnings(custom) if custom.deprecation_warning else None,
+        fields=_Fields(custom.selectable_fields) if custom.selectable_fields else None,
+        field_labels=tuple(path.removeprefix(".") for path in custom.selectable_fields),
+        status=custom.status,
+        generation=True,
+        create_on_update=True,
+        unconditional_update=False,
+        subresources={"status": status, "scale": Rules(validate=_Validation(resource, "scale"))},
+    )
+
+
+class _Identity:
+    """A resource as a cache key: the object itself, because its contents cannot be hashed."""
+
+    __slots__ = ("resource",)
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+
+    def __hash__(self) -> int:
+        return id(self.resource.custom)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and other.resource is self.resource
+
+
+def rules_of(resource: Resource) -> Rules:
+    """The rules of a custom resource (`resource.custom` is set)."""
+    return _rules(_Identity(resource))
+
+
+class _Defaults:
+    """Metadata of embedded resources in form, and what the schema declares as default."""
+
+    def __init__(self, schema: Structural) -> None:
+        self._schema = schema
+
+    def __call__(self, obj: Object) -> None:
+        structural.coerce_embedded(obj, self._schema)
+        structural.default(obj, self._schema)
+
+
+class _Warnings:
+    def __init__(self, custom: CustomResource) -> None:
+        self._text = custom.deprecation_warning
+
+    def __call__(self, obj: Object, old: Object | None) -> list[str]:
+        return [self._text]
+
+
+class _Fields:
+    """Values that field selectors may ask for: `spec.color`."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        self._paths = paths
+
+    def __call__(self, obj: Object) -> dict[str, str]:
+        return {path.removeprefix("."): _text(at_path(obj, path)) for path in self._paths}
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
+
+
+def at_path(obj: Object, path: str) -> Any:
+    """What a simple path (`.spec.replicas`) leads to, None where nothing is there."""
+    value: Any = obj
+    for part in path.removeprefix(".").split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+async def _guard(obj: Object, old: Object | None, scope: Scope) -> None:
+    """Nothing new is made while the definition goes away."""
+    if old is None and "create" not in scope.resource.verbs:
+        resource = scope.resource
+        text = "create not allowed while custom resource definition is terminating"
+        raise StatusError(405, "MethodNotAllowed", text, details(resource.group, resource.resource))
+
+
+def _prepare_plain(obj: Object, old: Object | None, scope: Scope) -> None:
+    """Without a status subresource, status is a field like others and counts for the generation."""
+    custom: CustomResource = scope.resource.custom
+    if old is None or custom.status:
+        return
+    if obj.get("status") != old.get("status"):
+        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
+def _prepare_status(obj: Object, old: Object | None, scope: Scope) -> None:
+    """A write to status leaves metadata as it is, but for managedFields."""
+    if old is None:
+        return
+    managed = obj["metadata"].get("managedFields")
+    version = obj["metadata"].get("resourceVersion")
+    meta = {name: value for name, value in old["metadata"].items() if name != "managedFields"}
+    if managed:
+        meta["managedFields"] = managed
+    if version:
+        meta["resourceVersion"] = version
+    obj["metadata"] = meta
+
+
+class _Validation:
+    """Values, embedded metadata, list types and rules, in kube-apiserver's order."""
+
+    def __init__(self, resource: Resource, subresource: str) -> None:
+        self._resource, self._subresource = resource, subresource
+
+    def __call__(self, obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+        resource = self._resource
+        custom: CustomResource = resource.custom
+        self._check_type(obj)
+        before: Any = old if old is not None else MISSING
+        errors = valuecheck.check(obj, custom.structural, before)
+        errors += self._scale(obj, custom)
+        errors += _embedded(obj, custom.structural, "")
+        if old is None or not valuecheck.check_lists(old, custom.structural):
+            errors += valuecheck.check_lists(obj, custom.structural)
+        errors += cel_rules.check(obj, before, custom.structural, errors)
+        return errors
+
+    def _check_type(self, obj: Object) -> None:
+        """Raises 422 for an object of another kind, named after what it says it is."""
+        resource = self._resource
+        wanted = {"kind": resource.kind, "apiVersion": resource.api_version}
+        errors = [
+            field.invalid(name, obj.get(name, ""), f"must be {value}")
+            for name, value in wanted.items()
+            if obj.get(name, "") != value
+        ]
+        if errors:
+            raise invalid(resource.group, obj.get("kind", ""), obj["metadata"].get("name", ""), errors)
+
+    def _scale(self, obj: Object, custom: CustomResource) -> list[FieldError]:
+        if custom.scale is None:
+            return []
+        errors = []
+        for path in (custom.scale.spec_replicas, custom.scale.status_replicas):
+            value = at_path(obj, path)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                text = f"{path} accessor error: {value} is of the type {type(value).__name__}, expected int64"
+                errors.append(field.invalid(path, value, text))
+            elif value < 0:
+                errors.append(field.invalid(path, value, "should be a non-negative integer"))
+            elif value > _MAX_REPLICAS:
+                text = f"should be less than or equal to {_MAX_REPLICAS}"
+                errors.append(field.invalid(path, value, text))
+        selector = at_path(obj, custom.scale.label_selector) if custom.scale.label_selector else None
+        if selector is not None and not isinstance(selector, str):
+            errors.append(field.invalid(custom.scale.label_selector, selector, "must be a string"))
+        return errors
+
+
+def _embedded(value: Any, schema: Structural | None, path: str) -> list[FieldError]:
+    """apiVersion and kind of resources inside resources."""
+    errors: list[FieldError] = []
+    if schema is None:
+        return errors
+    if isinstance(value, dict):
+        if schema.embedded:
+            errors += [
+                field.required(field.child(path, name), "must not be empty")
+                for name in ("apiVersion", "kind")
+                if not value.get(name)
+            ]
+        for name, child in value.items():
+            known = schema.child(name)
+            if known is not None:
+                errors += _embedded(child, known, field.child(path, name))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            errors += _embedded(item, schema.items, field.index(path, position))
+    return errors
