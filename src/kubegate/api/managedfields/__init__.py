@@ -180,11 +180,7 @@ def _decode_live(live: Object | None) -> Managed:
 
 def _compare(schema: Schema, live: Object | None, new: Object) -> tuple[FieldSet | None, FieldSet | None]:
     """What changed and what was removed at the top. On a create, from what an empty object of the kind has."""
-    if live is None:
-        before = zero(schema)
-        new = _without_nulls(new, before)
-    else:
-        before = live
+    before = zero(schema) if live is None else live
     meta = before.get("metadata") or {}
     ours = {k: v for k, v in new["metadata"].items() if k not in _SERVER_FIELDS}
     theirs = {k: v for k, v in meta.items() if k not in _SERVER_FIELDS}
@@ -193,18 +189,6 @@ def _compare(schema: Schema, live: Object | None, new: Object) -> tuple[FieldSet
         # Only what is new matters: nothing was there that could have been removed.
         removed = None
     return changed, removed
-
-
-def _without_nulls(new: Object, empty: Object) -> Object:
-    """`new` without the nulls that an empty object has as well (times that are not set)."""
-    kept: Object = {}
-    for name, value in new.items():
-        below = empty.get(name)
-        if value is not None or name in empty:
-            if isinstance(value, dict) and isinstance(below, dict):
-                value = _without_nulls(value, below)
-            kept[name] = value
-    return kept
 
 
 def _after_update(

@@ -6,7 +6,9 @@ from functools import lru_cache
 from typing import Any
 
 from kubegate.api import Object, field, structural, valuecheck
+from kubegate.api.codec import handled_as
 from kubegate.api.field import FieldError
+from kubegate.api.normalize import Normalized, TypeMismatch, normalize_metadata
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.status import StatusError, details, invalid
 from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
@@ -113,6 +115,23 @@ def _deprecation(definition: Object, version: Object) -> str:
     return text or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
 
 
+# ------------------------------------------------------------------ decoding
+def normalize(value: Object, resource: Resource) -> Normalized:
+    """A decoded custom resource without what its schema does not know, and the paths of that. Changes `value`.
+
+    Raises StatusError 400 where metadata is not what metadata must be.
+    """
+    custom: CustomResource = resource.custom
+    unknown = structural.prune(value, custom.structural)
+    try:
+        meta = normalize_metadata(value.get("metadata") or {})
+    except TypeMismatch as error:
+        raise handled_as(resource.kind, resource.version, resource.kind, str(error)) from error
+    value["metadata"] = meta.value
+    structural.coerce_embedded(value, custom.structural)
+    return Normalized(value, (*unknown, *meta.unknown))
+
+
 # ------------------------------------------------------------------ rules
 @lru_cache(512)
 def _rules(key: _Identity) -> Rules:
@@ -156,13 +175,12 @@ def rules_of(resource: Resource) -> Rules:
 
 
 class _Defaults:
-    """Metadata of embedded resources in form, and what the schema declares as default."""
+    """What the schema declares as default."""
 
     def __init__(self, schema: Structural) -> None:
         self._schema = schema
 
     def __call__(self, obj: Object) -> None:
-        structural.coerce_embedded(obj, self._schema)
         structural.default(obj, self._schema)
 
 
