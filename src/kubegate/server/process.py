@@ -24,6 +24,7 @@ from kubegate.authorization.build import build as build_authorization
 from kubegate.controllers import World
 from kubegate.controllers.manager import Manager, chosen
 from kubegate.pki.cluster import Pki, ensure
+from kubegate.registry.apiextensions.definitions import Definitions, watch_definitions
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.generic import Registry
@@ -124,6 +125,8 @@ class Server:
             ),
         )
         await self._bootstrap(internal)
+        self._closers.append(watch_definitions(registry.reader, resources))
+        self._spawn("definitions", Definitions(internal, self.clock).run())
         self._run_controllers()
 
         # what clients see
