@@ -10,6 +10,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import mapped, wrong
+from kubegate.registry.objectmeta import checked
 
 MAX_BYTES = 1 << 20
 IMMUTABLE_SET = "field is immutable when `immutable` is set"
@@ -48,4 +49,4 @@ def decoded_size(text: str) -> int:
         return len(text)
 
 
-RULES = Rules(default=defaulted("io.k8s.api.core.v1.ConfigMap"), validate=_validate)
+RULES = Rules(default=defaulted("io.k8s.api.core.v1.ConfigMap"), validate=checked(_validate, again="subdomain"))

@@ -6,11 +6,11 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import wrong
+from kubegate.registry.objectmeta import checked, finalizer_name
 
 NAME_LABEL = "kubernetes.io/metadata.name"
 _KUBERNETES_FINALIZER = "kubernetes"
-# Finalizers that need no domain, as in the first days.
-STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 
 
 def _default(obj: Object) -> None:
@@ -43,11 +43,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 def _finalizer(value: str, path: str) -> list[FieldError]:
-    errors = [field.invalid(path, value, text) for text in names.is_qualified_name(value)]
-    if "/" not in value and value not in STANDARD_FINALIZERS:
-        text = "name is neither a standard finalizer name nor is it fully qualified"
-        errors.append(field.invalid(path, value, text))
-    return errors
+    return wrong(path, value, names.is_qualified_name(value)) + finalizer_name(value, path)
 
 
 def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
@@ -90,7 +86,7 @@ def _held(obj: Object) -> bool:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Namespace", _default),
     prepare=_prepare,
-    validate=_validate,
+    validate=checked(_validate),
     fields=_fields,
     field_labels=("status.phase",),
     name="label",
@@ -98,7 +94,7 @@ RULES = Rules(
     deleting=_deleting,
     held=_held,
     subresources={
-        "status": Rules(validate=_validate_status),
-        "finalize": Rules(prepare=_prepare_finalize, validate=_validate_finalize),
+        "status": Rules(validate=checked(_validate_status)),
+        "finalize": Rules(prepare=_prepare_finalize, validate=checked(_validate_finalize)),
     },
 )

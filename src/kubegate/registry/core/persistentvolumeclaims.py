@@ -13,6 +13,7 @@ from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import amount, dns_label, dns_subdomain, listed, mapped, positive_quantity, qualified_name
 from kubegate.registry.core.podspec import resources
 from kubegate.registry.core.podspec.warnings import fractional_bytes
+from kubegate.registry.objectmeta import checked
 
 ACCESS_MODES: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
 VOLUME_MODES: Final = ("Block", "Filesystem")
@@ -223,8 +224,9 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.PersistentVolumeClaim", _default),
     prepare=_prepare,
-    validate=_validate,
+    validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     status=True,
-    subresources={"status": Rules(validate=_validate_status)},
+    returns_deleted=True,
+    subresources={"status": Rules(validate=checked(_validate_status))},
 )

@@ -14,6 +14,7 @@ from kubegate.registry.core import bindings, evictions
 from kubegate.registry.core.podspec import podannotations, resources, scheduling, spec, warnings
 from kubegate.registry.core.podspec.defaults import default_pod
 from kubegate.registry.core.podspec.options import Options
+from kubegate.registry.objectmeta import checked
 
 _MAX_INT32: Final = 2**31 - 1
 _UPDATABLE: Final = ",".join(
@@ -474,7 +475,7 @@ def _pod_level_resize(new: Any, before: Any) -> list[FieldError]:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Pod", _default),
     prepare=_prepare,
-    validate=_validate,
+    validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     fields=_fields,
     field_labels=(
@@ -489,11 +490,14 @@ RULES = Rules(
     ),
     status=True,
     generation=True,
+    returns_deleted=True,
     graceful=_grace,
     subresources={
-        "status": Rules(prepare=_prepare_status, validate=_validate_status),
-        "ephemeralcontainers": Rules(prepare=_prepare_ephemeral, validate=_validate_ephemeral),
-        "resize": Rules(prepare=_prepare_resize, validate=_validate_resize),
+        "status": Rules(prepare=_prepare_status, validate=checked(_validate_status)),
+        "ephemeralcontainers": Rules(
+            prepare=_prepare_ephemeral, validate=checked(_validate_ephemeral, again="subdomain")
+        ),
+        "resize": Rules(prepare=_prepare_resize, validate=checked(_validate_resize, again="subdomain")),
     },
     connect={"binding": bindings.bind, "eviction": evictions.evict},
 )

@@ -15,6 +15,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import mapped, wrong
 from kubegate.registry.core.configmaps import IMMUTABLE_SET, MAX_BYTES, decoded_size
+from kubegate.registry.objectmeta import checked
 
 SERVICE_ACCOUNT_TOKEN: Final = "kubernetes.io/service-account-token"
 SERVICE_ACCOUNT_NAME: Final = "kubernetes.io/service-account.name"
@@ -177,7 +178,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Secret", _default),
-    validate=_validate,
+    validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     fields=_fields,
     field_labels=("type",),

@@ -7,6 +7,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.authentication import tokenrequests
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import listed, mapped
+from kubegate.registry.objectmeta import checked
 
 _ENFORCE_MOUNTABLE = "kubernetes.io/enforce-mountable-secrets"
 
@@ -31,7 +32,8 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.ServiceAccount"),
     prepare=_prepare,
-    validate=lambda obj, old, scope: [],
+    validate=checked(again="subdomain"),
     warnings=_warnings,
+    returns_deleted=True,
     connect={"token": tokenrequests.create},
 )

@@ -1,0 +1,41 @@
+"""What kube-apiserver's own kinds say about metadata, beyond what is checked for every object."""
+
+from __future__ import annotations
+
+from kubegate.api import Object, field, metadata, names
+from kubegate.api.field import FieldError
+from kubegate.api.metadata import NameCheck
+from kubegate.registry import Check, Scope
+from kubegate.registry.checks import listed
+
+# Finalizers that need no domain, as in the first days.
+STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
+
+
+def finalizer_name(value: str, path: str) -> list[FieldError]:
+    """A finalizer without a domain must be one of the old ones."""
+    if "/" in value or value in STANDARD_FINALIZERS or names.is_qualified_name(value):
+        return []
+    return [field.invalid(path, value, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
+def checked(validate: Check | None = None, again: str | NameCheck | None = None) -> Check:
+    """`validate` of a kind's rules with the kind's own look at the metadata before it.
+
+    Every kind looks at the metadata of an update a second time, so that what is wrong there is told twice. `again` is
+    the rule for names of those kinds that check it on updates as if the object were new.
+    """
+
+    def check(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+        meta = obj["metadata"]
+        errors: list[FieldError] = []
+        if old is not None:
+            errors += metadata.validate_update(meta, old["metadata"])
+            if again is not None:
+                errors += metadata.validate_create(meta, scope.resource.namespaced, again)
+        if old is None or again is not None:
+            for position, finalizer in enumerate(listed(meta, "finalizers")):
+                errors += finalizer_name(finalizer, field.index("metadata.finalizers", position))
+        return errors + (validate(obj, old, scope) if validate is not None else [])
+
+    return check
