@@ -120,13 +120,17 @@ class Registry:
                     raise
         raise AssertionError("unreachable")
 
-    async def _create_once(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
+    async def _create_once(
+        self, resource: Resource, namespace: str, obj: Object, context: Context, *, tracked: bool = False
+    ) -> Object:
+        """`tracked`: managedFields are there already."""
         rules = self.rules_of(resource)
         scope = self.scope(resource, "", context)
         meta = obj["metadata"]
         if resource.namespaced:
             meta["namespace"] = namespace
-        obj = self.managed.created(resource, obj, context)
+        if not tracked:
+            obj = self.managed.created(resource, obj, context)
         attributes = self.attributes(
             Operation.CREATE, resource, "", namespace, meta.get("name", ""), context, obj, None
         )
@@ -301,7 +305,7 @@ class Registry:
             raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
         obj["metadata"].pop("resourceVersion", None)
         context = replace(context, options=_as_create_options(context.options))
-        return await self._create_once(resource, namespace, obj, context)
+        return await self._create_once(resource, namespace, obj, context, tracked=True)
 
     def _uid_conflict(self, resource: Resource, name: str, wanted: str, found: str) -> status.StatusError:
         text = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
@@ -339,7 +343,8 @@ class Registry:
         if sub_rules is not None and sub_rules.prepare is not None:
             sub_rules.prepare(obj, current, scope)
         self._count_generation(rules, obj, current)
-        errors = metadata.validate_update(obj["metadata"], current["metadata"])
+        # Checked by the generic layer and again by each kind's own rules: clients are told both as causes.
+        errors = metadata.validate_update(obj["metadata"], current["metadata"]) * 2
         errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
         if errors:
             raise status.invalid(resource.group, resource.kind, name, errors)

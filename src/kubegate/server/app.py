@@ -152,7 +152,7 @@ class App:
                 handler = self._resources if call.info.resource_request else self._paths
                 response = await handler.handle(call)
         except StatusError as error:
-            response = responses.of_error(error)
+            response = responses.of_error(error, call.header("accept"))
         if audit is not None:
             self._auditor.end(audit, call, response)
         return response
@@ -163,7 +163,9 @@ class App:
         done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
         if done is not None:
             call.user = done.user
-            stage = Stage("impersonation", "impersonated", done.constraint, done.user.name, None, perf_counter() - started)
+            stage = Stage(
+                "impersonation", "impersonated", done.constraint, done.user.name, None, perf_counter() - started
+            )
             call.trace.stages.append(stage)
             if done.constraint:
                 call.trace.annotate("authentication.k8s.io/impersonation-constraint", done.constraint)

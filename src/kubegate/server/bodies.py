@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubegate.api import Object, codec, gotypes, negotiate, normalize, status
+from kubegate.api import Object, codec, field, gotypes, negotiate, normalize, status
 from kubegate.api.codec import DecodeError, Document, decode_json, decode_yaml, json_type
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
@@ -25,7 +25,7 @@ def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Obj
     strict = context.field_validation != "Ignore"
     known = gotypes.registered if resource.custom is None else None
     document = codec.decode_object(body, media_type, expected, known, strict=strict)
-    return _normalized(document, resource, expected, context)
+    return _fitting(document, resource, expected, context)
 
 
 def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, context: Context) -> Object:
@@ -33,12 +33,23 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     media_type = negotiate.body_media_type(call.header("content-type") or None)
     strict = context.field_validation != "Ignore"
     document = codec.decode_object(body, media_type, (group, version, kind), gotypes.registered, strict=strict)
-    return _normalized(document, None, (group, version, kind), context)
+    return _fitting(document, None, (group, version, kind), context)
 
 
-def normalized(obj: Object, resource: Resource, context: Context) -> Object:
-    """A patched object in the form that Go's types would give it."""
-    return _normalized(Document(obj), resource, (resource.group, resource.version, resource.kind), context)
+def patched(obj: Object, resource: Resource, context: Context) -> Object:
+    """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit."""
+    try:
+        return _normalized(Document(obj), resource, (resource.group, resource.version, resource.kind), context)
+    except normalize.TypeMismatch as error:
+        wrong = field.invalid("patch", codec.encode_json(obj).decode(), str(error))
+        raise status.invalid("", "", "", [wrong]) from error
+
+
+def _fitting(document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context) -> Object:
+    try:
+        return _normalized(document, resource, expected, context)
+    except normalize.TypeMismatch as error:
+        raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
 
 
 def _normalized(
@@ -51,10 +62,7 @@ def _normalized(
     else:
         schema = schema_for(*expected)
         assert schema is not None, f"{expected} has no schema"
-        try:
-            found = normalize.normalize(document.value, schema)
-        except normalize.TypeMismatch as error:
-            raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
+        found = normalize.normalize(document.value, schema)
     if context.field_validation != "Ignore" and (found.unknown or document.duplicates):
         _tell(normalize.strict_errors(document, found.unknown), expected, context)
     return found.value

@@ -19,6 +19,8 @@ from kubegate.server import responses
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 
+# Kinds that kube-apiserver v1.36 keeps in another version than the one it prefers, which their hash tells.
+_HASHED_AS = {"mutatingadmissionpolicies": "v1beta1", "mutatingadmissionpolicybindings": "v1beta1"}
 _AGGREGATED = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 Document = dict[str, Any]
 
@@ -215,7 +217,7 @@ def _sub_kind(resource: Resource, name: str) -> Document:
 
 def storage_version_hash(resource: Resource) -> str:
     """Changes when objects are kept in another version: the first 8 bytes of SHA-256 of the kind, in base64."""
-    group, version = resource.storage_group, resource.storage_version
+    group, version = resource.storage_group, _HASHED_AS.get(resource.resource, resource.storage_version)
     text = f"{group}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 

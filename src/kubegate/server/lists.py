@@ -169,7 +169,7 @@ def matcher(registry: Registry, resource: Resource, found: ListOptions, name: st
         known = {"metadata.name", "metadata.namespace", *registry.rules_of(resource).field_labels}
         unknown = fields.unknown(known)  # type: ignore[arg-type]
         if unknown:
-            raise status.bad_request(unknown)
+            raise status.bad_request(f"field label not supported: {unknown}")
     if labels is None and fields is None and not name:
         return None
     custom = resource.custom is not None and fields is not None

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Callable
 
 from kubegate import KUBERNETES_VERSION, __version__
-from kubegate.api import status
+from kubegate.api import negotiate, status
 from kubegate.server import responses
 from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
@@ -57,6 +57,7 @@ class Paths:
         if first == "openapi":
             return self._openapi.answer(call)
         if path.rstrip("/") == "/version":
+            negotiate.check_route(call.header("accept"), (negotiate.JSON,))
             return _only_get(call) or self._version
         if path == "/metrics":
             return _only_get(call) or Response(

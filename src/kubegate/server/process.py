@@ -30,6 +30,7 @@ from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
 from kubegate.registry.keys import Keys
+from kubegate.registry.rbac.escalation import RBAC_INDEX
 from kubegate.server import audit, health
 from kubegate.server.app import App
 from kubegate.server.call import Call
@@ -108,6 +109,7 @@ class Server:
         self._spawn("authorization", self._authorization.run())
         registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
         registry.extensions["authentication"] = self._authentication
+        registry.extensions[RBAC_INDEX] = self._authorization.rbac
         registry.admission = build_admission(
             AdmissionOptions(
                 enable=tuple(options.enable_admission_plugins),

@@ -41,8 +41,13 @@ def not_found_page() -> Response:
     return text("404 page not found\n", 404)
 
 
-def of_error(error: StatusError) -> Response:
+def of_error(error: StatusError, accept: str = "") -> Response:
+    """The Status, in YAML for those who take that and not JSON."""
     response = json(error.status(), error.code)
+    if "application/yaml" in accept and "application/json" not in accept:
+        from kubegate.api.codec import encode_yaml
+
+        response.body, response.content_type = encode_yaml(error.status()), YAML
     response.headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
     return response
 

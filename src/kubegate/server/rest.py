@@ -58,7 +58,7 @@ class Rest:
         info = call.info
         accepted = accept.one(call)
         await self._registry.cache.fresh()
-        entry = self._registry.entry(resource, info.namespace, info.name)
+        entry = self._registry.entry(resource, _namespace(call, resource), info.name)
         if accepted.plain and resource.api_version == resource.storage_api_version:
             return Response(200, entry.data)
         obj = self._registry.as_requested(resource, entry.object())
@@ -69,7 +69,7 @@ class Rest:
         options = lists.options(call)
         if options.watch or call.info.verb == "watch":
             return self._watch(call, resource, options, accept.stream(call))
-        page = await lists.read(self._registry, resource, call.info.namespace, call.info.name, options)
+        page = await lists.read(self._registry, resource, _namespace(call, resource), call.info.name, options)
         if accepted.plain and resource.api_version == resource.storage_api_version:
             body = lists.body(resource, page)
         else:
@@ -99,7 +99,7 @@ class Rest:
             seconds = self._min_watch_seconds * (1 + random.random())
         info = call.info
         name = info.name or options.fields.exact("metadata.name") or ""
-        prefix = self._registry.keys.prefix(resource.group_resource, info.namespace)
+        prefix = self._registry.keys.prefix(resource.group_resource, _namespace(call, resource))
         request = watch.WatchRequest(
             prefix=prefix,
             kind=resource.kind,
@@ -147,9 +147,9 @@ class Rest:
         obj = bodies.decode(call, await call.read(), resource, context)
         if not resource.persistent:
             obj.setdefault("metadata", {})
-            created = await self._registry.connect(resource, info.namespace, "", "", obj, context)
+            created = await self._registry.connect(resource, _namespace(call, resource), "", "", obj, context)
         else:
-            created = await self._registry.create(resource, info.namespace, obj, context)
+            created = await self._registry.create(resource, _namespace(call, resource), obj, context)
         return self._object(call, resource, created, accepted, 201)
 
     async def update(self, call: Call, resource: Resource) -> Response:
@@ -158,7 +158,9 @@ class Rest:
         context = self._context(call, "update")
         obj = bodies.decode(call, await call.read(), resource, context)
         _check_name(obj, info.name)
-        written = await self._registry.update(resource, info.namespace, info.name, obj, context, info.subresource)
+        written = await self._registry.update(
+            resource, _namespace(call, resource), info.name, obj, context, info.subresource
+        )
         return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
 
     async def patch(self, call: Call, resource: Resource) -> Response:
@@ -173,7 +175,7 @@ class Rest:
             _check_applied_name(applied, info.name)
             written = await self._registry.apply(
                 resource,
-                info.namespace,
+                _namespace(call, resource),
                 info.name,
                 applied,
                 context,
@@ -183,7 +185,7 @@ class Rest:
         else:
             written = await self._registry.patch(
                 resource,
-                info.namespace,
+                _namespace(call, resource),
                 info.name,
                 self._patcher(media_type, body, resource, context),
                 context,
@@ -203,7 +205,7 @@ class Rest:
                 schema = schema_of(resource)
                 assert schema is not None
                 patched = strategic.strategic_merge_patch(current, body, schema)
-            return bodies.normalized(patched, resource, context)
+            return bodies.patched(patched, resource, context)
 
         return apply_patch
 
@@ -213,7 +215,7 @@ class Rest:
         accepted = accept.one(call)
         options = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=options)
-        deleted = await self._registry.delete(resource, info.namespace, info.name, options, context)
+        deleted = await self._registry.delete(resource, _namespace(call, resource), info.name, options, context)
         code = 202 if not deleted.gone and options.get("orphanDependents") is False else 200
         rules = self._registry.rules_of(resource)
         if deleted.gone and not rules.returns_deleted:
@@ -227,8 +229,10 @@ class Rest:
         options = lists.options(call)
         deletes = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=deletes)
-        page = await lists.read(self._registry, resource, call.info.namespace, "", options)
-        gone = await self._registry.delete_collection(resource, call.info.namespace, page.entries, deletes, context)
+        page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
+        gone = await self._registry.delete_collection(
+            resource, _namespace(call, resource), page.entries, deletes, context
+        )
         page = lists.Page(page.entries[: len(gone)], {"resourceVersion": page.metadata["resourceVersion"]})
         return Response(200, self._converted_list(call, resource, page, accepted), accepted.content_type)
 
@@ -239,7 +243,7 @@ class Rest:
             from kubegate.registry import scale
 
             accepted = accept.one(call)
-            found = scale.of(resource, self._registry.get(resource, info.namespace, info.name))
+            found = scale.of(resource, self._registry.get(resource, _namespace(call, resource), info.name))
             return Response(200, accepted.encode(found), accepted.content_type)
         if info.subresource in _CONNECTS:
             return await self.connect(call, resource)
@@ -253,7 +257,9 @@ class Rest:
         context = self._context(call, "create")
         target = resource.subresources[info.subresource]
         obj = bodies.decode_as(call, await call.read(), target.group, target.version, target.kind, context)
-        answer = await self._registry.connect(resource, info.namespace, info.name, info.subresource, obj, context)
+        answer = await self._registry.connect(
+            resource, _namespace(call, resource), info.name, info.subresource, obj, context
+        )
         return Response(201, accepted.encode(answer), accepted.content_type)
 
     async def subresource_update(self, call: Call, resource: Resource) -> Response:
@@ -286,14 +292,14 @@ class Rest:
             media_type = _patch_type(call, resource)
             context = self._context(call, verb, apply=media_type == accept.APPLY)
             change = scale.patcher(media_type, body, context, lists.truth(call.parameter("force") or "false"))
-        written = await scale.write(self._registry, resource, info.namespace, info.name, change, context)
+        written = await scale.write(self._registry, resource, _namespace(call, resource), info.name, change, context)
         return Response(200, accepted.encode(written), accepted.content_type)
 
     async def connect(self, call: Call, resource: Resource) -> Response:
         """exec, attach, log, portforward, proxy: there is no kubelet behind them here."""
         info = call.info
         await self._registry.cache.fresh()
-        self._registry.entry(resource, info.namespace, info.name)
+        self._registry.entry(resource, _namespace(call, resource), info.name)
         connector = self._connectors.get(f"{resource.resource}/{info.subresource}")
         if connector is None:
             raise status.bad_request(
@@ -383,6 +389,8 @@ def _route(resource: Resource, call: Call) -> Operation | None:
     """
     info = call.info
     namespaced = bool(info.namespace) and resource.resource != "namespaces"
+    if resource.resource == "namespaces" and _nested_namespaces(call):
+        raise no_such_resource()
     misplaced = (resource.namespaced and not namespaced and bool(info.name)) or (not resource.namespaced and namespaced)
     if resource.custom is not None:
         return _route_custom(resource, call, misplaced)
@@ -415,11 +423,6 @@ def _route(resource: Resource, call: Call) -> Operation | None:
     if found is None or found[0] not in verbs:
         raise method_not_allowed()
     return found[1]
-
-
-def _posts_anywhere(resource: Resource) -> bool:
-    """Namespaced reviews are posted to their namespace alone."""
-    return False
 
 
 def _route_custom(resource: Resource, call: Call, misplaced: bool) -> Operation | None:
@@ -457,6 +460,17 @@ def _patch_type(call: Call, resource: Resource) -> str:
 def _manager_of(user_agent: str) -> str:
     """The field manager of a client that names none: its user agent up to the first slash."""
     return "".join(char for char in user_agent.partition("/")[0] if char.isprintable())[:128]
+
+
+def _namespace(call: Call, resource: Resource) -> str:
+    """Where the object is kept: a Namespace's own path names a namespace too."""
+    return call.info.namespace if resource.namespaced else ""
+
+
+def _nested_namespaces(call: Call) -> bool:
+    """Whether `/namespaces/A/namespaces…` is asked for, which is nowhere."""
+    segments = call.path.strip("/").split("/")
+    return len(segments) > 4 and segments[2] == "namespaces" and segments[4] == "namespaces"
 
 
 def no_such_resource() -> status.StatusError:
