@@ -407,6 +407,10 @@ def _item(resources: Resources, group: str, version: str, path: str) -> Document
     item: Document = {}
     if subresource:
         item |= _subresource_operations(resource, subresource, namespaced)
+        if len(parts) > 3:
+            # /proxy/{path}
+            for operation in item.values():
+                operation["operationId"] += "WithPath"
     else:
         for method, (verb, action, word) in (_SINGLE if single else _COLLECTION).items():
             # Objects of all namespaces may only be listed through the path without one.
