@@ -5,7 +5,7 @@ Follows k8s.io/apiextensions-apiserver/pkg/apiserver/schema. Values are checked 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -260,10 +260,6 @@ def default(value: Any, schema: Structural) -> None:
 def _copy(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value)) if isinstance(value, dict | list) else value
 
-
-# ------------------------------------------------------------------ rules in CEL
-RuleCheck = Callable[[Any, Any, str], list[Any]]
-"""value, old value (MISSING where there is none), path -> field errors."""
 
 MISSING: Final = object()
 """Stands for an old value that is not there; None is a value."""

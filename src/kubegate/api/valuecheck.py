@@ -165,7 +165,7 @@ def _enum(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
 def _list(value: list[Any], schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
     raw = schema.raw
     if schema.items is not None:
-        old_item = _correlated(schema, old)
+        old_item = correlated(schema, old)
         for position, item in enumerate(value):
             yield from _value(item, schema.items, old_item(item), f"{path}[{position}]")
     fewest, most = raw.get("minItems"), raw.get("maxItems")
@@ -177,7 +177,7 @@ def _list(value: list[Any], schema: Structural, old: Any, path: str) -> Iterator
         yield _invalid(path, value, f"{path} in body shouldn't contain duplicates")
 
 
-def _correlated(schema: Structural, old: Any) -> Callable[[Any], Any]:
+def correlated(schema: Structural, old: Any) -> Callable[[Any], Any]:
     """How to find the old value of an item: by its keys in a list of type map, not at all elsewhere."""
     if schema.list_type != "map" or not isinstance(old, list):
         return lambda item: MISSING

@@ -1,19 +1,391 @@
-"""x-kubernetes-validations: rules in CEL, checked after everything else is in order."""
+"""x-kubernetes-validations: rules in CEL, checked after everything else about a custom resource is in order.
+
+Follows k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
+from kubegate.api import field, valuecheck
 from kubegate.api.field import FieldError
-from kubegate.api.structural import Structural
+from kubegate.api.structural import MISSING, Structural
+from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Program, compile, types
+from kubegate.cel.costs import POLICY_BUDGET
+from kubegate.cel.types import CelType
+from kubegate.cel.values import NONE, Optional, parse_duration, parse_timestamp
+
+_BLOCKING: Final = frozenset(
+    {
+        "FieldValueNotSupported",
+        "FieldValueRequired",
+        "FieldValueTooLong",
+        "FieldValueTooMany",
+        "FieldValueTypeInvalid",
+    }
+)
+_NOT_CHECKED: Final = (
+    "some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
+_REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+# Words that CEL keeps for itself: as field names they stand between underscores.
+_RESERVED: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "true false null in as break const continue else for function if import let loop package namespace return var "
+        "void while",
+    )
+)
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
+_COMPILED = "rules"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """A rule with its programs. `program` is None where the rule cannot be compiled: `error` says why."""
+
+    definition: Mapping[str, Any]
+    program: Program | None
+    message: Program | None
+    uses_old: bool
+    error: str = ""
+    message_error: str = ""
+
+    @property
+    def text(self) -> str:
+        """What error texts call the rule."""
+        return str(self.definition.get("message") or self.definition.get("rule") or "").strip()
+
+    @property
+    def default_message(self) -> str:
+        message = str(self.definition.get("message") or "").strip()
+        return message or f"failed rule: {self.text}"
+
+
+def has_rules(schema: Structural) -> bool:
+    """Whether a schema has any rule, here or below."""
+    found: bool | None = schema.cache.get("has rules")
+    if found is None:
+        found = schema.cache["has rules"] = any(node.rules for node in schema.walk())
+    return found
 
 
 def check(value: Any, old: Any, schema: Structural, errors: list[FieldError]) -> list[FieldError]:
-    """What the rules of a schema say against `value`; `errors` are those already found."""
-    return []
+    """What the rules of a schema say against `value`; `errors` are those already found.
+
+    `old` is the value before, MISSING where there was none. Rules about changes (`oldSelf`) look at what has an old
+    value alone.
+    """
+    if not has_rules(schema):
+        return []
+    if any(error.reason in _BLOCKING for error in errors):
+        return [field.invalid(valuecheck.NO_PATH, None, _NOT_CHECKED)]
+    try:
+        return list(_Checking(schema).node(value, old, schema, ""))
+    except _OutOfBudget as stop:
+        return stop.errors
 
 
 def check_definition(openapi: Mapping[str, Any], path: str) -> list[FieldError]:
     """What is wrong with the rules in a definition's schema."""
-    return []
+    return list(_definition_errors(Structural(openapi), path, root=True))
+
+
+# ------------------------------------------------------------------ types
+def escaped(name: str) -> str | None:
+    """A field's name as expressions write it, None where they cannot."""
+    if name in _RESERVED:
+        return f"__{name}__"
+    for text, escape in _ESCAPES:
+        name = name.replace(text, escape)
+    return name if _IDENTIFIER.fullmatch(name) else None
+
+
+class _Types:
+    """The CEL types of a schema; object types are named after their place."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, CelType]] = {}
+
+    def of(self, schema: Structural, name: str, *, resource: bool = False) -> CelType | None:
+        """None where the schema says too little."""
+        if schema.int_or_string:
+            return types.DYN
+        match schema.type:
+            case "array":
+                items = self.of(schema.items, f"{name}.@idx", resource=schema.items.embedded) if schema.items else None
+                return None if items is None else types.list_of(items)
+            case "object" if isinstance(schema.additional, Structural):
+                values = self.of(schema.additional, f"{name}.@elem", resource=schema.additional.embedded)
+                return None if values is None else types.map_of(types.STRING, values)
+            case "object":
+                return self._object(schema, name, resource)
+            case "string":
+                formats = {"byte": types.BYTES, "duration": types.DURATION, "date": types.TIMESTAMP}
+                return formats.get(str(schema.raw.get("format", "")).removesuffix("-time"), types.STRING)
+            case "boolean":
+                return types.BOOL
+            case "integer":
+                return types.INT
+            case "number":
+                return types.DOUBLE
+        return None
+
+    def _object(self, schema: Structural, name: str, resource: bool) -> CelType:
+        fields: dict[str, CelType] = {}
+        self.objects[name] = fields
+        for property_name, child in schema.properties.items():
+            known = escaped(property_name)
+            kind = self.of(child, f"{name}.{property_name}", resource=child.embedded) if known else None
+            if known is not None and kind is not None:
+                fields[known] = kind
+        if resource:
+            meta = f"{name}.metadata"
+            self.objects[meta] = {"name": types.STRING, "generateName": types.STRING}
+            fields |= {"apiVersion": types.STRING, "kind": types.STRING, "metadata": types.object_of(meta)}
+        return types.object_of(name)
+
+
+def to_cel(value: Any, schema: Structural | None, *, resource: bool = False) -> Any:
+    """A value as rules see it: names escaped, formats as their own types, unknown fields not at all."""
+    if schema is None or value is None:
+        return value
+    if isinstance(value, dict):
+        if isinstance(schema.additional, Structural):
+            return {name: to_cel(child, schema.additional) for name, child in value.items()}
+        found = {}
+        for name, child in value.items():
+            known = schema.properties.get(name)
+            key = escaped(name)
+            if key is not None and (known is not None or (resource and name in ("apiVersion", "kind", "metadata"))):
+                found[key] = to_cel(child, known, resource=known is not None and known.embedded)
+        return found
+    if isinstance(value, list):
+        return [to_cel(item, schema.items, resource=bool(schema.items and schema.items.embedded)) for item in value]
+    if isinstance(value, str) and schema.type == "string":
+        return _formatted(value, str(schema.raw.get("format", "")))
+    if schema.type == "number" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return value
+
+
+def _formatted(value: str, name: str) -> Any:
+    if name == "byte":
+        try:
+            return base64.b64decode(value)
+        except (binascii.Error, ValueError):
+            return value
+    if name == "duration":
+        found: Any = parse_duration(value)
+    elif name in ("date", "date-time"):
+        found = parse_timestamp(value if "T" in value else f"{value}T00:00:00Z")
+    else:
+        return value
+    return value if found is None else found
+
+
+# ------------------------------------------------------------------ compiling
+def _compiled(schema: Structural, *, root: bool) -> list[_Rule]:
+    found: list[_Rule] | None = schema.cache.get(_COMPILED)
+    if found is None:
+        found = schema.cache[_COMPILED] = [_compile(rule, schema, root) for rule in schema.rules]
+    return found
+
+
+def _compile(rule: Mapping[str, Any], schema: Structural, root: bool) -> _Rule:
+    known = _Types()
+    kind = known.of(schema, "selfType", resource=root or schema.embedded)
+    text, message = str(rule.get("rule") or ""), str(rule.get("messageExpression") or "")
+    if kind is None:
+        return _Rule(rule, None, None, False, "the schema here says too little for rules")
+    old = types.optional_of(kind) if rule.get("optionalOldSelf") else kind
+    alone, both = {"self": kind}, {"self": kind, "oldSelf": old}
+    program: Program | None = None
+    compiled_message: Program | None = None
+    error = message_error = ""
+    uses_old = False
+    try:
+        program = compile(text, alone, result=(types.BOOL,), objects=known.objects)
+    except CompileError:
+        try:
+            program = compile(text, both, result=(types.BOOL,), objects=known.objects)
+            uses_old = True
+        except CompileError as problem:
+            words = problem.message
+            error = "cel expression must evaluate to a bool" if problem.kind == "result" else words
+            if problem.kind != "result" and not words.startswith("compilation failed"):
+                error = f"compilation failed: {words}"
+    if message.strip():
+        try:
+            compiled_message = compile(
+                message, both if uses_old else alone, result=(types.STRING,), objects=known.objects
+            )
+        except CompileError as problem:
+            what = "messageExpression compilation failed: "
+            message_error = (
+                "messageExpression must evaluate to a string"
+                if problem.kind == "result"
+                else what + problem.message.removeprefix("compilation failed: ")
+            )
+    return _Rule(rule, program, compiled_message, uses_old, error, message_error)
+
+
+# ------------------------------------------------------------------ checking values
+class _OutOfBudget(Exception):
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("out of budget")
+        self.errors = errors
+
+
+class _Checking:
+    """One object against the rules of one schema, with one budget for all of them."""
+
+    def __init__(self, root: Structural) -> None:
+        self._root = root
+        self._budget = Budget(POLICY_BUDGET)
+        self._errors: list[FieldError] = []
+
+    def node(self, value: Any, old: Any, schema: Structural, path: str) -> list[FieldError]:
+        """All errors so far; those of this node and what is below it are added."""
+        if value is None or not has_rules(schema):
+            return self._errors
+        if schema.rules:
+            self._rules(value, old, schema, path)
+        if isinstance(value, dict):
+            before = old if isinstance(old, dict) else {}
+            for name, child in value.items():
+                known = schema.child(name)
+                if known is not None:
+                    below = field.child(path, name) if name in schema.properties else field.key(path, name)
+                    self.node(child, before.get(name, MISSING), known, below)
+        elif isinstance(value, list) and schema.items is not None:
+            find = valuecheck.correlated(schema, old)
+            for position, item in enumerate(value):
+                self.node(item, find(item), schema.items, field.index(path, position))
+        return self._errors
+
+    def _rules(self, value: Any, old: Any, schema: Structural, path: str) -> None:
+        root = schema is self._root
+        resource = root or schema.embedded
+        values: dict[str, Any] = {"self": to_cel(value, schema, resource=resource)}
+        present = old is not MISSING
+        before = to_cel(old, schema, resource=resource) if present else None
+        unchanged = present and valuecheck.same(value, old)
+        for rule in _compiled(schema, root=root):
+            if rule.program is None:
+                self._fail(path, schema, f"rule compile error: {rule.error}", "")
+                continue
+            if rule.uses_old:
+                if rule.definition.get("optionalOldSelf"):
+                    values["oldSelf"] = Optional(True, before) if present else NONE
+                elif not present:
+                    continue
+                else:
+                    values["oldSelf"] = before
+            self._rule(rule, values, schema, path, unchanged)
+
+    def _rule(self, rule: _Rule, values: Mapping[str, Any], schema: Structural, path: str, unchanged: bool) -> None:
+        assert rule.program is not None
+        try:
+            passed = rule.program.evaluate(values, self._budget) is True
+        except CostExceeded as error:
+            text = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: "
+            self._fail(path, schema, text + rule.text, "")
+            raise _OutOfBudget(self._errors) from None
+        except EvaluationError as error:
+            words = str(error)
+            if words.startswith("no such overload"):
+                words = f"'{words}': call arguments did not match a supported operator, function or macro signature"
+                self._fail(path, schema, f"{words} for rule: {rule.text}", "")
+            else:
+                self._fail(path, schema, f"{words} evaluating rule: {rule.text}", "")
+            return
+        if self._budget.exceeded:
+            text = "validation failed due to running out of cost budget, no further validation rules will be run"
+            self._fail(path, schema, text, "")
+            raise _OutOfBudget(self._errors)
+        if passed or (unchanged and not rule.uses_old):
+            return
+        at = path + str(rule.definition.get("fieldPath") or "").strip()
+        at = at.removeprefix(".") if not path else at
+        self._fail(at, schema, self._message(rule, values), str(rule.definition.get("reason") or ""))
+
+    def _message(self, rule: _Rule, values: Mapping[str, Any]) -> str:
+        if rule.message is not None:
+            try:
+                text = str(rule.message.evaluate(values, self._budget)).strip()
+            except EvaluationError:
+                text = ""
+            if text and "\n" not in text:
+                return text
+        return rule.default_message
+
+    def _fail(self, path: str, schema: Structural, text: str, reason: str) -> None:
+        at = path or valuecheck.NO_PATH
+        match reason:
+            case "FieldValueForbidden":
+                self._errors.append(field.forbidden(at, text))
+            case "FieldValueRequired":
+                self._errors.append(field.required(at, text))
+            case "FieldValueDuplicate":
+                self._errors.append(field.duplicate(at, schema.type))
+            case _:
+                self._errors.append(field.invalid(at, schema.type, text))
+
+
+# ------------------------------------------------------------------ checking definitions
+def _definition_errors(
+    schema: Structural, path: str, *, root: bool = False, uncorrelatable: str = ""
+) -> Iterator[FieldError]:
+    for position, rule in enumerate(_compiled(schema, root=root)):
+        yield from _rule_errors(rule, f"{path}.x-kubernetes-validations[{position}]", uncorrelatable)
+    for name, child in schema.properties.items():
+        yield from _definition_errors(child, f"{path}.properties[{name}]", uncorrelatable=uncorrelatable)
+    if isinstance(schema.additional, Structural):
+        yield from _definition_errors(schema.additional, f"{path}.additionalProperties", uncorrelatable=uncorrelatable)
+    if schema.items is not None:
+        below = uncorrelatable or ("" if schema.list_type == "map" else path)
+        yield from _definition_errors(schema.items, f"{path}.items", uncorrelatable=below)
+
+
+def _rule_errors(rule: _Rule, path: str, uncorrelatable: str) -> Iterator[FieldError]:
+    said = rule.definition
+    text, message = str(said.get("rule") or "").strip(), str(said.get("message") or "")
+    if not text:
+        yield field.required(f"{path}.rule", "rule is not specified")
+    elif message and not message.strip():
+        yield field.invalid(f"{path}.message", message, "message must be non-empty if specified")
+    elif "\n" in message.strip():
+        yield field.invalid(f"{path}.message", message, "message must not contain line breaks")
+    elif "\n" in text and not message.strip():
+        yield field.required(f"{path}.message", "message must be specified if rule contains line breaks")
+    if said.get("messageExpression") and not str(said["messageExpression"]).strip():
+        yield field.required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
+    if said.get("reason") and said["reason"] not in _REASONS:
+        yield field.not_supported(f"{path}.reason", said["reason"], _REASONS)
+    if text and rule.error:
+        yield field.invalid(f"{path}.rule", _internal(said), rule.error)
+    if rule.message_error:
+        yield field.invalid(f"{path}.messageExpression", _internal(said), rule.message_error)
+    if rule.uses_old and uncorrelatable:
+        words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
+        yield field.invalid(f"{path}.rule", said.get("rule"), words)
+
+
+def _internal(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule as kube-apiserver prints it."""
+    return {
+        "Rule": rule.get("rule", ""),
+        "Message": rule.get("message", ""),
+        "MessageExpression": rule.get("messageExpression", ""),
+        "Reason": rule.get("reason"),
+        "FieldPath": rule.get("fieldPath", ""),
+        "OptionalOldSelf": rule.get("optionalOldSelf"),
+    }
