@@ -29,12 +29,12 @@ async def connection(url: str, context: ssl.SSLContext, head: str, body: str, un
 
 
 async def main() -> None:
-    url, ca, seconds, connections, token, method, body = sys.argv[1:8]
+    url, ca, seconds, connections, token, method, body, content_type = sys.argv[1:9]
     parts = urlsplit(url)
     path = parts.path + (f"?{parts.query}" if parts.query else "")
     head = (
         f"{method} {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nAuthorization: Bearer {token}\r\nUser-Agent: bench/1\r\n"
-        "Accept: application/json\r\nContent-Type: application/json\r\n"
+        f"Accept: application/json\r\nContent-Type: {content_type}\r\n"
     )
     context = ssl.create_default_context(cafile=ca)
     start = time.monotonic()

@@ -80,7 +80,9 @@ def kubegate(storage: str = "memory", *flags: str, data_dir: Path | None = None)
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kubegate-bench-")))
         tokens = folder / "tokens.csv"
-        tokens.write_text(f'{TOKEN},bench,u-bench,"system:masters"\nalice-token,alice,u-alice\nreader-token,reader,u-r\n')
+        tokens.write_text(
+            f'{TOKEN},bench,u-bench,"system:masters"\nalice-token,alice,u-alice\nreader-token,reader,u-r\n'
+        )
         port = free_port()
         place = storage if storage == "memory" or ":" in storage else f"sqlite:{folder / 'kubegate.db'}"
         command = [
@@ -142,20 +144,28 @@ def requests_per_second(
     token: str = TOKEN,
     method: str = "GET",
     body: str = "",
+    content_type: str = "application/json",
 ) -> float:
     """By wrk where it is installed (Debian's package), else by a client of our own in a process of its own."""
     if shutil.which("wrk"):
-        return _wrk(process, path, seconds, connections, token, method, body)
+        return _wrk(process, path, seconds, connections, token, method, body, content_type)
     command = [
         sys.executable, "-m", "bench.client", process.url + path, str(process.ca), str(seconds), str(connections),
-        token, method, body,
+        token, method, body, content_type,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return float(done.stdout)
 
 
 def _wrk(
-    process: Process, path: str, seconds: float, connections: int, token: str, method: str, body: str
+    process: Process,
+    path: str,
+    seconds: float,
+    connections: int,
+    token: str,
+    method: str,
+    body: str,
+    content_type: str,
 ) -> float:
     script = f"""
 local n = 0
@@ -163,7 +173,7 @@ wrk.method = "{method}"
 wrk.headers["Authorization"] = "Bearer {token}"
 wrk.headers["User-Agent"] = "bench/1"
 wrk.headers["Accept"] = "application/json"
-wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Content-Type"] = "{content_type}"
 request = function()
   n = n + 1
   local body = [[{body}]]
