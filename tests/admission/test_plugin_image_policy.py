@@ -47,7 +47,9 @@ async def backend() -> AsyncIterator[Backend]:
 
 
 @pytest.fixture
-def chain_with(world: World, tmp_path, backend: Backend):
+async def chain_with(world: World, tmp_path, backend: Backend):
+    built = []
+
     def build(**settings):
         kubeconfig = tmp_path / "images.yaml"
         cluster = {"name": "it", "cluster": {"server": f"{backend.url}/images"}}
@@ -55,9 +57,12 @@ def chain_with(world: World, tmp_path, backend: Backend):
         document = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context]}
         kubeconfig.write_bytes(orjson.dumps(document | {"current-context": "it"}))
         policy = {"kubeConfigFile": str(kubeconfig), "allowTTL": 1, "denyTTL": 1, "retryBackoff": 1, **settings}
-        return world.chain("ImagePolicyWebhook", ImagePolicyWebhook={"imagePolicy": policy})
+        built.append(world.chain("ImagePolicyWebhook", ImagePolicyWebhook={"imagePolicy": policy}))
+        return built[-1]
 
-    return build
+    yield build
+    for chain in built:
+        await chain.close()
 
 
 async def test_the_review_holds_images_namespace_and_annotations_meant_for_it(chain_with, backend: Backend):

@@ -67,6 +67,13 @@ class Chain:
                 stage.seconds = time.perf_counter() - start
                 attributes.trace.stages.append(stage)
 
+    async def close(self) -> None:
+        """Let go of what plugins hold (connections); afterwards the chain is not asked again."""
+        for plugin in self._plugins:
+            close = getattr(plugin, "close", None)
+            if close is not None:
+                await close()
+
     async def _mutate(self, attributes: Attributes) -> None:
         shown = attributes.resource.resource not in _NEVER_SHOWN or bool(attributes.resource.group)
         before = b""

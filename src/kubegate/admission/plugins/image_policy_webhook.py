@@ -71,6 +71,9 @@ class ImagePolicyWebhook:
             raise forbidden(attributes, f"image policy webhook backend denied one or more images: {reason}")
         raise forbidden(attributes, "one or more images rejected by webhook backend")
 
+    async def close(self) -> None:
+        await self._client.close()
+
     def _failed(self, attributes: Attributes, pod: Object, error: RemoteError) -> None:
         if not self._settings.default_allow:
             raise forbidden(attributes, str(error)) from error
@@ -88,7 +91,7 @@ class ImagePolicyWebhook:
         review = {
             "kind": "ImageReview",
             "apiVersion": GROUP_VERSION,
-            "metadata": {"creationTimestamp": None},
+            "metadata": {},
             "spec": spec,
             "status": {"allowed": False},
         }
