@@ -234,6 +234,7 @@ class WatchCache:
         self._unlisten: Callable[[], None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._trouble: str | None = "the cache was not started"
+        self._unreadable: dict[str, str] = {}  # keys whose last change could not be decoded, and why
 
     async def start(self) -> None:
         """Fill the cache, as of some thousand changes ago, and replay those: watches of before a restart go on.
@@ -281,7 +282,7 @@ class WatchCache:
 
     def health(self) -> str | None:
         """What keeps the cache from being up to date, in a sentence; None while it is."""
-        return self._trouble or self.store.health()
+        return self._trouble or next(iter(self._unreadable.values()), None) or self.store.health()
 
     @property
     def revision(self) -> int:
@@ -444,27 +445,36 @@ class WatchCache:
         self._reached(self._revision)
 
     def _change(self, event: StoreEvent) -> None:
-        have: Entry | None = self._entries.get(event.key)
-        try:
-            if event.type is EventType.PUT:
-                created = have.create_revision if have else event.revision
-                entry = self._entry(KeyValue(event.key, event.value, event.revision, created))
-                self._emit(CacheEvent(EventType.PUT, event.key, event.revision, entry, have))
-            elif have is not None:
-                last = have
-                if event.previous is not None:
-                    last = self._entry(KeyValue(event.key, event.previous.value, event.revision, have.create_revision))
-                self._emit(CacheEvent(EventType.DELETE, event.key, event.revision, None, last))
-        except ValueError:
-            log.exception(
-                "%s at revision %d cannot be decoded; it is served as it was before", event.key, event.revision
-            )
+        key = event.key
+        have: Entry | None = self._entries.get(key)
+        if event.type is EventType.PUT:
+            created = have.create_revision if have else event.revision
+            try:
+                entry = self._entry(KeyValue(key, event.value, event.revision, created))
+            except ValueError as error:
+                log.error("%s; it is served as it was before", error)
+                self._unreadable[key] = str(error)
+                return
+            self._emit(CacheEvent(EventType.PUT, key, event.revision, entry, have))
+        elif have is not None:
+            self._emit(CacheEvent(EventType.DELETE, key, event.revision, None, self._last(event, have)))
+        if self._unreadable:
+            self._unreadable.pop(key, None)
+
+    def _last(self, event: StoreEvent, have: Entry) -> Entry:
+        """What a deleted object was, with the revision of its deletion."""
+        if event.previous is not None:
+            try:
+                return self._entry(KeyValue(have.key, event.previous.value, event.revision, have.create_revision))
+            except ValueError as error:
+                log.error("%s; its deletion is announced with an older state", error)
+        return have
 
     def _entry(self, item: KeyValue) -> Entry:
         try:
             data, labels, fields = self._codec(item.key, item.value, item.mod_revision)
         except ValueError as error:
-            raise ValueError(f"{item.key}: {error}") from error
+            raise ValueError(f"{item.key} at revision {item.mod_revision} cannot be decoded: {error}") from error
         return Entry(item.key, item.mod_revision, item.create_revision, data, labels or NOTHING, fields or NOTHING)
 
     def _emit(self, event: CacheEvent) -> None:
