@@ -109,7 +109,7 @@ def _another_binding(cluster: Cluster, attributes: Attributes) -> Iterator[Chang
     if not usable:
         return
     role = min(usable, key=lambda role: (breadth(role), role.name))
-    name = f"{_slug(attributes.user.name)}-{_slug(role.name)}"
+    name = f"{slug(attributes.user.name)}-{slug(role.name)}"
     binding, command = _binding(name, namespace, role.kind, role.name, attributes)
     place = f'in namespace "{namespace}"' if namespace else "in the whole cluster"
     title = f"{subject_text(_subject(attributes))} bound to {role.kind} {role.name} {place}"
@@ -226,7 +226,7 @@ def _kubectl_resource(attributes: Attributes) -> str:
 def _free_name(cluster: Cluster, attributes: Attributes, namespace: str) -> str:
     what = attributes.resource if attributes.resource_request else "paths"
     parts = [attributes.user.name, attributes.verb, what, attributes.subresource, attributes.name]
-    name = "-".join(filter(None, (_slug(part) for part in parts)))
+    name = "-".join(filter(None, (slug(part) for part in parts)))
     kind = "Role" if namespace else "ClusterRole"
     taken = {role.name for role in cluster.index.roles() if role.kind == kind and role.namespace == namespace}
     taken |= {each.name for each in _bindings_in(cluster, namespace)}
@@ -241,7 +241,7 @@ def _bindings_in(cluster: Cluster, namespace: str) -> Iterator[Binding]:
     return (binding for binding in cluster.index.bindings() if binding.namespace == namespace)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A part of an object's name."""
     short = text.removeprefix(SERVICE_ACCOUNT_PREFIX)
     letters = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in short.lower())

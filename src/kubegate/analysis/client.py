@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import orjson
 
-from kubegate.analysis.sources import Cluster, Progress, SourceError
+from kubegate.analysis.sources import Cluster, Key, Progress, SourceError, apply_patch, key_of
 from kubegate.api import Object
 from kubegate.authorization import Attributes
 from kubegate.authorization.webhook import review_of, spec_of
@@ -38,13 +38,13 @@ _LISTS = {
 class Reader:
     """One API server. Use it as `async with connect(...) as reader`."""
 
-    def __init__(self, client: Client, server: str, headers: Mapping[str, str]) -> None:
-        self._client, self.server, self._headers = client, server.rstrip("/"), dict(headers)
+    def __init__(self, client: Client, server: str) -> None:
+        self._client, self.server = client, server.rstrip("/")
 
     async def get(self, path: str) -> Object:
         """Raises SourceError."""
         try:
-            answer = await self._client.get(self.server + path, headers={**self._headers, "Accept": "application/json"})
+            answer = await self._client.get(self.server + path, headers={"Accept": "application/json"})
             return result.into(answer)
         except RemoteError as error:
             raise SourceError(f"{self.server}{path}: {error}") from None
@@ -52,7 +52,7 @@ class Reader:
     async def post(self, path: str, body: Object) -> Object:
         """Raises SourceError."""
         try:
-            answer = await self._client.post_json(body, url=self.server + path, headers=self._headers)
+            answer = await self._client.post_json(body, url=self.server + path)
             return result.into(answer)
         except RemoteError as error:
             raise SourceError(f"{self.server}{path}: {error}") from None
@@ -68,15 +68,21 @@ class Reader:
             if not token:
                 return
 
-    async def cluster(self, progress: Progress | None = None) -> Cluster:
-        """All RBAC, and where it may be read, which namespaces and service accounts there are. Raises SourceError."""
-        found: list[Object] = []
+    async def cluster(self, progress: Progress | None = None, patch: Path | None = None) -> Cluster:
+        """All RBAC, and where it may be read, which namespaces and service accounts there are. Raises SourceError.
+
+        `patch` is as in `sources.from_folder`.
+        """
+        found: dict[Key, Object] = {}
         for kind, path in _LISTS.items():
             async for item in self.items(path):
-                found.append({**item, "kind": kind})
+                obj = {**item, "kind": kind}
+                found[key_of(obj)] = obj
                 if progress is not None and not len(found) % _PAGE:
                     progress(len(found), 0)
-        cluster = Cluster.of_objects(found, self.server, aggregated=True)
+        if patch is not None:
+            apply_patch(found, patch)
+        cluster = Cluster.of_objects(found.values(), self.server, aggregated=patch is None)
         with contextlib.suppress(SourceError):
             cluster.namespaces = frozenset([ns["metadata"]["name"] async for ns in self.items("/api/v1/namespaces")])
         with contextlib.suppress(SourceError):
@@ -107,12 +113,12 @@ async def connect(path: Path | None = None, context: str = "") -> AsyncIterator[
     """The server of a kubeconfig (kubectl's own where none is named). Raises SourceError."""
     try:
         connection = await asyncio.to_thread(_connection, path, context)
-        endpoint, headers = await _endpoint(connection)
+        endpoint = await _endpoint(connection)
         client = Client(endpoint)
     except (kubeconfig.BadKubeconfig, ValueError) as error:
         raise SourceError(str(error)) from None
     try:
-        yield Reader(client, connection.server, headers)
+        yield Reader(client, connection.server)
     finally:
         await client.close()
 
@@ -126,14 +132,14 @@ def _connection(path: Path | None, context: str) -> kubeconfig.Connection:
     return kubeconfig.resolve(merged, os.pathsep.join(map(str, paths)), context, paths[0].parent)
 
 
-async def _endpoint(connection: kubeconfig.Connection) -> tuple[Endpoint, dict[str, str]]:
+async def _endpoint(connection: kubeconfig.Connection) -> Endpoint:
     token, certificate, key = connection.token, connection.certificate, connection.key
     if connection.exec is not None:
         credential = await _run_exec(connection.exec)
         token = str(credential.get("token") or "")
         certificate = _pem(credential.get("clientCertificateData")) or certificate
         key = _pem(credential.get("clientKeyData")) or key
-    endpoint = Endpoint(
+    return Endpoint(
         url=connection.server,
         authority=connection.authority,
         certificate=certificate,
@@ -146,7 +152,6 @@ async def _endpoint(connection: kubeconfig.Connection) -> tuple[Endpoint, dict[s
         verify=connection.verify,
         proxy_url=connection.proxy_url,
     )
-    return endpoint, {}
 
 
 def _pem(text: Any) -> bytes | None:
