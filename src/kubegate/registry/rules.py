@@ -19,12 +19,6 @@ MODULES: dict[str, str] = {
     "services": "core.services",
     "apiservices.apiregistration.k8s.io": "apiregistration.apiservices",
     "customresourcedefinitions.apiextensions.k8s.io": "apiextensions.customresourcedefinitions",
-    "mutatingadmissionpolicies.admissionregistration.k8s.io": "admissionregistration.mutatingadmissionpolicies",
-    "mutatingadmissionpolicybindings.admissionregistration.k8s.io": "admissionregistration.mutatingadmissionpolicybindings",
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": "admissionregistration.mutatingwebhookconfigurations",
-    "validatingadmissionpolicies.admissionregistration.k8s.io": "admissionregistration.validatingadmissionpolicies",
-    "validatingadmissionpolicybindings.admissionregistration.k8s.io": "admissionregistration.validatingadmissionpolicybindings",
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": "admissionregistration.validatingwebhookconfigurations",
     "clusterrolebindings.rbac.authorization.k8s.io": "rbac.clusterrolebindings",
     "clusterroles.rbac.authorization.k8s.io": "rbac.clusterroles",
     "rolebindings.rbac.authorization.k8s.io": "rbac.rolebindings",
@@ -36,6 +30,17 @@ MODULES: dict[str, str] = {
     "selfsubjectaccessreviews.authorization.k8s.io": "authorization.selfsubjectaccessreviews",
     "selfsubjectrulesreviews.authorization.k8s.io": "authorization.selfsubjectrulesreviews",
     "subjectaccessreviews.authorization.k8s.io": "authorization.subjectaccessreviews",
+    **{
+        f"{name}.admissionregistration.k8s.io": f"admissionregistration.{name}"
+        for name in (
+            "mutatingadmissionpolicies",
+            "mutatingadmissionpolicybindings",
+            "mutatingwebhookconfigurations",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+            "validatingwebhookconfigurations",
+        )
+    },
 }
 
 
