@@ -30,9 +30,17 @@ def refusal(attributes: Attributes) -> str:
     return f"User {who} cannot {attributes.verb} resource {quoted(resource)} in API group {group} {place}"
 
 
+_SAFE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
 def forbidden_error(attributes: Attributes, decision: Decision) -> StatusError:
-    """The 403 that a request gets that is not allowed; the decision's reason, where there is one, is told."""
-    why = f"{refusal(attributes)}: {decision.reason}" if decision.reason else refusal(attributes)
+    """The 403 that a request gets that is not allowed; the decision's reason, where there is one, is told.
+
+    Names come from the client and may be shown in a browser, so that markup in them is escaped (the reason is not).
+    """
+    why = refusal(attributes).translate(_SAFE)
+    if decision.reason:
+        why = f"{why}: {decision.reason}"
     if attributes.resource_request:
         return forbidden(attributes.api_group, attributes.resource, attributes.name, why)
     return StatusError(403, "Forbidden", f"forbidden: {why}", {})

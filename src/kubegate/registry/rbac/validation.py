@@ -47,8 +47,8 @@ def empty_rules_are_null(role: Object) -> None:
 
 def default_binding(binding: Object) -> None:
     """The API group of a reference, and of users and groups, is RBAC's where none is named."""
-    reference = binding.get("roleRef")
-    if isinstance(reference, dict) and not reference.get("apiGroup"):
+    reference = binding.setdefault("roleRef", {})
+    if not reference.get("apiGroup"):
         reference["apiGroup"] = GROUP
     for subject in binding.get("subjects") or ():
         if subject.get("kind") in ("User", "Group") and not subject.get("apiGroup"):
