@@ -148,7 +148,9 @@ class BuiltAuthentication:
             body = signing.openid_configuration(issuer, uri, self.public_keys)
             return Document("application/json", body)
 
-        return {DISCOVERY_PATH: configuration, signing.JWKS_PATH: lambda: key_set}
+        served = {DISCOVERY_PATH: configuration, signing.JWKS_PATH: lambda: key_set}
+        # kube-apiserver's router takes a slash at the end as well
+        return served | {f"{path}/": make for path, make in served.items()}
 
     async def reload(self) -> None:
         """Look at every file now, and put in force what has changed."""
