@@ -410,7 +410,8 @@ class LogFile:
         return missed
 
     def _check_pages(self) -> None:
-        found = [_text(line) for (line,) in self._execute("PRAGMA quick_check(3)").fetchall()]
+        lines = [_text(line) for (line,) in self._execute("PRAGMA quick_check(3)").fetchall()]
+        found = [part for line in lines for part in line.splitlines() if not part.startswith("***")]
         if found != ["ok"]:
             raise ValueError(f"{self.path} is corrupt: {'; '.join(found)}. Restore a backup")
         (tables,) = self._one(
