@@ -266,6 +266,8 @@ class WatchCache:
                 if self._revision >= revision:
                     break
         self._apply([event for event in held if event.revision > self._revision])
+        if self._unreadable:
+            raise ValueError(next(iter(self._unreadable.values())))
         self._trouble = None
 
     async def close(self) -> None:
