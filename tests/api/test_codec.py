@@ -256,6 +256,7 @@ def test_tables_of_what_has_none_are_refused():
 def test_content_types_of_bodies():
     assert negotiate.body_media_type(None) == negotiate.JSON
     assert negotiate.body_media_type("application/yaml; charset=utf-8") == negotiate.YAML
+    assert negotiate.body_media_type("application/vnd.kubernetes.protobuf") == negotiate.PROTOBUF
     with pytest.raises(StatusError) as raised:
         negotiate.body_media_type("text/plain")
     assert raised.value.code == 415

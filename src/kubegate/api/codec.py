@@ -1,4 +1,4 @@
-"""Bytes to objects and back: JSON and YAML, with the words in which Go's decoders refuse.
+"""Bytes to objects and back: JSON and YAML (and protobuf, read alone), with the words in which Go's decoders refuse.
 
 The fast path is orjson. What is slow and exact (Go's syntax errors, duplicate fields) runs only when the fast path
 fails or finds a reason. Follows sigs.k8s.io/json and sigs.k8s.io/yaml as kube-apiserver v1.36 uses them.
@@ -18,8 +18,13 @@ from typing import Any, Final
 import orjson
 import yaml
 
-from kubegate.api import Object
+from kubegate.api import Object, protobuf
+from kubegate.api.schema import named, schema_for
 from kubegate.api.status import StatusError, bad_request
+
+JSON: Final = "application/json"
+YAML: Final = "application/yaml"
+PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 
 MAX_DEPTH: Final = 250
 """Deeper documents are refused: Go stops at 10,000, orjson writes no more than 254."""
@@ -510,6 +515,7 @@ def _yaml_error(error: yaml.YAMLError) -> str:
 # --- objects ---------------------------------------------------------------------------------------------------
 
 _SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
@@ -567,7 +573,11 @@ def _by_place(path: str) -> list[tuple[int, int, str]]:
 
 def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Document:
     """A body as an object. `strict`: look for duplicate fields. Raises DecodeError in the words of kube-apiserver."""
-    if media_type == "application/yaml":
+    value: Any
+    duplicates: list[str] = []
+    if media_type == PROTOBUF:
+        value = _decode_protobuf(body)
+    elif media_type == YAML:
         value, lines = decode_yaml(body)
         duplicates = ["yaml: unmarshal errors:\n  " + "\n  ".join(lines)] if lines and strict else []
     else:
@@ -588,7 +598,22 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
     api_version = value.get("apiVersion") or ""
     if api_version.count("/") > 1:
         raise DecodeError(f"unexpected GroupVersion string: {api_version}")
-    return Document(value, tuple(duplicates), body, media_type == "application/yaml")
+    return Document(value, tuple(duplicates), body, media_type == YAML)
+
+
+def _decode_protobuf(body: bytes) -> Object:
+    """An object whose envelope says what it is, in JSON form."""
+    try:
+        api_version, kind, raw = protobuf.envelope(body)
+        group, version = split_api_version(api_version)
+        # Options belong to every group, and to none in particular.
+        schema = named(_DELETE_OPTIONS) if kind == "DeleteOptions" else schema_for(group, version, kind)
+        if schema is None or not protobuf.known(schema.name):
+            text = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+            raise DecodeError(text)
+        return {**protobuf.decode(raw, schema.name), "apiVersion": api_version, "kind": kind}
+    except protobuf.ProtobufError as error:
+        raise DecodeError(str(error)) from None
 
 
 def decode_object(

@@ -1,8 +1,8 @@
 """Content negotiation: what an Accept header asks for, what a Content-Type says, and the refusals of both.
 
 Two gates stand one after the other, as in kube-apiserver: the router looks at the media types of a route alone, then
-the handler at their parameters (`as=Table`). Protobuf is named where kube-apiserver names it, and never chosen: clients
-that offer it beside JSON get JSON. Follows k8s.io/apiserver/pkg/endpoints/handlers/negotiation.
+the handler at their parameters (`as=Table`). Protobuf is read but never written: clients that offer it beside JSON, as
+all do, get JSON. Follows k8s.io/apiserver/pkg/endpoints/handlers/negotiation.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from kubegate.api.codec import JSON as JSON
+from kubegate.api.codec import PROTOBUF as PROTOBUF
+from kubegate.api.codec import YAML as YAML
 from kubegate.api.status import StatusError, not_acceptable, unsupported_media_type
-
-JSON: Final = "application/json"
-YAML: Final = "application/yaml"
-PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 
 OBJECTS: Final = (JSON, YAML, PROTOBUF)
 """What answers with one object are offered in."""
@@ -129,11 +128,14 @@ def _answer(clause: Clause, media_type: str, tables: bool, stream: bool) -> Answ
 
 
 def body_media_type(content_type: str | None) -> str:
-    """JSON or YAML, by the Content-Type of a body with an object; JSON where none is given. Raises StatusError 415."""
+    """JSON, YAML or PROTOBUF by the Content-Type of a body with an object; JSON where none is given.
+
+    Raises StatusError 415.
+    """
     if not content_type:
         return JSON
     media_type = parse_media_type(content_type)
-    if media_type not in _SERVED:
+    if media_type not in OBJECTS:
         raise unsupported_media_type(OBJECTS)
     return media_type
 

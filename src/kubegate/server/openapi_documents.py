@@ -72,7 +72,14 @@ _PARAMETERS: Final = {
         "propagationPolicy": "string",
     },
 }
-_SECURITY: Final = {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}}
+_SECURITY: Final = {
+    "BearerToken": {
+        "type": "apiKey",
+        "description": "Bearer Token authentication",
+        "name": "authorization",
+        "in": "header",
+    }
+}
 
 
 # --- the facts -----------------------------------------------------------------------------------------------------
