@@ -33,6 +33,10 @@ class Client(Protocol):
         self, resource: str, namespace: str, name: str, subresource: str, object: Object
     ) -> Object: ...
 
+    async def apply(self, resource: str, namespace: str, name: str, object: Object, manager: str) -> Object:
+        """Server-side apply as this field manager, forced."""
+        ...
+
     async def delete(self, resource: str, namespace: str, name: str, options: Object | None = None) -> None: ...
 
 

@@ -16,6 +16,7 @@ log = logging.getLogger("kubegate.controllers")
 
 # kube-controller-manager's name -> the module here; each has `build() -> Controller`.
 MODULES: dict[str, str] = {
+    "clusterrole-aggregation-controller": "clusterrole_aggregation",
     "garbage-collector-controller": "garbage",
     "namespace-controller": "namespaces",
     "root-ca-certificate-publisher-controller": "root_ca",

@@ -6,6 +6,8 @@ managedFields. `Internal` is the Writer of `admission.dependencies`, `RoleWriter
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 
 from kubegate.api import Object, clone, status
@@ -72,6 +74,14 @@ class Internal:
 
     async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
         return await self.update_subresource(resource, namespace, name, "status", object)
+
+    async def apply(self, resource: str, namespace: str, name: str, object: Object, manager: str) -> Object:
+        """Server-side apply as this field manager, forced."""
+        context = replace(self._context("PatchOptions"), field_manager=manager)
+        written = await self.registry.apply(
+            self._resource(resource), namespace, name, clone(object), context, force=True
+        )
+        return written.object
 
     async def delete(self, resource: str, namespace: str, name: str, options: Object | None = None) -> None:
         """Raises StatusError NotFound, Conflict."""

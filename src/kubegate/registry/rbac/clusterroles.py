@@ -12,10 +12,6 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.rbac import escalation, validation
 
 
-def prepare(role: Object, old: Object | None, scope: Scope) -> None:
-    validation.empty_rules_are_null(role)
-
-
 def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     errors = validation.validate_rules(role, namespaced=False)
     aggregation = role.get("aggregationRule")
@@ -49,5 +45,9 @@ def _has_invalid_values(role: Object) -> bool:
 
 
 RULES = Rules(
-    guard=escalation.guard_cluster_role, prepare=prepare, validate=validate, name="path", create_on_update=True
+    guard=escalation.guard_cluster_role,
+    default=validation.empty_rules_are_null,
+    validate=validate,
+    name="path",
+    create_on_update=True,
 )

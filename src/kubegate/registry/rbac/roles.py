@@ -8,12 +8,14 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.rbac import escalation, validation
 
 
-def prepare(role: Object, old: Object | None, scope: Scope) -> None:
-    validation.empty_rules_are_null(role)
-
-
 def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     return validation.validate_rules(role, namespaced=True)
 
 
-RULES = Rules(guard=escalation.guard_role, prepare=prepare, validate=validate, name="path", create_on_update=True)
+RULES = Rules(
+    guard=escalation.guard_role,
+    default=validation.empty_rules_are_null,
+    validate=validate,
+    name="path",
+    create_on_update=True,
+)
