@@ -6,7 +6,9 @@ import pytest
 from admission_world import World, attributes, pod, run
 
 from kubegate.admission import Attributes, Operation
+from kubegate.admission.build import FAMILIES, MODULES
 from kubegate.admission.chain import Chain
+from kubegate.admission.config import PLUGINS
 from kubegate.api.status import StatusError, forbidden
 
 EVERY = frozenset(Operation)
@@ -108,6 +110,8 @@ async def test_a_plugin_that_breaks_refuses_without_telling_the_client_how():
     assert "hunter2" not in str(caught.value.status())
 
 
-async def test_the_default_chain_is_built_in_order(world: World):
-    names = world.chain().names
-    assert names.index("NamespaceLifecycle") < names.index("ServiceAccount") < names.index("Priority")
+async def test_every_plugin_can_be_built_and_keeps_its_place(world: World):
+    configured = {"EventRateLimit", "ImagePolicyWebhook"}
+    names = [name for name in PLUGINS if name not in configured]
+    assert world.chain(*names).names == tuple(names)
+    assert set(MODULES) | {name for family in FAMILIES.values() for name in family} == set(PLUGINS)

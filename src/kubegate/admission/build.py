@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
 
 from kubegate.admission import Plugin, config
 from kubegate.admission.chain import Chain
-from kubegate.admission.config import AdmissionOptions, ConfigurationError
+from kubegate.admission.config import AdmissionOptions
 from kubegate.admission.dependencies import Dependencies
 
 # Plugin -> its module in `plugins`, each with `build(dependencies) -> Plugin`.
@@ -60,21 +59,11 @@ def build(options: AdmissionOptions, dependencies: Dependencies) -> Chain:
     names = config.enabled(options)
     configurations = config.read(options.config_file) if options.config_file else dependencies.configurations
     dependencies = replace(dependencies, options=options, configurations=configurations)
-    families = _families(names, dependencies)
-    plugins: list[Plugin] = []
-    for name in names:
-        if name in families:
-            plugins.append(families[name])
-        elif name in MODULES:
-            plugins.append(importlib.import_module(f"kubegate.admission.plugins.{MODULES[name]}").build(dependencies))
-        elif name in options.enable:
-            raise ConfigurationError(f"--enable-admission-plugins: {name} is not there yet")
-    return Chain(plugins)
-
-
-def _families(names: tuple[str, ...], dependencies: Dependencies) -> dict[str, Plugin]:
-    found: dict[str, Plugin] = {}
+    made: dict[str, Plugin] = {}
     for module, members in FAMILIES.items():
-        if any(name in names for name in members) and importlib.util.find_spec(module) is not None:
-            found |= importlib.import_module(module).build_plugins(dependencies)
-    return found
+        if not set(members).isdisjoint(names):
+            made |= importlib.import_module(module).build_plugins(dependencies)
+    for name in names:
+        if name not in made:
+            made[name] = importlib.import_module(f"kubegate.admission.plugins.{MODULES[name]}").build(dependencies)
+    return Chain([made[name] for name in names])
