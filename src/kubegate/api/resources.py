@@ -147,9 +147,9 @@ class Resources:
     def has_group_version(self, group: str, version: str) -> bool:
         return any(key[0] == group and key[1] == version for key in self._by_path)
 
-    def has_built_in(self, group: str, version: str) -> bool:
-        """Whether the group and version is one of Kubernetes' own, not of custom resources alone."""
-        return any(r.custom is None and r.group == group and r.version == version for r in self._by_path.values())
+    def has_built_in(self, group: str) -> bool:
+        """Whether the group is one of Kubernetes' own, not of custom resources alone."""
+        return any(r.custom is None and r.group == group for r in self._by_path.values())
 
     def has_group(self, group: str) -> bool:
         return any(key[0] == group for key in self._by_path)

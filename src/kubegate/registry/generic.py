@@ -15,12 +15,14 @@ from typing import Any, Protocol
 
 import orjson
 
+from kubegate import authorization
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.api import Object, clone, field, metadata, schemacheck, status
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource, Resources
 from kubegate.authorization import Authorizer, RuleResolver
+from kubegate.authorization.texts import forbidden_error
 from kubegate.registry import Context, Rules, Scope, conversion, deletion, wire
 from kubegate.registry.keys import Keys
 from kubegate.registry.managed import Manager, schema_of
@@ -304,8 +306,24 @@ class Registry:
         if obj["metadata"].get("uid"):
             raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
         obj["metadata"].pop("resourceVersion", None)
+        await self._may_create(resource, namespace, name, context)
         context = replace(context, options=_as_create_options(context.options))
         return await self._create_once(resource, namespace, obj, context, tracked=True)
+
+    async def _may_create(self, resource: Resource, namespace: str, name: str, context: Context) -> None:
+        """Who may update or patch may not therefore create. Raises 403."""
+        attributes = authorization.Attributes(
+            user=context.user,
+            verb="create",
+            api_group=resource.group,
+            api_version=resource.version,
+            resource=resource.resource,
+            namespace=namespace,
+            name=name,
+        )
+        decision = await self.authorizer.authorize(attributes)
+        if not decision.allowed:
+            raise forbidden_error(attributes, decision)
 
     def _uid_conflict(self, resource: Resource, name: str, wanted: str, found: str) -> status.StatusError:
         text = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"

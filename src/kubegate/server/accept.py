@@ -46,9 +46,9 @@ class Accepted:
         return encode_json(value, pretty=True) if self.pretty else orjson.dumps(value)
 
 
-def one(call: Call) -> Accepted:
-    """For an answer with one object. Raises 406."""
-    return _accepted(call.header("accept"), False, False, _pretty(call))
+def one(call: Call, *, tables: bool = True) -> Accepted:
+    """For an answer with one object. `tables`: whether it can be shown as one (reviews cannot). Raises 406."""
+    return _accepted(call.header("accept"), False, False, _pretty(call), tables)
 
 
 def many(call: Call) -> Accepted:
@@ -70,7 +70,7 @@ def _pretty(call: Call) -> bool:
 
 
 @lru_cache(1024)
-def _accepted(accept: str, is_list: bool, is_stream: bool, pretty: bool) -> Accepted:
+def _accepted(accept: str, is_list: bool, is_stream: bool, pretty: bool, tables: bool = True) -> Accepted:
     negotiate.check_route(accept, negotiate.LISTS if is_list else negotiate.OBJECTS)
-    answer = negotiate.negotiate(accept, stream=is_stream)
+    answer = negotiate.negotiate(accept, tables=tables, stream=is_stream)
     return Accepted(answer.media_type, answer.kind, answer.version, pretty or answer.pretty)

@@ -55,7 +55,8 @@ class Discovery:
             return self._aggregated(call, path)
         document = self._document(path)
         if document is None:
-            if path.startswith("/api/"):
+            parts = path.split("/")
+            if parts[1] == "api" or (len(parts) > 3 and self._resources.has_built_in(parts[2])):
                 raise status.generic(404, "NotFound", "the server could not find the requested resource")
             return responses.not_found_page()
         negotiate.check_route(accept, negotiate.OBJECTS)

@@ -25,6 +25,11 @@ from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response
 
+# What clients of old resources are told with every answer.
+_DEPRECATED = {
+    ("", "v1", "componentstatuses"): "v1 ComponentStatus is deprecated in v1.19+",
+    ("", "v1", "endpoints"): "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
 _GZIP_FROM = 128 * 1024
 _WRITES = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
 
@@ -40,6 +45,9 @@ class Rest:
     async def handle(self, call: Call) -> Response:
         info = call.info
         resource = self._registry.resources.get(info.group, info.version, info.resource)
+        deprecated = _DEPRECATED.get((info.group, info.version, info.resource))
+        if deprecated:
+            call.trace.warn(deprecated)
         if resource is None:
             return self._unknown(call)
         operation = _route(resource, call)
@@ -49,7 +57,7 @@ class Rest:
 
     def _unknown(self, call: Call) -> Response:
         info = call.info
-        if info.resource and self._registry.resources.has_built_in(info.group, info.version):
+        if info.resource and self._registry.resources.has_built_in(info.group):
             raise no_such_resource()
         return responses.not_found_page()
 
@@ -69,7 +77,7 @@ class Rest:
         options = lists.options(call)
         if options.watch or call.info.verb == "watch":
             return self._watch(call, resource, options, accept.stream(call))
-        page = await lists.read(self._registry, resource, _namespace(call, resource), call.info.name, options)
+        page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
         if accepted.plain and resource.api_version == resource.storage_api_version:
             body = lists.body(resource, page)
         else:
@@ -141,8 +149,7 @@ class Rest:
 
     # ------------------------------------------------------------------ writing
     async def create(self, call: Call, resource: Resource) -> Response:
-        info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, tables=resource.persistent)
         context = self._context(call, "create")
         obj = bodies.decode(call, await call.read(), resource, context)
         if not resource.persistent:
@@ -285,9 +292,7 @@ class Rest:
             sent = bodies.decode_as(call, body, "autoscaling", "v1", "Scale", context)
             _check_name(sent, info.name)
 
-            def change(current: Object) -> Object:
-                return sent
-
+            change = scale.ScaleChange(lambda current: sent)
         else:
             media_type = _patch_type(call, resource)
             context = self._context(call, verb, apply=media_type == accept.APPLY)
@@ -391,7 +396,8 @@ def _route(resource: Resource, call: Call) -> Operation | None:
     namespaced = bool(info.namespace) and resource.resource != "namespaces"
     if resource.resource == "namespaces" and _nested_namespaces(call):
         raise no_such_resource()
-    misplaced = (resource.namespaced and not namespaced and bool(info.name)) or (not resource.namespaced and namespaced)
+    named = len(info.parts) > 1  # a field selector may name an object too, for authorization alone
+    misplaced = (resource.namespaced and not namespaced and named) or (not resource.namespaced and namespaced)
     if resource.custom is not None:
         return _route_custom(resource, call, misplaced)
     if misplaced or (info.verb == "proxy"):
@@ -401,7 +407,7 @@ def _route(resource: Resource, call: Call) -> Operation | None:
         if sub is None or (len(info.parts) > 3 and info.subresource != "proxy"):
             raise no_such_resource()
         table, verbs = _SUBRESOURCE, sub.verbs
-    elif info.name:
+    elif named:
         if info.verb == "watch":
             return Rest.list
         table, verbs = _ITEM, resource.verbs
