@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from kubegate.api import Object, clone, field, patch, selectors, status, strategic
+from kubegate.api import Object, clone, field, managedfields, patch, selectors, status, strategic
+from kubegate.api.codec import decode_yaml
 from kubegate.api.field import FieldError
+from kubegate.api.managedfields import scale as managed_scale
+from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
@@ -61,25 +65,52 @@ def of(resource: Resource, obj: Object) -> Object:
     }
 
 
-def patcher(media_type: str, body: bytes, context: Context, force: bool) -> Callable[[Object], Object]:
+@dataclass(frozen=True, slots=True)
+class ScaleChange:
+    """What a request makes of a Scale. `applies`: it is an apply, which says itself who owns what afterwards."""
+
+    make: Callable[[Object], Object]
+    applies: bool = False
+
+
+def patcher(media_type: str, body: bytes, context: Context, force: bool) -> ScaleChange:
     """PATCH of a Scale, by content type."""
+    schema = schema_for("autoscaling", "v1", "Scale")
+    assert schema is not None
 
     def change(current: Object) -> Object:
         if media_type.startswith("application/json-patch"):
-            return patch.json_patch(current, body)
-        if media_type.startswith("application/strategic"):
-            schema = schema_for("autoscaling", "v1", "Scale")
-            assert schema is not None
-            return strategic.strategic_merge_patch(current, body, schema)
-        return patch.merge_patch(current, body)
+            patched = patch.json_patch(current, body)
+        elif media_type.startswith("application/strategic"):
+            patched = strategic.strategic_merge_patch(current, body, schema)
+        else:
+            patched = patch.merge_patch(current, body)
+        try:
+            return normalize(patched, schema).value
+        except TypeMismatch as error:
+            shown = body.decode(errors="replace")
+            raise status.invalid("", "", "", [field.invalid("patch", shown, str(error))]) from error
 
-    return change
+    def apply(current: Object) -> Object:
+        applied, _ = decode_yaml(body)
+        return managedfields.apply(
+            current,
+            applied,
+            manager=context.field_manager,
+            force=force,
+            api_version=managed_scale.SCALE_VERSION,
+            subresource="scale",
+            time="",
+            schema=schema,
+            kind="Scale",
+        )
+
+    applies = media_type.startswith("application/apply-patch")
+    return ScaleChange(apply if applies else change, applies)
 
 
-def _check(scale: Object, old: Object) -> list[FieldError]:
+def _check(scale: Object) -> list[FieldError]:
     replicas = (scale.get("spec") or {}).get("replicas", 0)
-    if not isinstance(replicas, int) or isinstance(replicas, bool):
-        return [field.type_invalid("spec.replicas", replicas, "must be an integer")]
     if replicas < 0:
         return [field.invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
     return []
@@ -90,30 +121,65 @@ async def write(
     resource: Resource,
     namespace: str,
     name: str,
-    change: Callable[[Object], Object],
+    change: ScaleChange,
     context: Context,
 ) -> Object:
     """Change the replicas of the scaled object; answers with its new Scale. Raises 404, 409, 422."""
     spec_path = paths_of(resource)[0]
+    versions = registry.resources.versions_of(resource.group, resource.resource)
+    paths = {
+        version.api_version: managed_scale.path_of(paths_of(version)[0]) for version in versions if _scales(version)
+    }
 
     async def transform(current: Object | None) -> Object:
         if current is None:
             raise status.not_found(resource.group, resource.resource, name)
+        owners = current["metadata"].get("managedFields")
         old = of(resource, current)
-        scale = change(clone(old))
-        errors = _check(scale, old)
+        old["metadata"]["managedFields"] = managed_scale.to_scale(owners, paths)
+        scale = change.make(clone(old))
+        # Of a custom resource the object itself is checked.
+        errors = _check(scale) if resource.custom is None else []
         if errors:
             raise status.invalid("autoscaling", "Scale", name, errors)
         meta = scale.get("metadata") or {}
         changed = clone(current)
-        changed["metadata"]["resourceVersion"] = meta.get("resourceVersion", "")
+        if meta.get("resourceVersion") or resource.custom is None:
+            changed["metadata"]["resourceVersion"] = meta.get("resourceVersion", "")
         if meta.get("uid"):
             changed["metadata"]["uid"] = meta["uid"]
         _put(changed, spec_path, (scale.get("spec") or {}).get("replicas", 0))
-        return registry.managed.updated(resource, current, changed, context, "scale")
+        found = managed_scale.to_object(
+            owners, _owners(resource, old, scale, change, context), resource.api_version, paths
+        )
+        changed["metadata"].pop("managedFields", None)
+        if found:
+            changed["metadata"]["managedFields"] = found
+        return changed
 
     written = await registry.write(resource, namespace, name, transform, context, "scale")
     return of(resource, written.object)
+
+
+def _scales(resource: Resource) -> bool:
+    return resource.custom is None or resource.custom.scale is not None
+
+
+def _owners(resource: Resource, old: Object, scale: Object, change: ScaleChange, context: Context) -> Any:
+    """The Scale's managedFields after the write. kube-apiserver cannot tell them for custom resources."""
+    if resource.custom is not None:
+        return []
+    if not change.applies:
+        scale = managedfields.update(
+            old,
+            {**scale, "metadata": scale.get("metadata") or {}},
+            manager=context.field_manager,
+            api_version=managed_scale.SCALE_VERSION,
+            subresource="scale",
+            time="",
+            schema=schema_for("autoscaling", "v1", "Scale"),
+        )
+    return scale["metadata"].get("managedFields")
 
 
 def _put(obj: Object, path: str, value: int) -> None:

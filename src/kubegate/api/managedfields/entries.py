@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,8 +86,11 @@ def _check(position: int, entry: Any) -> None:
 
 def encode(managed: Managed) -> list[dict[str, Any]]:
     """As stored: appliers first, then by time, then by name."""
-    ordered = sorted(managed.items(), key=_order)
-    return [_entry(who, owned) for who, owned in ordered]
+    return encode_all(managed.items())
+
+
+def encode_all(pairs: Iterable[tuple[Manager, Owned]]) -> list[dict[str, Any]]:
+    return [_entry(who, owned) for who, owned in sorted(pairs, key=_order)]
 
 
 def _order(item: tuple[Manager, Owned]) -> tuple[Any, ...]:

@@ -59,17 +59,23 @@ def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
 
 
 def _deleting(obj: Object) -> None:
-    """From the first delete on, a finalizer holds the definition until its objects are gone."""
-    finalizers = obj["metadata"].setdefault("finalizers", [])
+    """From the first delete on, a finalizer holds the definition until its objects are gone.
+
+    kube-apiserver marks definitions in a way of its own: without grace, and without counting a generation.
+    """
+    meta = obj["metadata"]
+    finalizers = meta.setdefault("finalizers", [])
     if CLEANUP_FINALIZER not in finalizers:
         finalizers.append(CLEANUP_FINALIZER)
+        meta.pop("deletionGracePeriodSeconds", None)
+        meta["generation"] -= 1
     set_condition(
         obj,
         "Terminating",
         "True",
         "InstanceDeletionPending",
         "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
-        obj["metadata"]["deletionTimestamp"],
+        meta["deletionTimestamp"],
     )
 
 
