@@ -57,6 +57,10 @@ class Objects(Protocol):
         """Fill in, in place, what the API's defaulting fills in. Idempotent."""
         ...
 
+    def complete(self, kind: GroupVersionKind, object: Object) -> Object:
+        """The object as kube-apiserver writes it: with the empty values that Go does not leave out."""
+        ...
+
     def convert(self, object: Object, kind: GroupVersionKind) -> Object:
         """The object in another version of its kind (or another group that the same objects are served in).
 
@@ -77,6 +81,9 @@ class AsTheyAre:
 
     def default(self, kind: GroupVersionKind, object: Object) -> None:
         pass
+
+    def complete(self, kind: GroupVersionKind, object: Object) -> Object:
+        return object
 
     def convert(self, object: Object, kind: GroupVersionKind) -> Object:
         if object.get("apiVersion") == kind.api_version:

@@ -21,6 +21,7 @@ MODULES: dict[str, str] = {
     "namespace-controller": "namespaces",
     "root-ca-certificate-publisher-controller": "root_ca",
     "serviceaccount-controller": "serviceaccounts",
+    "validatingadmissionpolicy-status-controller": "policy_status",
 }
 # Controllers that kube-controller-manager has switched off unless they are named.
 OFF_BY_DEFAULT = frozenset({"bootstrap-signer-controller", "token-cleaner-controller"})

@@ -53,6 +53,14 @@ class Versions:
             )
         return self._known[kind]
 
+    def written(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
+        """The new and the old object as webhooks are sent them. Raises StatusError 500, too."""
+        new, old = self.of(kind)
+        return self._complete(new, kind), self._complete(old, kind)
+
+    def _complete(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
+        return None if obj is None else self.objects.complete(kind, obj)
+
     def forget(self) -> None:
         """The object was changed."""
         self._known.clear()
@@ -117,7 +125,7 @@ class Caller:
             why = f"webhook does not accept known AdmissionReview versions ({known})"
             raise CallFailed(webhook.name, f"could not create admission objects: {why}")
         uid = str(uuid.uuid4())
-        new, old = versions.of(invocation.kind)
+        new, old = versions.written(invocation.kind)
         body = review.request_body(attributes, invocation, uid, version, new, old)
         try:
             response = await self.dispatcher.call(webhook, body)

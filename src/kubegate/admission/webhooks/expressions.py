@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kubegate import authorization, cel
-from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource
+from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.admission.dependencies import Authorize
 from kubegate.api import Object, selectors
 from kubegate.authentication import UserInfo
@@ -123,8 +123,17 @@ def admission_request(attributes: Attributes, invocation: Invocation, uid: str =
     request["userInfo"] = _user(attributes.user)
     request["dryRun"] = attributes.dry_run
     if attributes.options:
-        request["options"] = dict(attributes.options)
+        request["options"] = _options(attributes)
     return request
+
+
+def _options(attributes: Attributes) -> Object:
+    """A patch is an update (or a create) to admission, and its options are told as such."""
+    options = dict(attributes.options)
+    if options.get("kind") == "PatchOptions":
+        options["kind"] = "CreateOptions" if attributes.operation is Operation.CREATE else "UpdateOptions"
+        options.pop("force", None)
+    return options
 
 
 def _kind(kind: GroupVersionKind) -> Object:

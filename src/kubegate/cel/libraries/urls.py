@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kubegate.api.field import quoted
 from kubegate.cel import types
 from kubegate.cel.functions import Library
 from kubegate.cel.types import CelType
@@ -17,7 +18,7 @@ overload = library.overload
 
 @dataclass(frozen=True, slots=True)
 class URL:
-    """`host` with its port; `path` as it was written where that is a valid encoding; `query` without its `?`."""
+    """`host` with its port; `path` as it was written; `query` and `fragment` without their `?` and `#`."""
 
     cel_type: ClassVar[CelType] = types.parse("url")
     text: str
@@ -25,6 +26,8 @@ class URL:
     host: str
     path: str
     query: str
+    user: str = ""
+    fragment: str = ""
 
 
 class URLError(ValueError):
@@ -35,45 +38,49 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _NOT_HOST = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 _PORT = re.compile(r":[0-9]*")
+_USER = re.compile(r"[A-Za-z0-9\-._~:!$&'()*+,;=%@]*")
 
 
-def parse(text: str) -> URL:
-    """Raises URLError."""
+def parse(text: str, *, reference: bool = False) -> URL:
+    """What Go's url.ParseRequestURI, or with `reference` url.Parse, makes of a text. Raises URLError."""
 
     def wrong(why: str) -> URLError:
-        return URLError(f"parse {_quoted(text)}: {why}")
+        return URLError(f"parse {quoted(text)}: {why}")
 
     if any(letter < " " or letter == "\x7f" for letter in text):
         raise wrong("net/url: invalid control character in URL")
-    if not text:
+    if not text and not reference:
         raise wrong("empty url")
     if text == "*":
         return URL(text, "", "", "*", "")
-    scheme, rest = "", text
-    if text[0] == ":":
+    if text.startswith(":"):
         raise wrong("missing protocol scheme")
-    found = _SCHEME.match(text)
-    if found:
-        scheme, rest = found[0][:-1].lower(), text[found.end() :]
+    rest, _, fragment = text.partition("#") if reference else (text, "", "")
+    found = _SCHEME.match(rest)
+    scheme = found[0][:-1].lower() if found else ""
+    rest = rest[found.end() :] if found else rest
     rest, _, query = rest.partition("?")
     if not rest.startswith("/"):
         if scheme:
-            return URL(text, scheme, "", "", query)
-        raise wrong("invalid URI for request")
-    host = ""
+            return URL(text, scheme, "", "", query, fragment=fragment)
+        if not reference:
+            raise wrong("invalid URI for request")
+        if ":" in rest.partition("/")[0]:
+            raise wrong("first path segment in URL cannot contain colon")
+    host = user = ""
     if rest.startswith("//") and (scheme or not rest.startswith("///")):
         authority, slash, path = rest[2:].partition("/")
         rest = slash + path
-        userinfo, at, host = authority.rpartition("@")
-        if at and not re.fullmatch(r"[A-Za-z0-9\-._:~!$&'()*+,;=%@]*", userinfo):
+        user, at, host = authority.rpartition("@")
+        if at and not _USER.fullmatch(user):
             raise wrong("net/url: invalid userinfo")
         problem = _host_problem(host)
         if problem:
             raise wrong(problem)
     bad = _ESCAPE.search(rest)
     if bad:
-        raise wrong(f"invalid URL escape {_quoted(rest[bad.start() : bad.start() + 3])}")
-    return URL(text, scheme, host, rest, query)
+        raise wrong(f"invalid URL escape {quoted(rest[bad.start() : bad.start() + 3])}")
+    return URL(text, scheme, host, rest, query, user, fragment)
 
 
 def _host_problem(host: str) -> str:
@@ -86,20 +93,14 @@ def _host_problem(host: str) -> str:
     elif ":" in host:
         port = host[host.rindex(":") :]
     if port and not _PORT.fullmatch(port):
-        return f"invalid port {_quoted(port)} after host"
+        return f"invalid port {quoted(port)} after host"
     bad = _NOT_HOST.search(host)
     if bad:
-        return f"invalid character {_quoted(bad[0])} in host name"
+        return f"invalid character {quoted(bad[0])} in host name"
     escape = re.search(r"%..?", host)
     if escape and not host.startswith("["):
-        return f"invalid URL escape {_quoted(host[escape.start() : escape.start() + 3])}"
+        return f"invalid URL escape {quoted(host[escape.start() : escape.start() + 3])}"
     return ""
-
-
-def _quoted(text: str) -> str:
-    from kubegate.api.field import quoted
-
-    return quoted(text)
 
 
 @overload("url(string) -> url")

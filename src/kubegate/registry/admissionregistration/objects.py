@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubegate.admission import GroupVersionKind
 from kubegate.api import Object
-from kubegate.api.normalize import normalize
+from kubegate.api.normalize import complete, normalize
 from kubegate.api.resources import Resource
 from kubegate.api.schema import Schema, schema_for
 from kubegate.registry import conversion
@@ -25,6 +25,10 @@ class RegistryObjects:
         resource = self._resource(kind)
         if resource is not None:
             self._registry.default(resource, object)
+
+    def complete(self, kind: GroupVersionKind, object: Object) -> Object:
+        schema = schema_for(kind.group, kind.version, kind.kind)
+        return object if schema is None else complete(object, schema)
 
     def convert(self, object: Object, kind: GroupVersionKind) -> Object:
         try:

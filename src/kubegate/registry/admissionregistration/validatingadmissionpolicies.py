@@ -15,9 +15,10 @@ MOST_ANNOTATIONS = 20
 LONGEST_VALUE_EXPRESSION = 5 * 1024
 
 
-def default(policy: Object) -> None:
-    policies.default_policy(policy)
-    policy.setdefault("status", {})
+def prepare(new: Object, old: Object | None, scope: Scope) -> None:
+    """A new policy has an empty status, which kube-apiserver writes."""
+    if old is None:
+        new["status"] = {}
 
 
 def validate(new: Object, old: Object | None, scope: Scope) -> list[FieldError]:
@@ -92,8 +93,9 @@ def _value(annotation: Object, compiler: Compiler, path: str) -> list[FieldError
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", default),
+    default=defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", policies.default_policy),
     guard=policies.guard_policy(validate),
+    prepare=prepare,
     validate=validate,
     status=True,
     generation=True,
