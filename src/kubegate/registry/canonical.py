@@ -7,10 +7,12 @@ whether a field is there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
-from kubegate.api import Object
+from kubegate.api import Object, clone
 from kubegate.api.normalize import complete
 from kubegate.api.schema import named
+from kubegate.registry import Change, Scope
 
 
 def canonical(obj: Object, type_name: str) -> None:
@@ -29,3 +31,22 @@ def defaulted(type_name: str, default: Callable[[Object], None] | None = None) -
             default(obj)
 
     return fill
+
+
+@cache
+def _blank(type_name: str) -> Object:
+    obj: Object = {}
+    canonical(obj, type_name)
+    return obj
+
+
+def with_blank_status(type_name: str, prepare: Change | None = None) -> Change:
+    """`prepare` for `Rules` of a kind whose new objects begin with a status that says nothing."""
+
+    def begin(obj: Object, old: Object | None, scope: Scope) -> None:
+        if old is None:
+            obj["status"] = clone(_blank(type_name)["status"])
+        if prepare is not None:
+            prepare(obj, old, scope)
+
+    return begin

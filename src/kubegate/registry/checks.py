@@ -157,6 +157,25 @@ def local_path(value: str, path: str) -> list[FieldError]:
     return errors
 
 
+def int_or_percent(value: int | str, path: str) -> list[FieldError]:
+    """A count, or a percentage as text."""
+    if isinstance(value, str):
+        return wrong(path, value, names.is_valid_percent(value))
+    return nonnegative(value, path)
+
+
+def int_or_percent_value(value: int | str) -> int:
+    """The number before the percent sign, or the number; 0 for any other text."""
+    text = str(value).removesuffix("%")
+    return int(text) if text.lstrip("-").isdigit() else 0
+
+
+def at_most_100_percent(value: int | str, path: str) -> list[FieldError]:
+    if isinstance(value, str) and not names.is_valid_percent(value) and int_or_percent_value(value) > 100:
+        return [field.invalid(path, value, "must not be greater than 100%")]
+    return []
+
+
 FILE_MODE = "must be a number between 0 and 0777 (octal), both inclusive"
 
 

@@ -205,6 +205,12 @@ _TYPES: Final[dict[str, str]] = {
     "Ephemeral": "VolumeClaimTemplate*ClaimTemplate",
     "ClaimTemplate": "Metadata! Spec:PersistentVolumeClaimSpec",
     "ImageVolume": "Reference PullPolicy",
+    "DeploymentStrategy": "Type RollingUpdate*RollingUpdateDeployment",
+    "RollingUpdateDeployment": "MaxUnavailable! MaxSurge!",
+    "DaemonSetUpdateStrategy": "Type RollingUpdate*RollingUpdateDaemonSet",
+    "RollingUpdateDaemonSet": "MaxUnavailable! MaxSurge!",
+    "StatefulSetUpdateStrategy": "Type RollingUpdate*RollingUpdateStatefulSet",
+    "RollingUpdateStatefulSet": "Partition# MaxUnavailable!",
     "PersistentVolumeClaimSpec": (
         "AccessModes! Selector! Resources:VolumeResourceRequirements VolumeName StorageClassName! VolumeMode! "
         "DataSource*TypedLocalObjectReference DataSourceRef*TypedObjectReference VolumeAttributesClassName!"

@@ -32,7 +32,8 @@ def default_spec(spec: Object) -> None:
     spec.setdefault("volumeMode", "Filesystem")
 
 
-def _default(obj: Object) -> None:
+def default_claim(obj: Object) -> None:
+    """A PersistentVolumeClaim, or a template of one in a StatefulSet."""
     default_spec(obj["spec"])
     obj["status"].setdefault("phase", "Pending")
 
@@ -222,7 +223,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.PersistentVolumeClaim", _default),
+    default=defaulted("io.k8s.api.core.v1.PersistentVolumeClaim", default_claim),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
