@@ -161,6 +161,7 @@ async def test_a_stale_token_is_told_to_auditors(world: World) -> None:
     assert stale.annotations == {"authentication.k8s.io/stale-token": text}
 
 
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 async def test_keys_are_several_and_the_first_start_signs(world: World) -> None:
     old, new = keys.generate("rsa-2048"), keys.generate("ed25519")
     pem = keys.public_pem(old.public_key()) + keys.public_pem(new.public_key())

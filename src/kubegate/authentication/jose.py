@@ -11,12 +11,14 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kubegate.pki import keys
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OKPKey, RSAKey
+    from joserfc.jws import JWSRegistry
 
     Key = RSAKey | ECKey | OKPKey
 
@@ -95,12 +97,12 @@ def verify(token: Token, candidates: Sequence[VerificationKey], algorithms: Coll
     from joserfc import jws
     from joserfc.errors import JoseError
 
-    registry = _registry()
+    allowed = registry()
     for candidate in candidates:
         if not candidate.takes(algorithm):
             continue
         try:
-            jws.deserialize_compact(token.text, candidate.key, [algorithm], registry)
+            jws.deserialize_compact(token.text, candidate.key, [algorithm], allowed)
         except (JoseError, ValueError):
             continue
         return True
@@ -167,19 +169,19 @@ def algorithm_of(key: keys.PublicKey | keys.PrivateKey) -> str:
             return "EdDSA"
 
 
-def _registry() -> Any:
+@cache
+def registry() -> JWSRegistry:
+    """What joserfc may do for us: our algorithms, and tokens as large as ours may be."""
+    import warnings
+
     from joserfc import jws
+    from joserfc.errors import SecurityWarning
 
-    global _REGISTRY
-    if _REGISTRY is None:
-        _REGISTRY = jws.JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
-        _REGISTRY.max_header_length = MAX_TOKEN
-        _REGISTRY.max_payload_length = MAX_TOKEN
-        _REGISTRY.max_signature_length = MAX_TOKEN
-    return _REGISTRY
-
-
-_REGISTRY: Any = None
+    # EdDSA has a newer name for the same; both are in use
+    warnings.filterwarnings("ignore", "EdDSA is deprecated", SecurityWarning)
+    found = jws.JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
+    found.max_header_length = found.max_payload_length = found.max_signature_length = MAX_TOKEN
+    return found
 
 
 def _object(segment: str) -> dict[str, Any]:

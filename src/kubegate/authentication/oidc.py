@@ -110,7 +110,7 @@ class JwtAuthenticators:
 
 
 class Provider:
-    """One issuer's keys, by discovery. `start` begins to ask for them, and asks until it has them."""
+    """One issuer's keys, by discovery. `start` begins to ask for them; it is `ready` when they are there."""
 
     def __init__(self, issuer: Issuer, clock: Clock) -> None:
         """Raises ValueError where the issuer's authority cannot be used."""
@@ -118,15 +118,12 @@ class Provider:
         self._discovery = issuer.discovery_url or issuer.url.rstrip("/") + "/.well-known/openid-configuration"
         endpoint = Endpoint(self._discovery, authority=issuer.authority, in_flight=4, max_response=MAX_DOCUMENT)
         self._client = Client(endpoint)
+        self.ready = False
         self._keys_url = ""
         self._keys: list[jose.VerificationKey] = []
         self._start: asyncio.Task[None] | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self._tokens, self._filled = float(_REFRESH_BURST), clock.monotonic()
-
-    @property
-    def ready(self) -> bool:
-        return bool(self._keys_url)
 
     def start(self) -> None:
         self._start = asyncio.create_task(self._discover_until_found(), name=f"issuer-{self.issuer.url}")
@@ -169,13 +166,13 @@ class Provider:
             try:
                 await self._discover()
                 await self._fetch_keys()
-                log.info("issuer %s has answered; its tokens are taken", self.issuer.url)
-                return
             except (RemoteError, ValueError) as error:
                 log.error("issuer %s is not ready: %s", self.issuer.url, error)
-            if self.ready:
-                return  # keys are asked for with the first token
-            await self._clock.sleep(RETRY_SECONDS)
+                await self._clock.sleep(RETRY_SECONDS)
+            else:
+                self.ready = True
+                log.info("issuer %s has answered; its tokens are taken", self.issuer.url)
+                return
 
     async def _discover(self) -> None:
         document = _json(await self._client.get(within=CALL_TIMEOUT))

@@ -63,7 +63,7 @@ class TokenSigner:
         from joserfc import jws
 
         payload = orjson.dumps(dict(claims), option=orjson.OPT_SORT_KEYS)
-        return jws.serialize_compact(dict(self._header), payload, self._key, [self._header["alg"]])
+        return jws.serialize_compact(dict(self._header), payload, self._key, [self._header["alg"]], jose.registry())
 
     def bound(
         self,
