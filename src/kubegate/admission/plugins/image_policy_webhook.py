@@ -29,6 +29,8 @@ _ANNOTATION_DOMAIN = ".image-policy.k8s.io/"
 _FAILED_OPEN = "alpha.image-policy.k8s.io/failed-open"
 _MOST_ANSWERS = 1024
 _MOST_IN_FLIGHT = 100
+# Seconds for one call; client-go tells the other server as well.
+_TIMEOUT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class ImagePolicyWebhook:
 
     def __init__(self, settings: Settings, client: Client, clock: Clock) -> None:
         self._settings, self._client, self._clock = settings, client, clock
+        url = client.endpoint.url
+        self._url = f"{url}{'&' if '?' in url else '?'}timeout={_TIMEOUT}s"
         self._answers: OrderedDict[bytes, tuple[float, Object]] = OrderedDict()
 
     async def validate(self, attributes: Attributes) -> None:
@@ -97,7 +101,7 @@ class ImagePolicyWebhook:
         }
 
         async def ask() -> Object:
-            return result.into(await self._client.post_json(review))
+            return result.into(await self._client.post_json(review, url=self._url, within=_TIMEOUT))
 
         backoff = Backoff(duration=self._settings.retry_backoff / 1000)
         answer = await with_backoff(ask, clock=self._clock, backoff=backoff)
