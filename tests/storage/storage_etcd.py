@@ -32,12 +32,21 @@ def free_ports(count: int) -> list[int]:
 class Cluster:
     """`start` it, use `urls`, `stop` it. Members are numbered from 0."""
 
-    def __init__(self, folder: Path, size: int = 1, *, durable: bool = False, more: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        size: int = 1,
+        *,
+        scheme: str = "http",
+        more: Sequence[str] = (),
+        etcdctl: Sequence[str] = (),
+    ) -> None:
         binary = program()
         assert binary is not None
         ports = free_ports(2 * size)
         self.folder = folder
-        self.urls = [f"http://127.0.0.1:{port}" for port in ports[:size]]
+        self._etcdctl = etcdctl
+        self.urls = [f"{scheme}://127.0.0.1:{port}" for port in ports[:size]]
         peers = [f"http://127.0.0.1:{port}" for port in ports[size:]]
         cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
         self._commands = [
@@ -47,7 +56,7 @@ class Cluster:
                 *(f"--listen-client-urls={self.urls[number]}", f"--advertise-client-urls={self.urls[number]}"),
                 *(f"--listen-peer-urls={peers[number]}", f"--initial-advertise-peer-urls={peers[number]}"),
                 *("--log-level=error", "--heartbeat-interval=50", "--election-timeout=500"),
-                *([] if durable else ["--unsafe-no-fsync"]),
+                "--unsafe-no-fsync",
                 *more,
             ]
             for number in range(size)
@@ -75,7 +84,7 @@ class Cluster:
     def etcdctl(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         binary = program("etcdctl")
         assert binary is not None
-        command = [binary, f"--endpoints={','.join(self.urls)}", *arguments]
+        command = [binary, f"--endpoints={','.join(self.urls)}", *self._etcdctl, *arguments]
         return subprocess.run(command, capture_output=True, text=True, env={"ETCDCTL_API": "3"})
 
     def kill(self, number: int) -> None:

@@ -245,7 +245,7 @@ class SqliteModel(Model):
 
 @pytest.mark.parametrize("machine", [Model, SqliteModel])
 def test_an_engine_does_what_the_model_does(machine: type[Model]) -> None:
-    check(machine, examples=100)
+    check(machine, examples=60)
 
 
 def test_etcd_does_what_the_model_does(etcd: Cluster) -> None:
@@ -255,7 +255,7 @@ def test_etcd_does_what_the_model_does(etcd: Cluster) -> None:
         def make(self) -> Store:
             return EtcdStore(Endpoints(etcd.urls), prefix=uuid4().hex)
 
-    check(EtcdModel, examples=8)
+    check(EtcdModel, examples=4)
 
 
 def check(machine: type[Model], examples: int) -> None:
