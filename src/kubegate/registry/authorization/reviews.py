@@ -76,7 +76,8 @@ def with_managed_fields(review: Object, scope: Scope) -> Object:
     """A review is written to nowhere, yet answered with the managedFields of whoever sent it."""
     if (review.get("metadata") or {}).get("managedFields"):
         return review
-    return scope.registry.managed.created(scope.resource, clone(review), scope.context)
+    metadata = review.get("metadata") or {}
+    return scope.registry.managed.created(scope.resource, clone({**review, "metadata": metadata}), scope.context)
 
 
 def refuse(errors: list[FieldError]) -> None:
