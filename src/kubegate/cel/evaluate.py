@@ -253,10 +253,13 @@ class _Builder:
         self._accumulators = outer | {node.accumulator}
         result = self.build(node.result)
         predicate = self._predicate(node)
+        collected = None if predicate is not None else self._collected(node)
         self._accumulators = outer
         if predicate is not None:
             kind, function = predicate
             return _quantified(iterable, node.variable, node.variable2, function, kind)
+        if collected is not None:
+            return _gathered(node, iterable, collected)
         return _fold(node, iterable, initial, condition, step, result)
 
     def _predicate(self, node: Comprehension) -> tuple[bool, Step] | None:
@@ -271,6 +274,47 @@ class _Builder:
                 self._accumulators -= {node.variable, node.variable2}
                 return start, self.build(question)
         return None
+
+    def _collected(self, node: Comprehension) -> _Collected | None:
+        """Of `map`, `filter` and the transformations, which make a list or map one entry after the other.
+
+        To add each entry to a copy of what is there already, as the comprehension says, takes quadratic time.
+        """
+        match node:
+            case Comprehension(
+                initial=ListLiteral(elements=()) | MapLiteral(entries=()),
+                condition=Constant(value=True),
+                result=Ident(),
+            ):
+                pass
+            case _:
+                return None
+        self._accumulators -= {node.variable, node.variable2}
+        step, question = node.step, None
+        match step:
+            case Call(function="_?_:_", arguments=(asked, then, Ident(name=name))) if name == node.accumulator:
+                step, question = then, self.build(asked)
+        match step:
+            case Call(function="_+_", arguments=(Ident(name=name), ListLiteral(elements=(element,)) as single)) if (
+                name == node.accumulator and not single.optional and isinstance(node.initial, ListLiteral)
+            ):
+                cost = 2 if _is_constant(single) else 2 + costs.LIST
+                return _Collected(question, (self.build(element),), cost, "list")
+            case Call(function="cel.@mapInsert", arguments=(Ident(name=name), *entry)) if name == node.accumulator:
+                return _Collected(question, tuple(self.build(e) for e in entry), 2, "map")
+        return None
+
+
+class _Collected:
+    """How a macro makes its list or map: which items count (all where `question` is None), and what each becomes.
+
+    `parts` are the element, the key and the value, or a map of entries; `cost` that of adding one.
+    """
+
+    __slots__ = ("cost", "kind", "parts", "question")
+
+    def __init__(self, question: Step | None, parts: tuple[Step, ...], cost: int, kind: str) -> None:
+        self.question, self.parts, self.cost, self.kind = question, parts, cost, kind
 
 
 def _is_type(name: str) -> bool:
@@ -641,6 +685,54 @@ def _restore(scope: dict[str, Any], before: dict[str, Any]) -> None:
             scope[name] = value
 
 
+def _gathered(node: Comprehension, iterable: Step, collected: _Collected) -> Step:
+    variable, variable2 = node.variable, node.variable2
+    pairs = bool(variable2)
+    names = [name for name in (variable, variable2) if name]
+    question, parts, cost = collected.question, collected.parts, collected.cost
+
+    def gathered(run: Run) -> Any:
+        items = _items(iterable(run), pairs)
+        scope = run.values
+        before = {name: scope.get(name, values.MISSING) for name in names}
+        found: list[Any] = []
+        entries: dict[Any, Any] = {}
+        try:
+            for item in items:
+                if run.cost > run.limit:
+                    raise CostExceeded
+                if pairs:
+                    scope[variable], scope[variable2] = item
+                else:
+                    scope[variable] = item
+                if question is not None:
+                    answer = question(run)
+                    if answer is False:
+                        run.cost += 1
+                        continue
+                    if answer is not True:
+                        raise no_such_overload()
+                run.cost += cost
+                made = [part(run) for part in parts]
+                if collected.kind == "list":
+                    found.append(made[0])
+                else:
+                    _insert(entries, made)
+        finally:
+            _restore(scope, before)
+        run.cost += 1
+        return found if collected.kind == "list" else entries
+
+    return gathered
+
+
+def _insert(entries: dict[Any, Any], made: list[Any]) -> None:
+    for key, value in [(made[0], made[1])] if len(made) == 2 else made[0].items():
+        if values.find(entries, key) is not values.MISSING:
+            raise EvaluationError(f"insert failed: key {values.plain_text(key)} already exists")
+        entries[key] = value
+
+
 def _fold(node: Comprehension, iterable: Step, initial: Step, condition: Step, step: Step, result: Step) -> Step:
     """Any other comprehension."""
     variable, variable2, accumulator = node.variable, node.variable2, node.accumulator
@@ -654,22 +746,22 @@ def _fold(node: Comprehension, iterable: Step, initial: Step, condition: Step, s
         start = initial(run)
         before = {name: scope.get(name, values.MISSING) for name in names}
         scope[accumulator] = start
-        for item in items:
-            if run.cost > run.limit:
-                raise CostExceeded
-            if pairs:
-                scope[variable], scope[variable2] = item
-            elif variable != accumulator:
-                scope[variable] = item
-            if not unconditional and condition(run) is not True:
-                break
-            try:
-                scope[accumulator] = step(run)
-            except CostExceeded:
-                raise
-            except EvaluationError as error:
-                scope[accumulator] = error
         try:
+            for item in items:
+                if run.cost > run.limit:
+                    raise CostExceeded
+                if pairs:
+                    scope[variable], scope[variable2] = item
+                elif variable != accumulator:
+                    scope[variable] = item
+                if not unconditional and condition(run) is not True:
+                    break
+                try:
+                    scope[accumulator] = step(run)
+                except CostExceeded:
+                    raise
+                except EvaluationError as error:
+                    scope[accumulator] = error
             return result(run)
         finally:
             _restore(scope, before)

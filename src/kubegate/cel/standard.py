@@ -28,6 +28,10 @@ overload = library.overload
 NUMBERS = ("int", "uint", "double")
 
 
+# Joining lists costs nothing in Kubernetes' units; without a bound, few operations would fill the memory.
+_MOST_ELEMENTS = 2_000_000
+
+
 # --- operators: `no such overload` where the values do not fit, as with dyn operands they may not
 
 _ADDABLE = frozenset({str, bytes})
@@ -56,6 +60,8 @@ def add(left: Any, right: Any) -> Any:
         if kind is Duration:
             return checked_duration(left.nanoseconds + right.nanoseconds)
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        if len(left) + len(right) > _MOST_ELEMENTS:
+            raise values.CostExceeded
         return [*left, *right]
     if isinstance(left, (Timestamp, Duration)) and isinstance(right, (Timestamp, Duration)) and kind is not type(right):
         return checked_timestamp(left.nanoseconds + right.nanoseconds)

@@ -17,7 +17,7 @@ from kubegate.admission.dependencies import Authorize, Objects
 from kubegate.admission.policies import params, patches, programs
 from kubegate.admission.policies.params import ConfigurationError
 from kubegate.admission.policies.patches import PatchFailed
-from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget, Pace
 from kubegate.admission.policies.source import Binding, Hook, Source, concerns
 from kubegate.admission.policies.validating import request_of
 from kubegate.admission.webhooks.calls import may_be_shown
@@ -53,6 +53,7 @@ class Policy:
     conditions: Conditions
     mutations: tuple[Mutation, ...]
     reinvoked: bool
+    pace: Pace = field(default_factory=Pace)
 
 
 def compile_spec(spec: Object) -> Policy:
@@ -167,7 +168,7 @@ class MutatingPolicies:
             try:
                 matches = await evaluate_with(
                     values["authorizer"].answers,
-                    lambda: policy.conditions.match(values, not turn.hook.ignores_failure),
+                    lambda: policy.pace.run(lambda: policy.conditions.match(values, not turn.hook.ignores_failure)),
                 )
             except ConditionError as error:
                 _remember(errors, turn.hook, turn.binding, str(error))
@@ -216,7 +217,8 @@ class MutatingPolicies:
             evaluation = Evaluation(turn.hook.policy.environment, values, cel.Budget(POLICY_BUDGET))
             return evaluation.result(mutation.program, mutation.expression)
 
-        made = await evaluate_with(values["authorizer"].answers, evaluate)
+        pace = turn.hook.policy.pace
+        made = await evaluate_with(values["authorizer"].answers, lambda: pace.run(evaluate))
         current: Object = values["object"]
         change = patches.json_patch if mutation.json_patch else patches.apply_configuration
         patched = change(current, made, kind, self._objects)

@@ -16,7 +16,7 @@ from kubegate.admission import Attributes, Operation, refusal
 from kubegate.admission.dependencies import Authorize, Objects
 from kubegate.admission.policies import params, programs
 from kubegate.admission.policies.params import ConfigurationError
-from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget, Pace
 from kubegate.admission.policies.source import Binding, Hook, Source, concerns
 from kubegate.admission.webhooks import expressions
 from kubegate.admission.webhooks.calls import Versions
@@ -64,6 +64,7 @@ class Policy:
     conditions: Conditions
     validations: tuple[Validation, ...]
     annotations: tuple[Annotation, ...]
+    pace: Pace = field(default_factory=Pace)
 
 
 def compile_spec(spec: Object) -> Policy:
@@ -191,7 +192,8 @@ class ValidatingPolicies:
         values = request.values_for(invocation)
         if hook.policy.environment.has_params:
             values = {**values, "params": parameter}
-        return await evaluate_with(request.answers, lambda: _evaluated(hook, values))
+        pace = hook.policy.pace
+        return await evaluate_with(request.answers, lambda: pace.run(lambda: _evaluated(hook, values)))
 
 
 def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, reader: Reader) -> _Request:

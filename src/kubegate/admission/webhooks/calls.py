@@ -101,7 +101,7 @@ class Caller:
         new, old = versions.of(invocation.kind)
         variables = expressions.values(attributes, invocation, new, old, answers)
 
-        def match() -> bool:
+        async def match() -> bool:
             return webhook.conditions.match(variables, not webhook.ignores_failure)
 
         try:

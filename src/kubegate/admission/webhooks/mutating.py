@@ -50,6 +50,9 @@ class MutatingWebhooks:
     def __init__(self, configurations: Configurations, caller: Caller, objects: Objects) -> None:
         self._configurations, self._caller, self._objects = configurations, caller, objects
 
+    async def close(self) -> None:
+        await self._caller.dispatcher.close()
+
     async def admit(self, attributes: Attributes) -> None:
         webhooks = self._configurations.webhooks()
         if not webhooks or matching.concerns_configurations(attributes):

@@ -32,6 +32,9 @@ class ValidatingWebhooks:
     def __init__(self, configurations: Configurations, caller: Caller, objects: Objects) -> None:
         self._configurations, self._caller, self._objects = configurations, caller, objects
 
+    async def close(self) -> None:
+        await self._caller.dispatcher.close()
+
     async def validate(self, attributes: Attributes) -> None:
         webhooks = self._configurations.webhooks()
         if not webhooks or matching.concerns_configurations(attributes):

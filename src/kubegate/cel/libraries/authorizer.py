@@ -94,11 +94,11 @@ _GROUP_CHECK = types.parse("group_check")
 T = TypeVar("T")
 
 
-async def evaluate_with(answers: Answers, evaluate: Callable[[], T], most: int = 100) -> T:
+async def evaluate_with(answers: Answers, evaluate: Callable[[], Awaitable[T]], most: int = 100) -> T:
     """Call `evaluate` until it needs no more answers. Raises EvaluationError after `most` questions."""
     for _ in range(most):
         try:
-            return evaluate()
+            return await evaluate()
         except DecisionNeeded as needed:
             answers.known[needed.question] = await answers.ask(needed.question)
     raise EvaluationError("too many authorization checks")
