@@ -54,6 +54,7 @@ def refused(body, media_type=negotiate.JSON, expected=CONFIG_MAP):
         (b'{"a":"\xff"}', "invalid UTF-8 in string literal"),
         (b"[" * 300 + b"]" * 300, "exceeded max depth"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "exceeded max depth"),
+        (b"[" * 1_000_000, "exceeded max depth"),
     ],
 )
 def test_json_is_refused_as_go_refuses_it(body, error):
@@ -116,6 +117,11 @@ def test_yaml_that_grows_by_its_aliases_is_refused():
         bomb += name + b": &" + name + b" [" + b",".join([previous] * 10) + b"]\n"
     with pytest.raises(DecodeError, match="excessive aliasing"):
         decode_yaml(bomb)
+
+
+def test_yaml_of_absurd_size_is_refused():
+    with pytest.raises(DecodeError, match="more than 250000 nodes"):
+        decode_yaml(b"- {a: b}\n" * 100_000)
 
 
 def test_yaml_scalars_are_read_as_go_reads_them():
@@ -262,3 +268,5 @@ def test_content_types_of_bodies():
     assert raised.value.code == 415
     with pytest.raises(StatusError, match="415: Unsupported Media Type"):
         negotiate.check_patch_type(None, ["application/merge-patch+json"])
+    with pytest.raises(StatusError, match="accepted media types include: application/merge-patch"):
+        negotiate.check_patch_type("application/json", ["application/merge-patch+json"], routed=False)

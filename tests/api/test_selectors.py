@@ -166,3 +166,9 @@ def test_any_text_is_a_selector_or_a_selector_error(text):
         except SelectorError:
             continue
         assert str(parse(str(selector))) == str(selector)
+
+
+def test_absurd_selectors_are_refused_at_once():
+    for parse in (parse_labels, parse_fields):
+        with pytest.raises(SelectorError, match="longer than"):
+            parse("(" * 1_000_000)

@@ -6,17 +6,16 @@ fails or finds a reason. Follows sigs.k8s.io/json and sigs.k8s.io/yaml as kube-a
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Final
 
 import orjson
-import yaml
 
 from kubegate.api import Object, protobuf
 from kubegate.api.schema import named, schema_for
@@ -30,7 +29,7 @@ MAX_DEPTH: Final = 250
 """Deeper documents are refused: Go stops at 10,000, orjson writes no more than 254."""
 
 # Above this the exact scanner would hold up the event loop; a shorter message has to do.
-_EXACT_ERRORS_UP_TO = 512 * 1024
+_EXACT_ERRORS_UP_TO = 64 * 1024
 _MAX_STRICT_ERRORS = 100
 
 
@@ -93,23 +92,21 @@ def _duplicates(value: Any, path: str) -> Iterator[str]:
 
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+# One deeper, one less deep, as signed bytes.
+_STEPS = bytes.maketrans(b"{[}]", b"\x01\x01\xff\xff")
 
 
 def _depth(body: bytes) -> int:
     """How deep a well-formed document goes."""
-    depth = deepest = 0
-    for char in _TEXT.sub(b"", body).translate(None, _NOT_BRACKETS):
-        if char in b"{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        else:
-            depth -= 1
-    return deepest
+    steps = array("b", _TEXT.sub(b"", body).translate(_STEPS, _NOT_BRACKETS))
+    return max(accumulate(steps), default=0)
 
 
 def _decode_slowly(body: bytes, error: orjson.JSONDecodeError) -> Any:
     """Go's words for what is wrong; or the value, where Go is more lenient than orjson (lone surrogates)."""
     if len(body) > _EXACT_ERRORS_UP_TO:
+        if _depth(body) > MAX_DEPTH:
+            raise DecodeError("exceeded max depth")
         offset = len(error.doc[: error.pos].encode("utf-8", "replace")) if error.doc else 0
         if offset >= len(body):
             raise DecodeError("unexpected end of JSON input")
@@ -279,237 +276,21 @@ def _quoted_char(char: str) -> str:
     return f"'{char}'" if char.isprintable() else f"'\\u{code:04x}'"
 
 
-# --- YAML ------------------------------------------------------------------------------------------------------
-
-_BOOLEANS = {
-    **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
-    **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
-}
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-_INFINITIES = {
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
-}
-_YAML_INT = re.compile(r"[-+]?(?:0[bB][01]+|0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
-_YAML_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_TAG = "tag:yaml.org,2002:"
-_MAX_NODES = 1_000_000
-
-
 def decode_yaml(body: bytes) -> tuple[Any, list[str]]:
     """The value of the first YAML document as JSON would hold it, and what Go's strict decoder says of duplicates.
 
-    Keys are text, times stay text, 1.1 booleans (yes, on) are booleans. Raises DecodeError, also for documents whose
-    aliases grow out of proportion.
+    Raises DecodeError. See `yamlcodec`, which is imported when it is first needed.
     """
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DecodeError("yaml: invalid Unicode character") from None
-    if text.lstrip(" \t\r\n")[:1] in ("{", "["):
-        return _decode_flow(body)
-    loader = yaml.CSafeLoader(text)
-    builder = _YAMLBuilder(loader)
-    try:
-        value = builder.document()
-    except yaml.YAMLError as error:
-        raise DecodeError(_yaml_error(error)) from None
-    finally:
-        loader.dispose()
-    return value, builder.duplicates
+    from kubegate.api import yamlcodec
+
+    return yamlcodec.decode(body)
 
 
-def _decode_flow(body: bytes) -> tuple[Any, list[str]]:
-    """JSON is YAML: try the faster parser first, where it says the same."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        pass
-    else:
-        if not duplicate_fields(body, value) and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
-            return value, []
-    loader = yaml.CSafeLoader(body.decode("utf-8"))
-    builder = _YAMLBuilder(loader)
-    try:
-        value = builder.document()
-    except yaml.YAMLError as error:
-        raise DecodeError(_yaml_error(error)) from None
-    finally:
-        loader.dispose()
-    return value, builder.duplicates
+def encode_yaml(value: Any) -> bytes:
+    """Keys in order, as kube-apiserver answers `Accept: application/yaml`."""
+    from kubegate.api import yamlcodec
 
-
-class _YAMLBuilder:
-    """Builds a value from parser events, so that aliases, depth and duplicates are in our hands."""
-
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-        self.duplicates: list[str] = []
-        self.anchors: dict[str, tuple[Any, int]] = {}
-        self.open_anchors: set[str] = set()
-        self.looped = ""
-        self.nodes = 0
-        self.aliased = 0
-
-    def document(self) -> Any:
-        self.loader.get_event()
-        if not self.loader.check_event(yaml.DocumentStartEvent):
-            return None
-        self.loader.get_event()
-        value = self.node(0)
-        if self.looped:
-            raise DecodeError(f"yaml: anchor '{self.looped}' value contains itself")
-        return value
-
-    def node(self, depth: int) -> Any:
-        event = self.loader.get_event()
-        if isinstance(event, yaml.AliasEvent):
-            return self.alias(str(event.anchor))
-        before = self.nodes
-        self.count(1)
-        if depth > MAX_DEPTH:
-            raise DecodeError("yaml: exceeded max depth")
-        anchor = event.anchor
-        if anchor is not None:
-            self.open_anchors.add(anchor)
-        value: Any
-        if isinstance(event, yaml.ScalarEvent):
-            value = _scalar(event)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            value = []
-            while not self.loader.check_event(yaml.SequenceEndEvent):
-                value.append(self.node(depth + 1))
-            self.loader.get_event()
-        else:
-            value = self.mapping(depth)
-        if anchor is not None:
-            self.open_anchors.discard(anchor)
-            self.anchors[anchor] = (value, self.nodes - before)
-        return value
-
-    def mapping(self, depth: int) -> dict[str, Any]:
-        value: dict[str, Any] = {}
-        merged: list[Any] = []
-        while not self.loader.check_event(yaml.MappingEndEvent):
-            start = self.loader.peek_event()
-            key = self.node(depth + 1)
-            plain = isinstance(start, yaml.ScalarEvent) and start.implicit[0]
-            if plain and key == "<<":
-                merged.append(self.node(depth + 1))
-                continue
-            text = _key(key)
-            if text in value:
-                line = start.start_mark.line + 1
-                self.duplicates.append(f"line {line}: key {orjson.dumps(text).decode()} already set in map")
-            value[text] = self.node(depth + 1)
-        self.loader.get_event()
-        for source in merged:
-            for part in source if isinstance(source, list) else [source]:
-                if not isinstance(part, dict):
-                    raise DecodeError("yaml: map merge requires map or sequence of maps as the value")
-                for name, member in part.items():
-                    value.setdefault(name, member)
-        return value
-
-    def alias(self, anchor: str) -> Any:
-        if anchor in self.open_anchors:
-            # Told at the end: what is wrong with the syntax comes first.
-            self.looped = anchor
-            return None
-        found = self.anchors.get(anchor)
-        if found is None:
-            raise DecodeError(f"yaml: unknown anchor '{anchor}' referenced")
-        value, size = found
-        self.aliased += size
-        self.count(size)
-        return value
-
-    def count(self, nodes: int) -> None:
-        """The document's size with every alias written out; a document may not be mostly aliases."""
-        self.nodes += nodes
-        if self.nodes > _MAX_NODES or (self.aliased > 100 and self.nodes > 1000 and self.aliased > self._allowed()):
-            raise DecodeError("yaml: document contains excessive aliasing")
-
-    def _allowed(self) -> float:
-        """Small documents may be nearly all aliases, large ones to a tenth."""
-        share = 0.99 - 0.89 * max(0.0, min(1.0, (self.nodes - 400_000) / 3_600_000))
-        return share * self.nodes
-
-
-def _scalar(event: Any) -> Any:
-    text, tag = event.value, event.tag
-    if tag is None and not event.implicit[0]:
-        return text
-    if tag == "!" or tag == f"{_TAG}str":
-        return text
-    if tag == f"{_TAG}binary":
-        try:
-            return base64.b64decode(text, validate=False).decode("utf-8", "replace")
-        except binascii.Error:
-            raise DecodeError("yaml: !!binary value contains invalid base64 data") from None
-    value = _resolved(text)
-    if tag == f"{_TAG}float" and isinstance(value, int):
-        return value
-    return text if tag not in (None, f"{_TAG}int", f"{_TAG}float", f"{_TAG}bool", f"{_TAG}null") else value
-
-
-def _resolved(text: str) -> Any:
-    """A plain scalar's value."""
-    if text in _NULLS:
-        return None
-    if text[0] in "ynYNtTfFoO" and text in _BOOLEANS:
-        return _BOOLEANS[text]
-    if text[0] not in "+-.0123456789":
-        return text
-    if text in _INFINITIES:
-        # JSON has no such numbers.
-        raise DecodeError(f"error converting YAML to JSON: json: unsupported value: {_INFINITIES[text]}")
-    digits = text.replace("_", "")
-    if len(digits) <= 64 and _YAML_INT.fullmatch(digits):
-        number = _integer(digits)
-        return number if -(2**63) <= number < 2**64 else float(number)
-    if len(digits) <= 400 and _YAML_FLOAT.fullmatch(digits):
-        value = float(digits)
-        if math.isinf(value):
-            return text
-        return int(value) if value.is_integer() and abs(value) < 1e21 else value
-    return text
-
-
-def _integer(digits: str) -> int:
-    sign, magnitude = (-1, digits[1:]) if digits[0] == "-" else (1, digits.lstrip("+"))
-    if len(magnitude) > 1 and magnitude[0] == "0" and magnitude[1].isdigit():
-        return sign * int(magnitude, 8)
-    return sign * int(magnitude, 0)
-
-
-def _key(key: Any) -> str:
-    """Keys that are not text are written as they would be read."""
-    if isinstance(key, str):
-        return key
-    if key is None:
-        return "null"
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    if isinstance(key, int | float):
-        return str(key)
-    raise DecodeError("yaml: invalid map key: only scalars can be keys")
-
-
-def _yaml_error(error: yaml.YAMLError) -> str:
-    """libyaml's words in the form that Go's port gives them: the problem, and the line if it is not the first."""
-    if not isinstance(error, yaml.MarkedYAMLError):
-        reason = getattr(error, "reason", None)
-        return f"yaml: {reason or 'unknown problem parsing YAML content'}"
-    line = 0
-    if error.problem_mark is not None and error.problem_mark.line:
-        # The scanner counts lines from zero where it stands, the parser from where the next token begins.
-        line = error.problem_mark.line + (1 if isinstance(error, yaml.scanner.ScannerError) else 0)
-    elif error.context_mark is not None:
-        line = error.context_mark.line
-    where = f"line {line}: " if line else ""
-    return f"yaml: {where}{error.problem or 'unknown problem parsing YAML content'}"
+    return yamlcodec.encode(value)
 
 
 # --- objects ---------------------------------------------------------------------------------------------------
@@ -741,45 +522,3 @@ def go_type(group: str, kind: str) -> str:
 def encode_json(value: Any, *, pretty: bool = False) -> bytes:
     """`pretty` as kube-apiserver's `?pretty=true`: two spaces."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2) if pretty else orjson.dumps(value)
-
-
-class _Dumper(yaml.CSafeDumper):
-    """Go's style: no aliases, text quoted only where it would be read as something else."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
-    style = None
-    if "\n" in text:
-        style = "|"
-    elif text in _NULLS or text in _BOOLEANS or text == "<<" or _looks_like_number(text):
-        style = '"'
-    return dumper.represent_scalar(f"{_TAG}str", text, style=style)
-
-
-_SEXAGESIMAL = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
-_TIMESTAMP = re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?")
-
-
-def _looks_like_number(text: str) -> bool:
-    if text[:1] not in frozenset("+-.0123456789"):
-        return False
-    digits = text.replace("_", "")
-    return bool(
-        text in _INFINITIES
-        or _YAML_INT.fullmatch(digits)
-        or _YAML_FLOAT.fullmatch(digits)
-        or _SEXAGESIMAL.fullmatch(text)
-        or _TIMESTAMP.fullmatch(text)
-    )
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
-def encode_yaml(value: Any) -> bytes:
-    """Keys in order, as kube-apiserver answers `Accept: application/yaml`."""
-    written = yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, default_flow_style=False)
-    return written.encode()

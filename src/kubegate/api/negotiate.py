@@ -153,10 +153,15 @@ def parse_media_type(content_type: str) -> str:
     return f"{kind}/{subtype}"
 
 
-def check_patch_type(content_type: str | None, accepted: Sequence[str]) -> str:
-    """The media type of a patch. Raises the router's StatusError 415 where it is none of `accepted`."""
+def check_patch_type(content_type: str | None, accepted: Sequence[str], *, routed: bool = True) -> str:
+    """The media type of a patch. Raises StatusError 415 where it is none of `accepted`.
+
+    `routed`: whether the router refuses, as for built-in resources; custom ones have their handler's words.
+    """
     media_type = parse_media_type(content_type) if content_type else ""
     if media_type not in accepted:
+        if not routed:
+            raise unsupported_media_type(accepted)
         raise StatusError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     return media_type
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kubegate.api.field import FieldError, child, forbidden, index, invalid, required
 from kubegate.api.names import is_qualified_name, is_valid_label_value
@@ -26,6 +26,9 @@ _AS_ATTRIBUTES = {
     EXISTS: "Exists",
     DOES_NOT_EXIST: "DoesNotExist",
 }
+MAX_LENGTH: Final = 64 * 1024
+"""Longer selectors are refused before they are read."""
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 
 
@@ -109,6 +112,11 @@ def _int64(text: str | None) -> int | None:
         return None
     number = int(text)
     return number if -(2**63) <= number < 2**63 else None
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise SelectorError(f"selector is longer than {MAX_LENGTH} characters")
 
 
 # --- text: `app=x,tier in (a, b),!old` ---------------------------------------------------------------------------
@@ -268,6 +276,7 @@ def parse_labels(text: str) -> LabelSelector:
     """The labelSelector of a query. Raises SelectorError."""
     if not text:
         return EVERYTHING
+    _check_length(text)
     return LabelSelector(tuple(sorted(_Parser(text).parse(), key=lambda r: r.key)))
 
 
@@ -383,6 +392,7 @@ _OPERATOR = re.compile(r"!=|==|=")
 
 def parse_fields(text: str) -> FieldSelector:
     """The fieldSelector of a query. Raises SelectorError."""
+    _check_length(text)
     found = []
     for term in sorted(_TERMS.findall(text)):
         operator = _OPERATOR.search(term)
