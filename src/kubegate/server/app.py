@@ -185,7 +185,9 @@ class App:
 
     # ------------------------------------------------------------------ sending
     async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", response.content_type), *response.headers]
+        headers = [*response.headers]
+        if response.content_type:
+            headers.append((b"content-type", response.content_type))
         if not any(name == b"cache-control" for name, _ in response.headers):
             headers.append(_CACHE_CONTROL)
         if call is not None:
@@ -199,6 +201,8 @@ class App:
             await send({"type": "http.response.body", "body": body})
             return
         await send(start)
+        # The status goes out with the first body: a watcher must not wait for it until something happens.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         await self._send_stream(response, receive, send)
 
     async def _send_stream(self, response: Response, receive: Receive, send: Send) -> None:
@@ -257,7 +261,9 @@ class App:
         if response.stream is not None:
             await self._websocket_stream(scope, response, receive, send)
             return
-        headers = [(b"content-type", response.content_type), *response.headers]
+        headers = [*response.headers]
+        if response.content_type:
+            headers.append((b"content-type", response.content_type))
         await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
 
