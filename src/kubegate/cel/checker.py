@@ -50,6 +50,8 @@ class Checked:
     overloads: dict[int, tuple[Overload, ...]]
     names: dict[int, str] = field(default_factory=dict)
     """Of nodes that are a qualified name: `optional.none`, `google.protobuf.Duration`."""
+    type_names: frozenset[int] = frozenset()
+    """Nodes that name a type (`int`), and no variable that is called the same."""
 
 
 def check(tree: Tree, declarations: Declarations) -> tuple[Checked, list[Problem]]:
@@ -57,7 +59,7 @@ def check(tree: Tree, declarations: Declarations) -> tuple[Checked, list[Problem
     checker = _Checker(tree, declarations)
     checker.check(tree.root)
     found = {node: types.substitute(checker.known, kind, to_dyn=True) for node, kind in checker.types.items()}
-    checked = Checked(tree, found[tree.root.id], found, checker.overloads, checker.names)
+    checked = Checked(tree, found[tree.root.id], found, checker.overloads, checker.names, frozenset(checker.type_names))
     return checked, checker.problems
 
 
@@ -69,6 +71,7 @@ class _Checker:
         self.types: dict[int, CelType] = {}
         self.overloads: dict[int, tuple[Overload, ...]] = {}
         self.names: dict[int, str] = {}
+        self.type_names: set[int] = set()
         self.known = Substitutions()
         self._scopes: list[dict[str, CelType]] = []
         self._fresh = 0
@@ -95,7 +98,7 @@ class _Checker:
         self.known = learnt
         return True
 
-    def _name(self, name: str) -> CelType | None:
+    def _name(self, node: Node, name: str) -> CelType | None:
         """The type of what a (qualified) name stands for."""
         for scope in reversed(self._scopes):
             if name in scope:
@@ -104,6 +107,7 @@ class _Checker:
         if found is not None:
             return found
         if name in TYPE_VALUES:
+            self.type_names.add(node.id)
             return types.type_of(TYPE_VALUES[name])
         if name in self.declarations.objects:
             return types.type_of(types.object_of(name))
@@ -132,7 +136,7 @@ class _Checker:
         self.types[node.id] = kind
 
     def _ident(self, node: Ident) -> CelType:
-        found = self._name(node.name.removeprefix("."))
+        found = self._name(node, node.name.removeprefix("."))
         if found is None:
             self._undeclared(node, node.name)
             return ERROR
@@ -144,7 +148,7 @@ class _Checker:
     def _select(self, node: Select) -> CelType:
         qualified = _qualified_name(node)
         if qualified:
-            found = self._name(qualified)
+            found = self._name(node, qualified)
             if found is not None:
                 if node.test_only:
                     self.problem(node, "expression does not select a field")
@@ -307,7 +311,7 @@ class _Checker:
 
     def _object(self, node: ObjectLiteral) -> CelType:
         kind = ERROR
-        declared = self._name(node.name.removeprefix("."))
+        declared = self._name(node, node.name.removeprefix("."))
         if declared is None:
             self._undeclared(node, node.name)
             return ERROR

@@ -60,6 +60,9 @@ class _Builder:
         self._accumulators: set[str] = set()
 
     def build(self, node: Node) -> Step:
+        if node.id in self._checked.type_names:
+            name: str = self._checked.names.get(node.id) or getattr(node, "name", "")
+            return _constant(standard.TYPE_VALUES[name.removeprefix(".")])
         if node.id in self._checked.names and isinstance(node, Select):
             return self._ident(self._checked.names[node.id])
         match node:
@@ -85,8 +88,6 @@ class _Builder:
     def _ident(self, name: str) -> Step:
         if name in self._accumulators:
             return _accumulated(name)
-        if name in standard.TYPE_VALUES and not self._is_variable(name):
-            return _constant(standard.TYPE_VALUES[name])
 
         def ident(run: Run) -> Any:
             run.cost += 1
@@ -96,9 +97,6 @@ class _Builder:
                 raise EvaluationError(f"no such attribute(s): {name}") from None
 
         return ident
-
-    def _is_variable(self, name: str) -> bool:
-        return False
 
     def _select(self, node: Select) -> Step:
         fields = [node.field]
@@ -112,9 +110,13 @@ class _Builder:
             return _has(
                 base, tuple(fields[:-1]), fields[-1], cost - (1 if _is_attribute(operand) else _base_cost(operand))
             )
-        if isinstance(operand, Ident) and operand.name not in self._accumulators and not _is_type(operand.name):
+        if isinstance(operand, Ident) and not self._is_special(operand):
             return _path(operand.name.removeprefix("."), tuple(fields))
         return _selected(base, tuple(fields), cost)
+
+    def _is_special(self, node: Ident) -> bool:
+        """Whether a name is no variable: a type, or the accumulator of a macro, which may hold an error."""
+        return node.id in self._checked.type_names or node.name in self._accumulators
 
     # --- calls
 
@@ -315,10 +317,6 @@ class _Collected:
 
     def __init__(self, question: Step | None, parts: tuple[Step, ...], cost: int, kind: str) -> None:
         self.question, self.parts, self.cost, self.kind = question, parts, cost, kind
-
-
-def _is_type(name: str) -> bool:
-    return name in standard.TYPE_VALUES
 
 
 def _is_attribute(node: Node) -> bool:

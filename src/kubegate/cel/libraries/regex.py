@@ -27,7 +27,8 @@ def _compile(pattern: str) -> Any:
     try:
         return re2.compile(pattern, options)
     except re2.error as error:
-        raise _Invalid(str(error.args[0] if error.args else error)) from None
+        words = error.args[0] if error.args else b""
+        raise _Invalid(words.decode(errors="replace") if isinstance(words, bytes) else str(words)) from None
 
 
 def compiled(pattern: str) -> Any:
@@ -37,12 +38,8 @@ def compiled(pattern: str) -> Any:
     try:
         return _compile(pattern)
     except _Invalid as error:
-        words = error.args[0]
-        if isinstance(words, bytes):
-            words = words.decode(errors="replace")
-        what, _, where = words.rpartition(": ")
-        text = f"{_GO_WORDS.get(what, what)}: `{where}`" if what else words
-        raise EvaluationError(f"error parsing regexp: {text}") from None
+        what, _, where = str(error).partition(": ")
+        raise EvaluationError(f"error parsing regexp: {_GO_WORDS.get(what, what)}: `{where}`") from None
 
 
 _GO_WORDS = {
@@ -50,7 +47,8 @@ _GO_WORDS = {
     "no argument for repetition operator": "missing argument to repetition operator",
     "bad repetition operator": "invalid nested repetition operator",
     "invalid named capture group": "invalid named capture",
-    "missing closing )": "missing closing )",
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
 }
 
 
