@@ -1,4 +1,4 @@
-"""YAML to values and back, as Go reads and writes it: bounded, told apart from JSON only by its words.
+"""YAML to values and back, as Go reads and writes it, within bounds.
 
 Values are built from the parser's events, so that aliases, depth, size and duplicates are in our hands. Follows
 go.yaml.in/yaml/v2 and sigs.k8s.io/yaml: 1.1 booleans (yes, on) are booleans, times stay text, keys become text.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubegate.api import Object, codec, field, gotypes, negotiate, normalize, status
-from kubegate.api.codec import DecodeError, Document, decode_json, decode_yaml, json_type
+from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
@@ -97,12 +97,9 @@ def delete_options(call: Call, body: bytes) -> Object:
     if body:
         media_type = negotiate.body_media_type(call.header("content-type") or None)
         try:
-            value = decode_yaml(body)[0] if media_type == negotiate.YAML else decode_json(body)
+            value = codec.decode_document(body, media_type, strict=False).value
         except DecodeError as error:
-            prefix = "" if media_type == negotiate.YAML else "couldn't get version/kind; json parse error: "
-            raise status.bad_request(f"{prefix}{error}") from error
-        if not isinstance(value, dict):
-            raise status.bad_request("couldn't get version/kind; json parse error: DeleteOptions must be an object")
+            raise status.bad_request(str(error)) from error
         kind, version = value.get("kind") or "DeleteOptions", value.get("apiVersion") or "v1"
         if kind != "DeleteOptions":
             text = f'no kind "{kind}" is registered for version "{version}" in scheme "{_OPTIONS_SCHEME}"'
