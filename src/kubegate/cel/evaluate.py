@@ -61,7 +61,7 @@ class _Builder:
 
     def build(self, node: Node) -> Step:
         if node.id in self._checked.type_names:
-            name: str = self._checked.names.get(node.id) or getattr(node, "name", "")
+            name = node.name if isinstance(node, Ident) else self._checked.names[node.id]
             return _constant(standard.TYPE_VALUES[name.removeprefix(".")])
         if node.id in self._checked.names and isinstance(node, Select):
             return self._ident(self._checked.names[node.id])
