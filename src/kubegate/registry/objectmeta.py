@@ -22,17 +22,14 @@ def finalizer_name(value: str, path: str) -> list[FieldError]:
 def checked(validate: Check | None = None, again: str | NameCheck | None = None) -> Check:
     """`validate` of a kind's rules with the kind's own look at the metadata before it.
 
-    Every kind looks at the metadata of an update a second time, so that what is wrong there is told twice. `again` is
-    the rule for names of those kinds that check it on updates as if the object were new.
+    `again` is the rule for names of those kinds that check the metadata of an update as if the object were new.
     """
 
     def check(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
         meta = obj["metadata"]
         errors: list[FieldError] = []
-        if old is not None:
-            errors += metadata.validate_update(meta, old["metadata"])
-            if again is not None:
-                errors += metadata.validate_create(meta, scope.resource.namespaced, again)
+        if old is not None and again is not None:
+            errors += metadata.validate_create(meta, scope.resource.namespaced, again)
         if old is None or again is not None:
             for position, finalizer in enumerate(listed(meta, "finalizers")):
                 errors += finalizer_name(finalizer, field.index("metadata.finalizers", position))

@@ -72,6 +72,8 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     errors += _strategy(spec["updateStrategy"])
     errors += nonnegative(spec["revisionHistoryLimit"], "spec.revisionHistoryLimit")
     if old is not None:
+        # An update is looked at as a new object and as an update, so that everything is told twice.
+        errors += errors
         errors += field.immutable("spec.selector", found, old["spec"].get("selector"))
     return errors
 
@@ -104,7 +106,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 RULES = Rules(
     default=defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, _prepare),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     warnings=templates.template_warnings,
     status=True,
     generation=True,

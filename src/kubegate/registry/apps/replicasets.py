@@ -29,6 +29,8 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     before = None if old is None else old["spec"]["template"]
     errors += templates.of_replica_set(spec["template"], found, templates.options_of(scope, before))
     if old is not None:
+        # An update is looked at as a new object and as an update, so that everything is told twice.
+        errors += errors
         errors += field.immutable("spec.selector", found, old["spec"].get("selector"))
     return errors
 
@@ -49,7 +51,7 @@ def replica_status(status: Object) -> list[FieldError]:
 RULES = Rules(
     default=defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     warnings=templates.pod_name_warnings,
     fields=templates.replicas_field("replicas"),
     field_labels=("status.replicas",),

@@ -321,14 +321,18 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 def _warnings(obj: Object, old: Object | None) -> list[str]:
     spec = obj["spec"]
     found = []
-    if is_headless(spec):
-        for name, shown in (("loadBalancerIP", "loadBalancerIP"), ("externalIPs", "externalIPs")):
-            if spec.get(name):
-                found.append(f"spec.{shown} is ignored for headless services")
-        if spec.get("sessionAffinity") != "None":
-            found.append("spec.SessionAffinity is ignored for headless services")
-    if spec.get("type") == "ExternalName" and listed(spec, "externalIPs"):
-        found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    headless = is_headless(spec)
+    if headless and spec.get("loadBalancerIP"):
+        found.append("spec.loadBalancerIP is ignored for headless services")
+    if listed(spec, "externalIPs"):
+        if headless:
+            found.append("spec.externalIPs is ignored for headless services")
+        elif spec.get("type") == "ExternalName":
+            found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+        else:
+            found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    if headless and spec.get("sessionAffinity") != "None":
+        found.append("spec.SessionAffinity is ignored for headless services")
     return found
 
 
@@ -340,7 +344,7 @@ def _fields(obj: Object) -> dict[str, str]:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Service", _default),
     prepare=_prepare,
-    validate=checked(_validate, again="label"),
+    validate=checked(_validate),
     warnings=_warnings,
     fields=_fields,
     field_labels=("spec.clusterIP", "spec.type"),

@@ -119,6 +119,11 @@ def _term_labels(term: Object, path: str) -> Iterator[str]:
             yield f"{field.child(here, 'key')}: {key} is {_LABELS[key]}"
 
 
+def deprecated_sources(volume: Object, path: str) -> list[str]:
+    """What is to be said of where a volume's contents come from, in a pod or a PersistentVolume."""
+    return [f"{field.child(path, shown)}: {text}" for name, (shown, text) in _VOLUMES.items() if name in volume]
+
+
 def _volumes(spec: Object, path: str) -> Iterator[str]:
     tokens = {
         source["serviceAccountToken"].get("path", "")
@@ -128,9 +133,7 @@ def _volumes(spec: Object, path: str) -> Iterator[str]:
     }
     for position, volume in enumerate(listed(spec, "volumes")):
         here = field.index(field.child(path, "volumes"), position)
-        for name, (shown, text) in _VOLUMES.items():
-            if name in volume:
-                yield f"{field.child(here, shown)}: {text}"
+        yield from deprecated_sources(volume, here)
         claim = mapped(mapped(volume, "ephemeral"), "volumeClaimTemplate")
         storage = mapped(mapped(claim.get("spec"), "resources"), "requests").get("storage")
         if storage is not None:

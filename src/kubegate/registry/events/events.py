@@ -1,0 +1,103 @@
+"""Events of events.k8s.io/v1: the same objects as those of core/v1, checked more strictly."""
+
+from __future__ import annotations
+
+from kubegate.api import Object, clone, field
+from kubegate.api.field import FieldError
+from kubegate.registry import Rules, Scope, conversion
+from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import mapped
+from kubegate.registry.core import events
+from kubegate.registry.objectmeta import checked
+
+_VERSION = "events.k8s.io/v1"
+_REGARDING = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+_IMMUTABLE = (
+    "involvedObject",
+    "reason",
+    "message",
+    "source",
+    "firstTimestamp",
+    "lastTimestamp",
+    "count",
+    "reason",
+    "type",
+    "eventTime",
+    "action",
+    "related",
+    "reportingComponent",
+    "reportingInstance",
+)
+_UNSET = "needs to be unset"
+
+
+def _as_core(obj: Object) -> Object:
+    return conversion.convert(clone(obj), _VERSION, "v1") if obj.get("apiVersion", _VERSION) == _VERSION else obj
+
+
+def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    event = _as_core(obj)
+    errors = events.validate_form(event, "reportingController")
+    return errors + (_new(event) if old is None else _update(event, _as_core(old)))
+
+
+def _series(event: Object) -> list[FieldError]:
+    series = event.get("series")
+    if series is None:
+        return []
+    errors = []
+    if (series.get("count") or 0) < 2:
+        errors.append(field.invalid("series.count", "", "should be at least 2"))
+    if not series.get("lastObservedTime"):
+        errors.append(field.required("series.lastObservedTime"))
+    return errors
+
+
+def _new(event: Object) -> list[FieldError]:
+    errors = _series(event)
+    if not event.get("eventTime"):
+        errors.append(field.required("eventTime"))
+    kind = event.get("type", "")
+    if kind not in ("Normal", "Warning"):
+        errors.append(field.invalid("type", "", f"has invalid value: {kind}"))
+    for name in ("firstTimestamp", "lastTimestamp", "count"):
+        if event.get(name):
+            errors.append(field.invalid(name, "", _UNSET))
+    source = mapped(event, "source")
+    if source.get("component") or source.get("host"):
+        errors.append(field.invalid("source", "", _UNSET))
+    return errors
+
+
+def _update(event: Object, before: Object) -> list[FieldError]:
+    errors = [] if event.get("series") == before.get("series") else _series(event)
+    for name in _IMMUTABLE:
+        shown = "reportingController" if name == "reportingComponent" else name
+        errors += field.immutable(shown, event.get(name) or _zero(name), before.get(name) or _zero(name))
+    return errors
+
+
+def _zero(name: str) -> object:
+    """How a value that is not there is shown."""
+    if name in ("reason", "message", "type", "action", "reportingComponent", "reportingInstance"):
+        return ""
+    return 0 if name == "count" else None
+
+
+def _fields(obj: Object) -> dict[str, str]:
+    found = events.fields(_as_core(obj))
+    renamed = {f"regarding.{name}": found[f"involvedObject.{name}"] for name in _REGARDING}
+    return renamed | {
+        "reason": found["reason"],
+        "reportingController": found["reportingComponent"],
+        "type": found["type"],
+    }
+
+
+RULES = Rules(
+    default=defaulted("io.k8s.api.events.v1.Event"),
+    validate=checked(_validate),
+    fields=_fields,
+    field_labels=(*(f"regarding.{name}" for name in _REGARDING), "reason", "reportingController", "type"),
+    create_on_update=True,
+)
