@@ -31,6 +31,9 @@ PAUSE, LONGEST_PAUSE = 0.05, 0.8
 TIMEOUT = 5.0
 """Seconds that a member has to answer one call."""
 
+FIRST_TIMEOUT = 1.5
+"""The same for the first try of what may be asked again: a member that hangs should not hold up reads for long."""
+
 AT_ONCE = 2000
 """Calls that may be under way; more are refused, so that a cluster which is gone does not fill the memory."""
 
@@ -233,8 +236,9 @@ class EtcdClient:
                 if not self._calls:
                     raise StoreUnavailable("the store is closed")
                 asked = self._current
+                patience = FIRST_TIMEOUT if repeat and not attempt else timeout
                 try:
-                    answer = await self._calls[asked][name](request, timeout=timeout, metadata=HAS_LEADER)
+                    answer = await self._calls[asked][name](request, timeout=patience, metadata=HAS_LEADER)
                 except grpc.aio.AioRpcError as error:
                     text = self._failed(asked, error)
                     surely_not_done = any(part in text.lower() for part in NOT_DONE)

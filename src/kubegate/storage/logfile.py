@@ -103,15 +103,16 @@ class LogFile:
         self._lock: int | None = None
         self._suspect = False
 
-    def open(self, *, write: bool = False, check: bool = False) -> None:
+    def open(self, *, write: bool = False, alone: bool = True, check: bool = False) -> None:
         """Connect. `write`: create the file where it is missing, and keep other writers out of it.
 
+        Not `alone`: change an existing file beside the process that has it (`compact`, `sweep` and `vacuum` may).
         `check` looks through all pages (about 0.1 s for 100,000 objects). Raises ValueError for a file that is corrupt,
         of another program or of a newer kubegate, StoreUnavailable where the file cannot be opened now.
         """
         try:
-            if write:
-                self._lock_out_others()
+            if write and alone:
+                self.lock()
                 _create_private(self.path)
             self._connect(write)
             if check:
@@ -131,6 +132,26 @@ class LogFile:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def lock(self) -> None:
+        """Keep other writers out for as long as this process lives, or until `close`. Raises StoreUnavailable.
+
+        It is a lock of the kernel on a file beside ours: it is gone after a crash. A lock on ours itself would be
+        lost with the first close of another descriptor of it.
+        """
+        if self._lock is not None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreUnavailable(f"cannot open {self.path}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise StoreUnavailable(f"{self.path} is in use by another process") from error
+        self._lock = lock
 
     def state(self) -> tuple[int, int]:
         """The latest revision, and what was compacted up to."""
@@ -232,13 +253,10 @@ class LogFile:
 
         Each write names the one that it replaces, so the work is that of what changed, not of all that is there.
         """
-        with self._errors():
-            swept, compacted = self._one(f"SELECT value, {_COMPACTED} FROM meta WHERE name = 'swept'")
+        with self._errors(), self._transaction():
+            swept, compacted = self.swept()
             upto = min(compacted, swept + rows)
-            if upto <= swept:
-                return False
-            self._execute("BEGIN IMMEDIATE")
-            try:
+            if upto > swept:
                 self._execute(
                     "DELETE FROM log WHERE revision IN"
                     " (SELECT previous FROM log WHERE revision > ? AND revision <= ? AND previous > 0)",
@@ -246,12 +264,27 @@ class LogFile:
                 )
                 self._execute("DELETE FROM log WHERE revision > ? AND revision <= ? AND created = 0", (swept, upto))
                 self._execute("UPDATE meta SET value = ? WHERE name = 'swept'", (upto,))
-                self._execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._execute("ROLLBACK")
-                raise
         return bool(upto < compacted)
+
+    def swept(self) -> tuple[int, int]:
+        """How far `sweep` has come, and how far it has to go."""
+        with self._errors():
+            swept, compacted = self._one(f"SELECT value, {_COMPACTED} FROM meta WHERE name = 'swept'")
+        return swept, compacted
+
+    def begin_at(self, revision: int) -> None:
+        """Let the revision go on from `revision`, with no history before it. Raises ValueError where it is later.
+
+        For a file that takes the place of another store: what clients knew of that one is older than all in this.
+        """
+        latest, _ = self.state()
+        if revision < latest:
+            raise ValueError(f"{self.path} is at revision {latest} already")
+        self.compact(latest)
+        while self.sweep():
+            pass
+        with self._errors():
+            self._execute("UPDATE meta SET value = ?", (revision,))
 
     def expired(self, after: float, upto: float) -> list[tuple[str, int]]:
         """Keys whose time came after `after` and until `upto`, with the revision that it belonged to."""
@@ -341,21 +374,6 @@ class LogFile:
             (rows,) = self._one("SELECT count(*) FROM log")
             (size,) = self._one("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
         return keys, rows, size
-
-    def _lock_out_others(self) -> None:
-        """Hold a lock beside the file for as long as this process lives; the kernel lets go of it after a crash.
-
-        A lock on the file itself would be lost with the first close of another descriptor of it.
-        """
-        if self._lock is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                os.close(lock)
-                raise StoreUnavailable(f"{self.path} is in use by another process") from error
-            self._lock = lock
 
     def _connect(self, write: bool) -> None:
         if not self.path.exists():
@@ -505,6 +523,17 @@ class LogFile:
 
     def _execute(self, query: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         return self._connected().execute(query, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._execute("ROLLBACK")
+            raise
 
     def _one(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
         found: tuple[Any, ...] = self._execute(query, values).fetchone()

@@ -1,0 +1,215 @@
+"""`kubegate storage`: check, compact, back up, restore, migrate and encrypt again what a server keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from kubegate.storage.build import StorageOptions
+    from kubegate.storage.tools import Progress
+
+Answer = TypeVar("Answer")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look after the store of a server. STORE is sqlite:PATH, a path, a data directory, or etcd:URL,URL; "
+    "only `restore` and `encrypt` want a file that no server uses.",
+)
+
+Name = Annotated[str, typer.Argument(metavar="STORE", help="sqlite:PATH, PATH, a data directory, or etcd:URL,URL")]
+CaFile = Annotated[str, typer.Option("--etcd-cafile", help="PEM file of the CA that signed etcd's certificates")]
+CertFile = Annotated[str, typer.Option("--etcd-certfile", help="PEM file of our certificate for etcd")]
+KeyFile = Annotated[str, typer.Option("--etcd-keyfile", help="PEM file of our key for etcd")]
+Prefix = Annotated[str, typer.Option("--etcd-prefix", help="what keys in etcd begin with")]
+Encryption = Annotated[str, typer.Option("--encryption-provider-config", help="EncryptionConfiguration of the server")]
+
+HERE = ".kubegate"
+"""The data directory of `kubegate up`."""
+
+
+@app.command()
+def check(
+    store: Name = HERE,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+    encryption_provider_config: Encryption = "",
+) -> None:
+    """Read everything and say what is wrong; exit code 1 when something is."""
+    from kubegate.storage import tools
+
+    options = _options(store, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, encryption_provider_config)
+    found = _run(lambda progress: tools.check(options, progress), "checking")
+    changes = f", {found.changes:,} changes in the log" if found.changes else ""
+    typer.echo(f"{store} is whole: {found.keys:,} keys{changes}, {found.size:,} bytes, revision {found.revision}")
+
+
+@app.command()
+def compact(
+    store: Name = HERE,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+) -> None:
+    """Forget all history and give its space back. Clients that were reading it page by page start again."""
+    from kubegate.storage import tools
+
+    options = _options(store, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, "")
+    before, after = _run(lambda progress: tools.compact(options, progress), "compacting")
+    if before:
+        typer.echo(f"{store} is compacted: {before:,} bytes before, {after:,} after")
+    else:
+        typer.echo(f"{store} is compacted; `etcdctl defrag` gives the space of each member back")
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="the new file")],
+    store: Name = HERE,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+) -> None:
+    """Write the store, as it is now, to a new file. What is encrypted stays encrypted: keep its keys as well."""
+    from kubegate.storage import tools
+
+    options = _options(store, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, "")
+    keys = _run(lambda progress: tools.backup(options, target, progress), "copying")
+    typer.echo(f"{target} has {keys:,} keys of {store}")
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="a file that `backup` wrote")],
+    store: Name = HERE,
+    force: Annotated[bool, typer.Option("--force", help="replace the file that is there")] = False,
+    bump_revision: Annotated[int, typer.Option(help="how far revisions jump, so that clients list again")] = 1_000_000,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+) -> None:
+    """Check a backup and put it in the place of the store, which no server may be using."""
+    from kubegate.storage import tools
+
+    options = _options(store, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, "")
+    keys = _run(
+        lambda progress: tools.restore(source, options, force=force, bump=bump_revision, progress=progress), "copying"
+    )
+    typer.echo(f"{store} has {keys:,} keys of {source}")
+
+
+@app.command()
+def migrate(
+    source: Annotated[str, typer.Option("--from", help="the store to copy: sqlite:PATH or etcd:URL,URL")],
+    target: Annotated[str, typer.Option("--to", help="the empty store to copy to")],
+    event_ttl: Annotated[int, typer.Option(help="seconds that events live from now on")] = 3600,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+    encryption_provider_config: Encryption = "",
+) -> None:
+    """Copy all keys into an empty store, and compare. Stop the server first: what it writes later is not copied."""
+    from kubegate.storage import tools
+
+    here, there = (
+        _options(name, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, encryption_provider_config)
+        for name in (source, target)
+    )
+    keys = _run(lambda progress: tools.migrate(here, there, event_ttl=event_ttl, progress=progress), "copying")
+    typer.echo(f"{target} has the {keys:,} keys of {source}, and they are the same")
+
+
+@app.command()
+def encrypt(
+    encryption_provider_config: Encryption,
+    store: Name = HERE,
+    etcd_cafile: CaFile = "",
+    etcd_certfile: CertFile = "",
+    etcd_keyfile: KeyFile = "",
+    etcd_prefix: Prefix = "/registry",
+) -> None:
+    """Write again what is not encrypted as the configuration says first: after it was changed, or a key rotated."""
+    from kubegate.storage import tools
+
+    options = _options(store, etcd_cafile, etcd_certfile, etcd_keyfile, etcd_prefix, encryption_provider_config)
+    written, keys = _run(lambda progress: tools.encrypt(options, progress), "encrypting")
+    typer.echo(f"{store}: {written:,} of {keys:,} keys were written again")
+
+
+def _options(
+    store: str, cafile: str, certfile: str, keyfile: str, prefix: str, encryption_provider_config: str
+) -> StorageOptions:
+    from kubegate.storage.build import StorageOptions
+    from kubegate.storage.tools import parse
+
+    with _errors():
+        return parse(
+            store,
+            StorageOptions(
+                etcd_cafile=cafile,
+                etcd_certfile=certfile,
+                etcd_keyfile=keyfile,
+                etcd_prefix=prefix,
+                encryption_provider_config=encryption_provider_config,
+            ),
+        )
+
+
+def _run(work: Callable[[Progress], Coroutine[Any, Any, Answer]], what: str) -> Answer:
+    """Do it, with a progress bar on a terminal; for what goes wrong one line and exit code 1."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with _errors(), Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return asyncio.run(work(progress))
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    from kubegate.storage import StoreUnavailable
+    from kubegate.storage.tools import Damaged
+
+    try:
+        yield
+    except* Damaged as group:
+        for error in _leaves(group):
+            assert isinstance(error, Damaged)
+            for fault in error.faults:
+                typer.echo(fault, err=True)
+            typer.echo(f"error: {len(error.faults)} faults; restore a backup", err=True)
+        sys.exit(1)
+    except* FileExistsError as group:
+        error = _leaves(group)[0]
+        typer.echo(f"error: {getattr(error, 'filename', None) or error} exists already", err=True)
+        sys.exit(1)
+    except* (ValueError, OSError, StoreUnavailable) as group:
+        typer.echo(f"error: {_leaves(group)[0]}", err=True)
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors of a group, however deep."""
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
