@@ -27,13 +27,14 @@ _NAMELESS = frozenset({"create", "deletecollection"})
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`others`: subjects that would gain as well; `more`: permissions beyond the one asked for (a star counts many)."""
+    """`others` are subjects that would gain too; `more` weighs what else it gives, and `note` says that in words."""
 
     title: str
     objects: tuple[Object, ...]
     commands: tuple[str, ...]
     others: tuple[str, ...] = ()
     more: int = 0
+    note: str = ""
 
     @property
     def rank(self) -> tuple[int, int, int]:
@@ -45,7 +46,7 @@ class Change:
             "objects": list(self.objects),
             "commands": list(self.commands),
             "otherSubjects": list(self.others),
-            "morePermissions": "many" if self.more >= _MANY else self.more,
+            "note": self.note,
         }
 
 
@@ -99,12 +100,15 @@ def _new_role(cluster: Cluster, attributes: Attributes) -> Change:
 
 
 def _another_binding(cluster: Cluster, attributes: Attributes) -> Iterator[Change]:
-    """A role that gives it already, bound to the subject: the narrowest one there is."""
+    """A role that gives it already, bound to the subject: the narrowest one that is not for the system's own parts."""
     namespace = attributes.namespace if attributes.resource_request else ""
     usable = [
         role
         for role in cluster.index.roles()
-        if role.rules and (role.kind == "ClusterRole" or role.namespace == namespace) and grants(role, attributes)
+        if role.rules
+        and (role.kind == "ClusterRole" or role.namespace == namespace)
+        and not role.name.startswith("system:")
+        and grants(role, attributes)
     ]
     if not usable:
         return
@@ -113,7 +117,9 @@ def _another_binding(cluster: Cluster, attributes: Attributes) -> Iterator[Chang
     binding, command = _binding(name, namespace, role.kind, role.name, attributes)
     place = f'in namespace "{namespace}"' if namespace else "in the whole cluster"
     title = f"{subject_text(_subject(attributes))} bound to {role.kind} {role.name} {place}"
-    yield Change(title, (binding,), (command,), more=max(breadth(role) - 1, 0))
+    more = max(breadth(role) - 1, 0)
+    note = f"gives all else that {role.kind} {role.name} holds" if more else ""
+    yield Change(title, (binding,), (command,), more=more, note=note)
 
 
 def _mended_roles(cluster: Cluster, attributes: Attributes) -> Iterator[Change]:
@@ -158,7 +164,7 @@ def _mended_roles(cluster: Cluster, attributes: Attributes) -> Iterator[Change]:
             command = (
                 f"kubectl patch {role.kind.lower()} {shlex.quote(role.name)}{place} --type=json -p {shlex.quote(patch)}"
             )
-        yield Change(title, (changed,), (command,), others, more)
+        yield Change(title, (changed,), (command,), others, more, "gives it in every namespace" if more else "")
 
 
 def _holders_by_role(cluster: Cluster) -> dict[Role, set[str]]:

@@ -96,7 +96,9 @@ class Graph:
         """What the subject may become in one step."""
         known = self._steps.get(subject)
         if known is None:
-            found = {step.target: step for step in reversed(list(self._find(subject)))}
+            found: dict[Subject, Step] = {}
+            for step in self._find(subject):
+                found.setdefault(step.target, step)
             known = self._steps[subject] = list(found.values())
         return known
 

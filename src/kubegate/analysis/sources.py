@@ -121,7 +121,7 @@ def _documents(file: Path) -> Sequence[Any]:
         content = file.read_bytes()
     except OSError as error:
         raise SourceError(f"{file}: cannot be read: {error.strerror}") from None
-    if content.lstrip()[:1] in (b"{", b"["):
+    if file.suffix == ".json":
         try:
             found = orjson.loads(content)
         except orjson.JSONDecodeError as error:

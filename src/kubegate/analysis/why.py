@@ -7,7 +7,7 @@ so that it may be asked of a server, a cluster or a folder alike.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kubegate.analysis.changes import Change, smallest_changes
@@ -16,7 +16,7 @@ from kubegate.analysis.sources import Cluster
 from kubegate.analysis.whocan import applies, grants, subject_text
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.authorization import Attributes
-from kubegate.authorization.rbac import Binding, Subject
+from kubegate.authorization.rbac import SERVICE_ACCOUNT_PREFIX, Binding, Subject
 from kubegate.authorization.rules import (
     Rule,
     api_group_matches,
@@ -29,6 +29,8 @@ from kubegate.authorization.rules import (
 
 _SHOWN = 8
 _NAMELESS = frozenset({"create", "deletecollection"})
+_FAR = {"apiGroup": 3, "resource": 3, "nonResourceURL": 3, "request": 9}
+"""How much a problem weighs that is not a matter of one word; the others weigh 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,24 @@ class Grant:
 class NearMiss:
     """A binding that names the subject and gives something else: `problems` say, field by field, what does not fit.
 
-    `rule_number` is the role's rule that comes closest (None: the role has no rule about such things, or is missing).
+    `rule_number` is the role's rule that comes closest (None: the role has none, or does not exist). `system` bindings
+    are those that every cluster has.
     """
 
     binding: Binding
     subject: Subject
     problems: tuple[tuple[str, str], ...]
     rule_number: int | None = None
+    system: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         problems = [{"field": name, "message": text} for name, text in self.problems]
-        return {**_binding(self.binding, self.subject), "closestRule": self.rule_number, "problems": problems}
+        return {
+            **_binding(self.binding, self.subject),
+            "closestRule": self.rule_number,
+            "problems": problems,
+            "system": self.system,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +122,11 @@ def explain(cluster: Cluster, attributes: Attributes) -> Explanation:
             rules = binding.role.rules or ()
             found.append(Grant(binding, subject, number, rules[number]))
         else:
-            misses.append(_miss(binding, subject, attributes))
+            misses.append(replace(_miss(binding, subject, attributes), system=cluster.is_system(binding)))
     masters = MASTERS_GROUP in attributes.user.groups
     if masters or found:
         return Explanation(attributes, masters, tuple(found), (), (), ())
-    misses.sort(key=lambda miss: (len(miss.problems), miss.rule_number is None, miss.binding.name))
+    misses.sort(key=lambda miss: (_distance(miss.problems), miss.binding.name))
     changes = smallest_changes(cluster, attributes)
     return Explanation(attributes, False, (), tuple(misses), tuple(_lookalikes(cluster, attributes)), tuple(changes))
 
@@ -154,9 +163,9 @@ def _miss(binding: Binding, subject: Subject, attributes: Attributes) -> NearMis
     return NearMiss(binding, subject, (*problems, *closest), number)
 
 
-def _distance(problems: tuple[tuple[str, str], ...]) -> tuple[int, bool]:
-    """Fewest problems first; a rule about the right resource is nearer than one with the right verb."""
-    return len(problems), any(name in ("resource", "nonResourceURL", "request") for name, _ in problems)
+def _distance(problems: tuple[tuple[str, str], ...]) -> int:
+    """How far a rule, or a binding, is from granting: one word is near, another kind of thing is far."""
+    return sum(_FAR.get(name, 1) for name, _ in problems)
 
 
 def _outside(binding: Binding, attributes: Attributes) -> str:
@@ -224,7 +233,9 @@ def _groups(values: Iterable[str] | None) -> str:
 def _lookalikes(cluster: Cluster, attributes: Attributes) -> Iterable[Lookalike]:
     """Bindings that would allow it, were the subject not of another kind or written a little differently."""
     user = attributes.user
-    names = {"User": {user.name}, "Group": set(user.groups), "ServiceAccount": {user.name.rpartition(":")[2]}}
+    names = {"User": {user.name}, "Group": set(user.groups)}
+    if user.name.startswith(SERVICE_ACCOUNT_PREFIX):
+        names["ServiceAccount"] = {user.name.rpartition(":")[2]}
     folded = {_fold(name): (kind, name) for kind, of_kind in names.items() for name in of_kind}
     granting = {role for role in cluster.index.roles() if grants(role, attributes)}
     for binding in cluster.index.bindings():
@@ -235,10 +246,13 @@ def _lookalikes(cluster: Cluster, attributes: Attributes) -> Iterable[Lookalike]
             meant = folded.get(_fold(name))
             if meant is None:
                 continue
+            named = subject_text(subject, binding.namespace)
             if kind != meant[0]:
-                text = f"it names {subject_text(subject, binding.namespace)}, and {name} is a {meant[0]} here"
+                text = f"it names {named}, and {name} is a {meant[0]} here"
+            elif kind == "ServiceAccount" and name == meant[1]:
+                text = f"it names {named}, which is another namespace's"
             else:
-                text = f'it names {subject_text(subject, binding.namespace)}, not "{meant[1]}", letter by letter'
+                text = f'it names {named}, not "{meant[1]}", letter by letter'
             yield Lookalike(binding, subject, text)
 
 

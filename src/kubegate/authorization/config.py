@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from kubegate.api import field
 from kubegate.api.field import FieldError, child, index
 from kubegate.api.names import is_dns1123_subdomain
@@ -92,18 +90,12 @@ def parse(content: bytes, path: Path) -> list[AuthorizerConfiguration]:
 
 
 def _decode(content: bytes, path: Path) -> dict[str, Any]:
-    if content.lstrip()[:1] == b"{":
-        try:
-            found = orjson.loads(content)
-        except orjson.JSONDecodeError as error:
-            raise ConfigError(path, [f"line {error.lineno}: {error.msg}"]) from None
-    else:
-        import yaml
+    import yaml
 
-        try:
-            found = yaml.load(content, Loader=yaml.CSafeLoader)
-        except yaml.YAMLError as error:
-            raise ConfigError(path, [" ".join(str(error).split())]) from None
+    try:
+        found = yaml.load(content, Loader=yaml.CSafeLoader)  # which takes JSON as well
+    except yaml.YAMLError as error:
+        raise ConfigError(path, [" ".join(str(error).split())]) from None
     if not isinstance(found, dict):
         raise ConfigError(path, ["must be an object of kind AuthorizationConfiguration"])
     return found

@@ -595,24 +595,28 @@ def _print_explanation(explanation: Explanation, said: dict[str, Any] | None) ->
     for grant in explanation.grants:
         typer.echo(f"  {_binding_text(grant.binding)}, for {subject_text(grant.subject, grant.binding.namespace)}")
         typer.echo(f"    rule {grant.rule_number}: {compact_string(grant.rule)}")
+    own = [miss for miss in explanation.near_misses if not miss.system]
     if not explanation.allowed:
         typer.echo(
-            "\nbindings that name it, and what they lack:" if explanation.near_misses else "\nno binding names it"
+            "\nbindings that name it, and what they lack:" if own else "\nno binding of this cluster's own names it"
         )
-    for miss in explanation.near_misses:
+    for miss in own:
         rule = "" if miss.rule_number is None else f", rule {miss.rule_number} comes closest"
         subject = subject_text(miss.subject, miss.binding.namespace)
         typer.echo(f"  {_binding_text(miss.binding)}, for {subject}{rule}")
         for name, text in miss.problems:
             typer.echo(f"    {name}: {text}")
+    if len(own) < len(explanation.near_misses):
+        names = ", ".join(miss.binding.name for miss in explanation.near_misses if miss.system)
+        typer.echo(f"  (and what every cluster has: {names})")
     for alike in explanation.lookalikes:
         typer.echo(f"  {_binding_text(alike.binding)} would allow it, but {alike.message}")
     for number, change in enumerate(explanation.changes):
         typer.echo(f"\n{'the smallest change' if not number else 'or'}: {change.title}")
         if change.others:
             typer.echo(f"  (gives it to {_few(change.others)} as well)")
-        if change.more:
-            typer.echo(f"  (gives {'many' if change.more >= 1_000_000 else change.more} more permissions)")
+        if change.note:
+            typer.echo(f"  ({change.note})")
         for command in change.commands:
             typer.echo(f"  {command}")
     if said is not None and bool(said.get("allowed")) != explanation.allowed:
