@@ -81,6 +81,27 @@ def test_values_of_the_wrong_type_are_refused_with_their_place(kind, group, body
     assert refused(kind, body, group) == f"json: cannot unmarshal {error}"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        ("ConfigMap", {"data": {"b": 2}}, "cannot convert int64 to string"),
+        ("ConfigMap", {"data": {"b": [1, 2]}}, "unrecognized type: string"),
+        ("ConfigMap", {"data": "x"}, "cannot restore map from string"),
+        ("ConfigMap", {"metadata": []}, "cannot restore struct from: slice"),
+        ("ConfigMap", {"immutable": "x"}, "unrecognized type: bool"),
+        ("Pod", {"spec": {"terminationGracePeriodSeconds": "x"}}, "unrecognized type: int64"),
+        ("Pod", {"spec": {"priority": 1.5}}, "cannot convert float64 to int32"),
+        ("Pod", {"spec": {"containers": {}}}, "cannot restore slice from map"),
+        ("Pod", {"spec": {"containers": [{"imagePullPolicy": 1}]}}, "cannot convert int64 to v1.PullPolicy"),
+        ("ResourceQuota", {"spec": {"hard": {"cpu": "lots"}}}, "quantities must match the regular expression"),
+    ],
+)
+def test_objects_that_were_patched_have_other_words_for_it(kind, body, text):
+    with pytest.raises(TypeMismatch) as raised:
+        normalize(body, schema(kind))
+    assert raised.value.conversion.startswith(text)
+
+
 def test_quantities_bytes_and_times_that_are_none_are_refused():
     assert refused("ResourceQuota", {"spec": {"hard": {"cpu": "lots"}}}).startswith("quantities must match")
     assert refused("ConfigMap", {"binaryData": {"b": "not base64!"}}) == "illegal base64 data at input byte 3"

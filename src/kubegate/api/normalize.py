@@ -36,14 +36,25 @@ Walk = Callable[[Any, Path, "_Found"], Any]
 
 
 class TypeMismatch(ValueError):
-    """A value does not fit its field's type; the message is Go's (`json: cannot unmarshal number into …`)."""
+    """A value does not fit its field's type; the message is Go's (`json: cannot unmarshal number into …`).
+
+    `conversion` is what is said where the object was not read from JSON but converted after a strategic merge patch:
+    `cannot convert int64 to string`.
+    """
+
+    def __init__(self, message: str, conversion: str = "") -> None:
+        super().__init__(message)
+        self.conversion = conversion or message
 
 
 class _Mismatch(Exception):
-    """A TypeMismatch before it is known in which struct: what was found, and the Go type it should have been."""
+    """A TypeMismatch before it is known in which struct: the value, and the Go type it should have been.
 
-    def __init__(self, found: str, wanted: str) -> None:
-        self.found, self.wanted = found, wanted
+    `kind` is what that type is underneath (`string` of v1.PullPolicy): a scalar, slice, map or struct.
+    """
+
+    def __init__(self, value: Any, wanted: str, kind: str = "") -> None:
+        self.value, self.wanted, self.kind = value, wanted, kind or wanted
 
 
 @dataclass(slots=True)
@@ -182,10 +193,11 @@ def _scalar(schema: Schema, go: str) -> Walk:
     if schema.format == "date-time":
         return _micro_time if schema.name == f"{_META}MicroTime" else _time
     expected = bool if schema.type == "boolean" else str
+    kind = "bool" if schema.type == "boolean" else "string"
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not expected:
-            raise _Mismatch(json_type(value), go)
+            raise _Mismatch(value, go, kind)
         return value
 
     return walk
@@ -193,14 +205,11 @@ def _scalar(schema: Schema, go: str) -> Walk:
 
 def _integer(bits: int, go: str) -> Walk:
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    kind = f"int{bits}"
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
-        if type(value) is not int:
-            if type(value) is float:
-                raise _Mismatch(f"number {value:g}", go)
-            raise _Mismatch(json_type(value), go)
-        if not low <= value <= high:
-            raise _Mismatch(f"number {value}", go)
+        if type(value) is not int or not low <= value <= high:
+            raise _Mismatch(value, go, kind)
         return value
 
     return walk
@@ -208,7 +217,7 @@ def _integer(bits: int, go: str) -> Walk:
 
 def _number(value: Any, path: Path, found: _Found) -> Any:
     if type(value) not in (int, float):
-        raise _Mismatch(json_type(value), "float64")
+        raise _Mismatch(value, "float64")
     return value
 
 
@@ -250,12 +259,12 @@ def _list(schema: Schema, go: str) -> Walk:
 
         def walk_strings(value: Any, path: Path, found: _Found) -> Any:
             if type(value) is not list:
-                raise _Mismatch(json_type(value), go)
+                raise _Mismatch(value, go, "slice")
             for item in value:
                 if type(item) is not str:
                     if item is None:
                         return ["" if one is None else element(one, path, found) for one in value]
-                    raise _Mismatch(json_type(item), element_go)
+                    raise _Mismatch(item, element_go, "string")
             return value[:]
 
         return walk_strings
@@ -263,7 +272,7 @@ def _list(schema: Schema, go: str) -> Walk:
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not list:
-            raise _Mismatch(json_type(value), go)
+            raise _Mismatch(value, go, "slice")
         return [
             zero() if item is None else element(item, (path, position, False), found)
             for position, item in enumerate(value)
@@ -284,12 +293,12 @@ def _map(schema: Schema, go: str) -> Walk:
 
         def walk_strings(value: Any, path: Path, found: _Found) -> Any:
             if type(value) is not dict:
-                raise _Mismatch(json_type(value), go)
+                raise _Mismatch(value, go, "map")
             for item in value.values():
                 if type(item) is not str:
                     if item is None:
                         return {name: "" if one is None else element(one, path, found) for name, one in value.items()}
-                    raise _Mismatch(json_type(item), element_go)
+                    raise _Mismatch(item, element_go, "string")
             return value.copy()
 
         return walk_strings
@@ -297,7 +306,7 @@ def _map(schema: Schema, go: str) -> Walk:
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not dict:
-            raise _Mismatch(json_type(value), go)
+            raise _Mismatch(value, go, "map")
         return {
             name: zero() if item is None else element(item, (path, name, True), found) for name, item in value.items()
         }
@@ -352,7 +361,7 @@ def _struct(schema: Schema) -> Walk:
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not dict:
-            raise _Mismatch(json_type(value), whole)
+            raise _Mismatch(value, whole, "struct")
         out: dict[str, Any] = {}
         for name, item in value.items():
             known = fields.get(name)
@@ -364,13 +373,14 @@ def _struct(schema: Schema) -> Walk:
             expected, walk_field, drop, text = known
             if expected is not None:
                 if type(item) is not expected:
-                    raise _mismatch(json_type(item), text, go_name, (path, name, False))
+                    kind = "bool" if expected is bool else "string"
+                    raise _mismatch(_Mismatch(item, text, kind), go_name, (path, name, False))
             else:
                 place = (path, name, False)
                 try:
                     item = walk_field(item, place, found)
                 except _Mismatch as error:
-                    raise _mismatch(error.found, error.wanted, go_name, place) from None
+                    raise _mismatch(error, go_name, place) from None
             if not item and (drop or name in nullable):
                 continue
             out[name] = item
@@ -413,7 +423,7 @@ def _zero(schema: Schema) -> Callable[[], Any]:
 
 def _bytes(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is not str:
-        raise _Mismatch(json_type(value), "[]uint8")
+        raise _Mismatch(value, "[]uint8", "slice")
     try:
         binascii.a2b_base64(value, strict_mode=True)
     except (ValueError, binascii.Error):
@@ -477,13 +487,13 @@ _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 
 def _time(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is not str:
-        raise _Mismatch(json_type(value), "string")
+        raise _Mismatch(value, "string")
     return _in_utc(value)
 
 
 def _micro_time(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is not str:
-        raise _Mismatch(json_type(value), "string")
+        raise _Mismatch(value, "string")
     return _micro_in_utc(value)
 
 
@@ -581,7 +591,7 @@ def strict_path(path: Path) -> str:
     return "".join(reversed(parts)).removeprefix(".")
 
 
-def _mismatch(found: str, wanted: str, struct: str, path: Path) -> TypeMismatch:
+def _mismatch(error: _Mismatch, struct: str, path: Path) -> TypeMismatch:
     """Go names fields only: no places in lists, no keys of maps."""
     parts = []
     while path is not None:
@@ -589,4 +599,23 @@ def _mismatch(found: str, wanted: str, struct: str, path: Path) -> TypeMismatch:
         if isinstance(name, str) and not key:
             parts.append(name)
     place = ".".join(reversed(parts))
-    return TypeMismatch(f"json: cannot unmarshal {found} into Go struct field {struct}.{place} of type {wanted}")
+    found = json_type(error.value)
+    if found == "number" and error.kind.startswith("int"):
+        found = f"number {error.value:g}" if isinstance(error.value, float) else f"number {error.value}"
+    text = f"json: cannot unmarshal {found} into Go struct field {struct}.{place} of type {error.wanted}"
+    return TypeMismatch(text, _conversion(error))
+
+
+def _conversion(error: _Mismatch) -> str:
+    """What Go's converter of unstructured objects says."""
+    value = error.value
+    found = {str: "string", bool: "bool", int: "int64", float: "float64", list: "slice", dict: "map"}[type(value)]
+    if error.kind in ("map", "slice"):
+        return f"cannot restore {error.kind} from {found}"
+    if error.kind == "struct":
+        return f"cannot restore struct from: {found}"
+    # Go can turn numbers into each other and, as a rune, an integer into text; it will not, and says so.
+    numbers = found in ("int64", "float64") and error.kind.startswith(("int", "float"))
+    if numbers or (found == "int64" and error.kind == "string"):
+        return f"cannot convert {found} to {error.wanted}"
+    return f"unrecognized type: {error.kind}"
