@@ -53,15 +53,25 @@ def without(one: FieldSet, prefixes: FieldSet) -> FieldSet:
         node = one.get(element)
         if node is None:
             continue
-        rest = None if is_member(below) else (without(node, below) if node else node)
+        rest = _without_below(node, below)
         if rest is node:
             continue
         changed = dict(one) if changed is None else changed
-        if rest:
-            changed[element] = rest
-        else:
+        if rest is None:
             del changed[element]
-    return one if changed is None else _tidy(changed)
+        else:
+            changed[element] = rest
+    return one if changed is None else changed
+
+
+def _without_below(node: FieldSet, prefixes: FieldSet) -> FieldSet | None:
+    """What is left of a node that is not the root, None where nothing is."""
+    if is_member(prefixes):
+        return None
+    if not node:
+        return node
+    rest = without(node, prefixes)
+    return rest if rest is node else (_tidy(rest) if rest else None)
 
 
 def only(one: FieldSet, prefixes: FieldSet) -> FieldSet:
