@@ -44,11 +44,9 @@ async def create(namespace: str, name: str, request: Object, scope: Scope) -> Ob
     account = scope.reader.get("serviceaccounts", namespace, name)
     if account is None:
         raise status.not_found("", "serviceaccounts", name)
-    request = clone(request)
-    spec: dict[str, Any] = request.setdefault("spec", {})
+    request = _with_defaults(request, scope)
+    spec: dict[str, Any] = request["spec"]
     spec["audiences"] = spec.get("audiences") or list(authentication.api_audiences)
-    if spec.get("expirationSeconds") is None:
-        spec["expirationSeconds"] = DEFAULT_SECONDS
     spec.setdefault("boundObjectRef", None)
     errors = validate(spec)
     if errors:
@@ -71,10 +69,20 @@ async def create(namespace: str, name: str, request: Object, scope: Scope) -> Ob
         "metadata": {**(request.get("metadata") or {}), **metadata},
         "spec": spec,
     }
-    resource = replace(scope.resource, group=GROUP, version="v1", kind=KIND)
-    answer = scope.registry.managed.created(resource, answer, scope.context, "token")
     answer["status"] = {"token": token, "expirationTimestamp": rfc3339(now + spec["expirationSeconds"])}
     return answer
+
+
+def _with_defaults(request: Object, scope: Scope) -> Object:
+    """A copy with what the API's own defaulting fills in; managedFields tell of that, and of nothing added later."""
+    found = clone(request)
+    found.setdefault("metadata", {})
+    spec = found.setdefault("spec", {})
+    if spec.get("expirationSeconds") is None:
+        spec["expirationSeconds"] = DEFAULT_SECONDS
+    found.pop("status", None)
+    resource = replace(scope.resource, group=GROUP, version="v1", kind=KIND)
+    return scope.registry.managed.created(resource, found, scope.context, "token")
 
 
 def validate(spec: Mapping[str, Any]) -> list[FieldError]:
