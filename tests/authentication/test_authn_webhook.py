@@ -15,6 +15,7 @@ from people import HandClock
 from kubegate.authentication import Authenticated, AuthenticationError
 from kubegate.authentication.webhook import Circuit, WebhookTokenAuthenticator
 from kubegate.remote.client import Endpoint
+from kubegate.remote.retry import Backoff
 
 sys.path.append(str(Path(__file__).parent.parent / "remote"))
 
@@ -193,6 +194,16 @@ def test_a_circuit_lets_one_through_after_its_rest_and_closes_with_an_answer() -
     assert circuit.allows(5.2)
 
 
-async def test_no_token_is_in_what_is_said_of_it(make: Make) -> None:
-    hook, _, _ = await make(always(None))
-    assert "sesame-secret" not in await why(hook.authenticate_token("sesame-secret"))
+@pytest.mark.parametrize(
+    "answered",
+    [
+        None,
+        reply(b"who is sesame-secret?", "500 Oops", "Content-Type: text/plain"),
+        answer({"authenticated": False, "error": "sesame-secret is not known"}),
+    ],
+)
+async def test_no_token_is_in_what_is_said_of_it(make: Make, answered: bytes | None) -> None:
+    hook, _, _ = await make(always(answered), backoff=Backoff(steps=1))
+    text = await why(hook.authenticate_token("sesame-secret"))
+    assert text != "nobody"
+    assert "sesame-secret" not in text

@@ -109,7 +109,8 @@ class WebhookTokenAuthenticator:
             status = await self._review(token, wanted)
         except RemoteError as error:
             self._circuit.record(error.code != 0, self._clock.monotonic())
-            raise AuthenticationError(str(error)) from None
+            # the other side may have said the token back
+            raise AuthenticationError(str(error).replace(token, "<token>")) from None
         self._circuit.record(True, self._clock.monotonic())
         granted: tuple[str, ...] | None = None
         if wanted:
@@ -119,7 +120,7 @@ class WebhookTokenAuthenticator:
                 return None
         if status.get("authenticated") is not True:
             if status.get("error"):
-                raise AuthenticationError(str(status["error"]))
+                raise AuthenticationError(str(status["error"]).replace(token, "<token>"))
             return None
         user = status.get("user")
         return Authenticated(_user(user if isinstance(user, dict) else {}), self.name, granted)
