@@ -203,7 +203,7 @@ async def test_escalation_comes_before_validation(w: World) -> None:
 
 
 async def test_escalation_by_an_update_of_the_reference_is_checked_like_a_new_binding(w: World) -> None:
-    """As CVE-2017-1002100's kin: who may update bindings must not reach another role by changing roleRef."""
+    """Who may update bindings must not reach another role by changing roleRef."""
     await w.create("clusterroles", role("strong", rule("*", "*", "*")))
     await w.bind(role("weak", rule("get", "pods")), "alice", "ns")
     made = await w.create("rolebindings", binding("mine", "Role", "weak"), ALICE, "ns")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
@@ -20,10 +20,12 @@ from kubegate.authorization.masters import Masters
 from kubegate.authorization.node import Graph, NodeAuthorizer
 from kubegate.authorization.rbac import RbacIndex
 from kubegate.authorization.union import Union, UnionRules
-from kubegate.authorization.webhook import Conditions, Settings, WebhookAuthorizer
 from kubegate.pki.kubeconfig import BadKubeconfig
-from kubegate.remote.client import Client, Endpoint
 from kubegate.storage import Reader
+
+if TYPE_CHECKING:
+    from kubegate.authorization.webhook import Conditions, WebhookAuthorizer
+    from kubegate.remote.client import Endpoint
 
 log = logging.getLogger(__name__)
 MODES = config.TYPES
@@ -111,9 +113,7 @@ class _Current:
         return await self._rules.rules_for(user, namespace)
 
     async def close(self) -> None:
-        for authorizer in self._union.authorizers:
-            if isinstance(authorizer, WebhookAuthorizer):
-                await authorizer.close()
+        await _close(self._union.authorizers)
 
 
 def build(options: Options, reader: Reader, clock: Clock) -> Authorization:
@@ -195,6 +195,10 @@ class _Parts:
                 return self._webhook(configured)
 
     def _webhook(self, configured: config.AuthorizerConfiguration) -> WebhookAuthorizer:
+        # here, because most servers ask no webhook, and an HTTP client takes its time to load
+        from kubegate.authorization.webhook import Settings, WebhookAuthorizer
+        from kubegate.remote.client import Client, Endpoint
+
         found = configured.webhook
         if found is None:
             options = self._options
@@ -239,6 +243,8 @@ def _conditions(found: Sequence[config.Condition], path: str) -> Conditions:
 
 def _in_cluster() -> Endpoint:
     """The API server of the cluster that this process is a pod of."""
+    from kubegate.remote.client import Endpoint
+
     folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
     if not host or not port:
@@ -278,11 +284,12 @@ class _Reload:
         current.put(authorizers)
         self._content = content
         log.info("%s: a new configuration is in force", self._path)
-        await _close_webhooks(old)
+        await _close(old)
         return True
 
 
-async def _close_webhooks(authorizers: Sequence[Any]) -> None:
+async def _close(authorizers: Sequence[Authorizer]) -> None:
+    """End what has connections."""
     for authorizer in authorizers:
-        if isinstance(authorizer, WebhookAuthorizer):
+        if hasattr(authorizer, "close"):
             await authorizer.close()
