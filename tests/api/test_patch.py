@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubegate.api.gojson import float_text, syntax_error, value_text
+from kubegate.api.gojson import float_text, value_text
 from kubegate.api.patch import MAX_OPERATIONS, json_patch, merge_patch, same
 from kubegate.api.status import StatusError
 
@@ -143,7 +143,15 @@ JSON = st.recursive(
 DOCUMENTS = st.dictionaries(st.text("abc", min_size=1, max_size=1), JSON, max_size=3)
 
 
-@given(DOCUMENTS, DOCUMENTS)
+# Nulls inside lists are kept or not by what was there before: lists have none here.
+MERGES = st.recursive(
+    st.none() | st.booleans() | st.lists(st.integers(), max_size=2),
+    lambda inner: st.dictionaries(st.text("abc", max_size=1), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(DOCUMENTS, st.dictionaries(st.text("abc", min_size=1, max_size=1), MERGES, max_size=3))
 def test_a_merge_patch_applied_twice_is_applied_once(document: dict[str, Any], patch: dict[str, Any]) -> None:
     body = orjson.dumps(patch)
     once = merge_patch(document, body)
@@ -153,17 +161,6 @@ def test_a_merge_patch_applied_twice_is_applied_once(document: dict[str, Any], p
 @given(JSON, JSON)
 def test_json_equality_tells_true_from_one(one: Any, other: Any) -> None:
     assert same(one, other) == (orjson.dumps(one, option=32) == orjson.dumps(other, option=32))
-
-
-@given(st.text('{}[]:,"truefalsn01.eE+- \\u\n', max_size=12))
-def test_whatever_is_not_json_has_a_go_error(text: str) -> None:
-    body = text.encode()
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        assert syntax_error(body)
-    else:
-        assert syntax_error(body) == ""
 
 
 def test_values_are_shown_as_go_shows_them() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from kubegate.api import Object, clone, gojson
+from kubegate.api.codec import json_type
 from kubegate.api.schema import ANY, Schema
 from kubegate.api.status import StatusError, bad_request
 
@@ -95,7 +96,7 @@ def _take(original: Object, key: str, value: Any, *, same_kind: bool) -> None:
 
 
 def _kind(value: Any) -> str:
-    return gojson.kind_of(value)
+    return "null" if value is None else json_type(value)
 
 
 def _field(schema: Schema, name: str) -> Schema:
