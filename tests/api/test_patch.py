@@ -145,7 +145,7 @@ DOCUMENTS = st.dictionaries(st.text("abc", min_size=1, max_size=1), JSON, max_si
 
 # Nulls inside lists are kept or not by what was there before: lists have none here.
 MERGES = st.recursive(
-    st.none() | st.booleans() | st.lists(st.integers(), max_size=2),
+    st.none() | st.booleans() | st.lists(st.integers(0, 9), max_size=2),
     lambda inner: st.dictionaries(st.text("abc", max_size=1), inner, max_size=3),
     max_leaves=8,
 )
