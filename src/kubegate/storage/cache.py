@@ -7,10 +7,11 @@ engine of this process a write is in the cache before `put` returns; over etcd, 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -20,7 +21,7 @@ import orjson
 from sortedcontainers import SortedDict
 
 from kubegate.api.clock import Clock, SystemClock
-from kubegate.storage import Compacted, EventType, FutureRevision, KeyValue, Store, StoreEvent, StoreUnavailable
+from kubegate.storage import Compacted, EventType, FutureRevision, KeyValue, Range, Store, StoreEvent, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,11 @@ Codec = Callable[[str, bytes, int], tuple[bytes, Mapping[str, str], Mapping[str,
 NOTHING: Mapping[str, str] = MappingProxyType({})
 """The labels or fields of an object that has none: one for all."""
 
-PAGE = 5000
+PAGE = 1000
 """Keys read at once when the cache is filled."""
+
+LABELS = 4096
+"""Sets of labels that are remembered, to be shared by the objects that have them."""
 
 DECODED = 512
 DECODED_BYTES = 32 * 1024
@@ -230,6 +234,7 @@ class WatchCache:
         self._since = 0  # watches can start after this revision
         self._channels: dict[str, _Channel] = {}
         self._subscriptions: dict[str, list[Callable[[CacheEvent], None]]] = {}
+        self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._unlisten: Callable[[], None] | None = None
         self._following: asyncio.Task[None] | None = None
@@ -387,17 +392,14 @@ class WatchCache:
     async def _fill(self, revision: int = 0) -> None:
         """Read all of the store at `revision`; where the cache was filled before, what differs becomes events."""
         found: dict[str, Entry] = {}
-        after = ""
-        while True:
-            page = await self.store.range(self._prefix, after=after, limit=PAGE, revision=revision)
-            revision = page.revision
-            for item in page.items:
-                have = self._entries.get(item.key)
-                same = have is not None and have.revision == item.mod_revision
-                found[item.key] = have if same else self._entry(item)
-            if not page.remaining:
-                break
-            after = page.items[-1].key
+        revision = 0 if self._revision else revision
+        async with aclosing(self._pages(revision)) as pages:
+            async for page in pages:
+                revision = page.revision
+                for item in page.items:
+                    have = self._entries.get(item.key)
+                    same = have is not None and have.revision == item.mod_revision
+                    found[item.key] = have if same else self._entry(item)
         if not self._revision:
             self._entries = SortedDict(found)
             self._revision = self._since = revision
@@ -416,6 +418,25 @@ class WatchCache:
         self._events_bytes = 0
         self._since = revision
         self._reached(revision)
+
+    async def _pages(self, revision: int) -> AsyncGenerator[Range, None]:
+        """All pages of the store; while one is decoded, the store reads the next."""
+        reading: asyncio.Task[Range] | None = asyncio.create_task(self._page("", revision))
+        with _no_collection():
+            try:
+                while reading is not None:
+                    page = await reading
+                    reading = None
+                    if page.remaining:
+                        reading = asyncio.create_task(self._page(page.items[-1].key, page.revision))
+                        await asyncio.sleep(0)  # lets it begin
+                    yield page
+            finally:
+                if reading is not None:
+                    reading.cancel()
+
+    async def _page(self, after: str, revision: int) -> Range:
+        return await self.store.range(self._prefix, after=after, limit=PAGE, revision=revision)
 
     async def _follow(self) -> None:
         """Keep up with a store that is another process, through its watch."""
@@ -477,7 +498,25 @@ class WatchCache:
             data, labels, fields = self._codec(item.key, item.value, item.mod_revision)
         except ValueError as error:
             raise ValueError(f"{item.key} at revision {item.mod_revision} cannot be decoded: {error}") from error
-        return Entry(item.key, item.mod_revision, item.create_revision, data, labels or NOTHING, fields or NOTHING)
+        created = item.create_revision
+        if created == item.mod_revision:
+            created = item.mod_revision  # one number for both
+        return Entry(item.key, item.mod_revision, created, data, self._shared(labels), fields or NOTHING)
+
+    def _shared(self, labels: Mapping[str, str]) -> Mapping[str, str]:
+        """The same labels, as one mapping for all objects that have them: most have what many have."""
+        if not labels:
+            return NOTHING
+        known = tuple(labels.items())
+        try:
+            found = self._labels.get(known)
+        except TypeError:  # labels of labels: no API made these
+            return labels
+        if found is None:
+            if len(self._labels) >= LABELS:
+                self._labels.clear()
+            found = self._labels[known] = labels
+        return found
 
     def _emit(self, event: CacheEvent) -> None:
         key = event.key
@@ -534,6 +573,19 @@ class WatchCache:
         for channel in tuple(self._channels.values()):
             for watcher in tuple(channel.watchers):
                 watcher.end(error)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without the garbage collector, which would look again and again at the many objects that are there to stay."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _past(prefix: str) -> str:

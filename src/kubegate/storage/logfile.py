@@ -165,8 +165,14 @@ class LogFile:
         found = self._rows(query, (key, revision), revision)
         return found[0].item() if found and found[0].created else None
 
-    def range(self, prefix: str, after: str, limit: int, revision: int) -> tuple[list[KeyValue], int]:
-        """Keys under `prefix` after `after` at `revision`, `limit` at most (0: all); and how many follow them."""
+    def range(
+        self, prefix: str, after: str, limit: int, revision: int, following: int | None = None
+    ) -> tuple[list[KeyValue], int]:
+        """Keys under `prefix` after `after` at `revision`, `limit` at most (0: all); and how many follow them.
+
+        `following` is how many keys there are after `after`, where the caller knows: counting them costs more than
+        reading a page.
+        """
         end = past(prefix)
         start, comparison = (after, ">") if after >= prefix else (prefix, ">=")
         items: list[KeyValue] = []
@@ -185,6 +191,8 @@ class LogFile:
             start, comparison = rows[-1].key, ">"
             if limit and len(items) >= limit:
                 break
+        if following is not None:
+            return items, following - len(items)
         with self._errors():
             query = f"SELECT count(*), {_COMPACTED} FROM ({_LATEST % comparison})"
             remaining, compacted = self._one(query, (start, end, revision))
@@ -386,7 +394,7 @@ class LogFile:
             timeout=10.0,
         )
         self._connection.text_factory = bytes
-        self._execute("PRAGMA cache_size = -16384")
+        self._execute("PRAGMA cache_size = -4096")  # KiB; the kernel caches the file as well
         (application,) = self._one("PRAGMA application_id")
         (schema,) = self._one("PRAGMA user_version")
         if write and not application and not self._one("SELECT count(*) FROM sqlite_master")[0]:

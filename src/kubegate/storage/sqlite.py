@@ -38,6 +38,9 @@ QUEUE_BYTES = 256 * 1024 * 1024
 
 READERS = 2
 
+PAGES = 256
+"""Ranges read page by page of which is remembered how many keys follow: that never changes for a revision."""
+
 
 class SqliteStore:
     """`Store` in the file `path`, which belongs to one process at a time.
@@ -59,6 +62,7 @@ class SqliteStore:
         self._compacted = 0
         self._queue: deque[tuple[Write, asyncio.Future[int]]] = deque()
         self._queue_bytes = 0
+        self._following: dict[tuple[str, int, str], int] = {}  # prefix, revision, last key read -> keys after it
         self._batch: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[Sequence[StoreEvent]], None]] = []
         self._changed: set[asyncio.Future[None]] = set()
@@ -110,10 +114,15 @@ class SqliteStore:
 
     async def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
         def read(file: LogFile, at: int) -> Range:
-            items, remaining = file.range(prefix, after, limit, at)
+            items, remaining = file.range(prefix, after, limit, at, self._following.get((prefix, at, after)))
             return Range(items, at, remaining)
 
-        return await self._at(revision, read)
+        page = await self._at(revision, read)
+        if page.remaining:
+            while len(self._following) >= PAGES:
+                del self._following[next(iter(self._following))]
+            self._following[prefix, page.revision, page.items[-1].key] = page.remaining
+        return page
 
     async def put(self, key: str, value: bytes, expected: int | None, *, ttl: int = 0) -> int:
         expires = self._clock.now() + ttl if ttl else None
