@@ -367,19 +367,22 @@ def diff(
 def replay(
     audit_log: Annotated[Path, typer.Argument(help="audit log, a JSON event a line (.gz too)")],
     policy: Annotated[str, typer.Option("--policy", help="a folder, context:NAME or kubeconfig:FILE")],
+    patch: Annotated[
+        Path | None, typer.Option("--patch", help="file whose objects are put on the policy first")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="requests to print")] = 50,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="exit with 1 where something differs")] = False,
     output: Output = "text",
 ) -> None:
     """Which of the recorded requests would be decided otherwise by another policy.
 
-    kubegate replay audit.log --policy ./manifests
+    kubegate replay audit.log --policy context:prod --patch change.yaml
     """
     from kubegate.analysis import auditlog
     from kubegate.analysis.questions import text_of
     from kubegate.analysis.replay import replay as play
 
-    cluster = _run(Source.parse(policy).read())
+    cluster = _run(Source.parse(policy).read(patch=patch))
     with _progress("replaying") as progress:
         found = _run(_awaited(lambda: play(cluster, auditlog.read(audit_log, progress))))
     if output == "json":
