@@ -21,6 +21,7 @@ from kubegate.server.responses import Response
 
 # Kinds that kube-apiserver v1.36 keeps in another version than the one it prefers, which their hash tells.
 _HASHED_AS = {"mutatingadmissionpolicies": "v1beta1", "mutatingadmissionpolicybindings": "v1beta1"}
+_CUSTOM_VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
 _AGGREGATED = b"application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 Document = dict[str, Any]
 
@@ -145,6 +146,11 @@ class Discovery:
         return {**head, "items": items}
 
 
+def _verbs(resource: Resource) -> list[str]:
+    """Built-in resources list theirs by name, custom ones in the order of their handler."""
+    return sorted(resource.verbs) if resource.custom is None else [v for v in _CUSTOM_VERBS if v in resource.verbs]
+
+
 def _wants_aggregated(accept: str) -> bool:
     """Whether the aggregated form is the first of those asked for that is known."""
     for clause in negotiate.parse_accept(accept):
@@ -166,7 +172,7 @@ def _resource_entry(resource: Resource) -> Document:
         "singularName": resource.singular,
         "namespaced": resource.namespaced,
         "kind": resource.kind,
-        "verbs": sorted(resource.verbs),
+        "verbs": _verbs(resource),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)
@@ -196,7 +202,7 @@ def _aggregated_entry(resource: Resource) -> Document:
         "responseKind": {"group": group, "version": version, "kind": resource.kind},
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": sorted(resource.verbs),
+        "verbs": _verbs(resource),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)

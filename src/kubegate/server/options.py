@@ -72,6 +72,8 @@ class Options:
     enable_admission_plugins: list[str] = field(default_factory=list)
     disable_admission_plugins: list[str] = field(default_factory=list)
     admission_control_config_file: str = ""
+    default_not_ready_toleration_seconds: int = 300
+    default_unreachable_toleration_seconds: int = 300
     service_resolver: list[str] = field(default_factory=list)
     # audit
     audit_policy_file: str = ""
@@ -118,8 +120,8 @@ class Options:
 # Flags of kube-apiserver that are taken and have no effect here: they tune what kubegate does not have.
 IGNORED = frozenset(
     {
-        "allow-privileged", "allow-metric-labels", "apiserver-count", "default-not-ready-toleration-seconds",
-        "default-unreachable-toleration-seconds", "default-watch-cache-size", "delete-collection-workers",
+        "allow-privileged", "allow-metric-labels", "apiserver-count",
+        "default-watch-cache-size", "delete-collection-workers",
         "egress-selector-config-file", "enable-aggregator-routing", "enable-garbage-collector",
         "enable-priority-and-fairness", "endpoint-reconciler-type", "etcd-compaction-interval",
         "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout",

@@ -13,7 +13,9 @@ from typing import Any
 
 from kubegate.admission.build import build as build_admission
 from kubegate.admission.config import AdmissionOptions, ConfigurationError
+from kubegate.admission.chain import Chain
 from kubegate.admission.dependencies import Dependencies
+from kubegate.admission.quota import Reservations
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Document
@@ -63,6 +65,8 @@ class Server:
     pki: Pki | None = None
     registry: Registry = field(init=False)
     app: App = field(init=False)
+    _admission: Chain = field(init=False)
+    _reservations: Reservations = field(init=False)
     _store: Store = field(init=False)
     _cache: WatchCache = field(init=False)
     _transport: Transport = field(init=False)
@@ -110,11 +114,14 @@ class Server:
         registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
         registry.extensions["authentication"] = self._authentication
         registry.extensions[RBAC_INDEX] = self._authorization.rbac
-        registry.admission = build_admission(
+        self._reservations = Reservations(registry.reader, self.clock)
+        registry.admission = self._admission = build_admission(
             AdmissionOptions(
                 enable=tuple(options.enable_admission_plugins),
                 disable=tuple(options.disable_admission_plugins),
                 config_file=options.admission_control_config_file,
+                default_not_ready_toleration_seconds=options.default_not_ready_toleration_seconds,
+                default_unreachable_toleration_seconds=options.default_unreachable_toleration_seconds,
             ),
             Dependencies(
                 reader=registry.reader,
@@ -123,7 +130,7 @@ class Server:
                 clock=self.clock,
                 resources=resources,
                 objects=RegistryObjects(registry),
-                options=options,
+                reservations=self._reservations,
             ),
         )
         await self._bootstrap(internal)
@@ -286,6 +293,8 @@ class Server:
             if not task.get_name().startswith("audit"):
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "_admission"):
+            await self._admission.close()
         if hasattr(self, "_authentication"):
             await self._authentication.close()
         if hasattr(self, "_authorization"):

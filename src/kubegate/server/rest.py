@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from kubegate.api import Object, field, metadata, negotiate, patch, status, strategic, tables
+from kubegate.api import Object, codec, field, metadata, negotiate, patch, status, strategic, tables
 from kubegate.api.clock import Clock
 from kubegate.api.resources import Resource
 from kubegate.registry import Context
@@ -89,12 +89,15 @@ class Rest:
         objects = [self._registry.as_requested(resource, entry.object()) for entry in page.entries]
         if accepted.transform == "Table":
             include = tables.include_object(call.parameter("includeObject"))
+            now, version = self._clock.now(), accepted.version
             return accepted.encode(
-                tables.table(resource, objects, page.metadata, include=include, now=self._clock.now())
+                tables.table(resource, objects, page.metadata, include=include, now=now, version=version)
             )
         if accepted.transform:
             items = [metadata.partial(obj, accepted.version) for obj in objects]
-            head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1"}
+            if accepted.transform == "PartialObjectMetadata":
+                raise negotiate.wrong_list(accepted.transform, True, codec.go_type(resource.group, resource.list_kind))
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accepted.version}"}
             return accepted.encode({**head, "metadata": page.metadata, "items": items})
         items = objects if resource.custom is not None else [_without_kind(obj) for obj in objects]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
@@ -140,7 +143,8 @@ class Rest:
             obj = self._registry.as_requested(resource, orjson.loads(data))
             if accepted.transform == "Table":
                 meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-                found = tables.table(resource, [obj], meta, include=include, now=self._clock.now(), columns=first)
+                now, version = self._clock.now(), accepted.version
+                found = tables.table(resource, [obj], meta, include=include, now=now, columns=first, version=version)
                 first = False
                 return orjson.dumps(found)
             return orjson.dumps(metadata.partial(obj, accepted.version) if accepted.transform else obj)
@@ -359,8 +363,10 @@ class Rest:
         if accepted.transform == "Table":
             include = tables.include_object(call.parameter("includeObject"))
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            obj = tables.table(resource, [obj], meta, include=include, now=self._clock.now())
+            obj = tables.table(resource, [obj], meta, include=include, now=self._clock.now(), version=accepted.version)
         elif accepted.transform:
+            if accepted.transform == "PartialObjectMetadataList":
+                raise negotiate.wrong_list(accepted.transform, False, codec.go_type(resource.group, resource.kind))
             obj = metadata.partial(obj, accepted.version)
         return Response(code, accepted.encode(obj), accepted.content_type)
 
@@ -437,7 +443,7 @@ def _route_custom(resource: Resource, call: Call, misplaced: bool) -> Operation 
         return None
     if info.subresource:
         if info.subresource not in resource.subresources:
-            return None
+            raise status.not_found(resource.group, resource.resource, info.name)
         found = _SUBRESOURCE.get(call.method)
         if found is None or found[0] not in resource.subresources[info.subresource].verbs:
             raise status.method_not_supported(resource.group, resource.resource, info.verb)
