@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kubegate.admission.quota import Reservations
 from kubegate.api import Object
 from kubegate.api.clock import Clock
 from kubegate.api.resources import Resources
+from kubegate.authentication.signing import TokenSigner
 from kubegate.controllers.queue import Queue
 from kubegate.storage import Reader
 
@@ -42,13 +44,19 @@ class Client(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a controller works with. `options` are the server's flags; `client` writes as the named controller."""
+    """What a controller works with. `options` are the server's flags; `clients(NAME)` writes as the named controller.
+
+    `reservations` are what quotas were charged for objects that are not stored yet; `signer` makes service account
+    tokens (None: there is no key for it).
+    """
 
     reader: Reader
     clients: Callable[[str], Client]
     clock: Clock
     resources: Resources
     options: Any
+    reservations: Reservations | None = None
+    signer: TokenSigner | None = None
 
 
 class Controller(Protocol):

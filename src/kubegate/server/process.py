@@ -227,7 +227,15 @@ class Server:
         def client(name: str) -> Internal:
             return Internal(registry, service_account_user(name), "kube-controller-manager")
 
-        world = World(registry.reader, client, self.clock, registry.resources, self.options)
+        world = World(
+            registry.reader,
+            client,
+            self.clock,
+            registry.resources,
+            self.options,
+            reservations=self._reservations,
+            signer=self._authentication.signer,
+        )
         self._spawn("controllers", Manager(world, names).run())
 
     def _auditor(self) -> audit.Auditor:
