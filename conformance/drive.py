@@ -82,7 +82,7 @@ def main() -> int:
         if options.walk:
             for program in ("kubectl", "helm", "python"):
                 if getattr(options, program):
-                    command += [f"--{program}", getattr(options, program)]
+                    command += [f"--{program}", str(pathlib.Path(getattr(options, program)).absolute())]
         else:
             command += ["--level", options.level]
         failed = subprocess.run([*command, *options.paths]).returncode
