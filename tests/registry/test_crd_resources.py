@@ -1,0 +1,218 @@
+"""Custom resources: decoded, defaulted, checked, and kept by the rules of their definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crd_world import context, crd, crd_world, properties
+
+from kubegate.api import patch
+from kubegate.api.status import StatusError
+from kubegate.registry import scale
+
+Object = dict[str, Any]
+NUMBER = {"type": "integer"}
+
+
+def causes(error: StatusError) -> list[tuple[str, str]]:
+    assert error.code == 422 and error.details is not None
+    return [(cause["field"], cause["message"]) for cause in error.details["causes"]]
+
+
+async def test_objects_are_pruned_defaulted_and_counted() -> None:
+    async with crd_world() as world:
+        schema = properties(size=NUMBER, mode={"type": "string", "default": "slow"})
+        resource = await world.serve(crd("forms", schema))
+        made = await world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": 1, "extra": 2}, "other": 3})
+        assert made["spec"] == {"size": 1, "mode": "slow"} and "other" not in made
+        assert made["metadata"]["generation"] == 1
+        assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {".": {}, "f:mode": {}, "f:size": {}}}
+        changed = await world.update(resource, {**made, "spec": {"size": 2}})
+        assert (changed["spec"], changed["metadata"]["generation"]) == ({"size": 2, "mode": "slow"}, 2)
+
+
+async def test_values_are_checked_and_an_update_must_say_what_it_changes() -> None:
+    async with crd_world() as world:
+        schema = properties(size={"type": "integer", "maximum": 5})
+        resource = await world.serve(crd("forms", schema))
+        error = await world.refusal(world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": 9}}))
+        assert causes(error) == [("spec.size", "Invalid value: 9: spec.size in body should be less than or equal to 5")]
+        await world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": 1}})
+        error = await world.refusal(world.update(resource, {"metadata": {"name": "a"}, "spec": {"size": 2}}))
+        assert causes(error) == [("metadata.resourceVersion", "Invalid value: 0: must be specified for an update")]
+
+
+async def test_an_object_of_another_kind_is_refused_under_its_own_name() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms"))
+        error = await world.refusal(world.create(resource, {"kind": "Firm", "metadata": {"name": "b"}}))
+        assert error.message == 'Firm.example.org "b" is invalid: kind: Invalid value: "Firm": must be Form'
+
+
+async def test_metadata_must_be_metadata() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms"))
+        error = await world.refusal(world.create(resource, {"metadata": {"name": "b", "labels": {"a": 1}}}))
+        assert (error.code, error.message[:50]) == (400, 'Form in version "v1" cannot be handled as a Form: ')
+
+
+async def test_status_is_written_through_its_own_endpoint_alone() -> None:
+    async with crd_world() as world:
+        schema = properties(size=NUMBER)
+        schema["properties"]["status"] = properties(ready=NUMBER)["properties"]["spec"]
+        resource = await world.serve(crd("forms", schema, subresources={"status": {}}))
+        obj = {"metadata": {"name": "a"}, "spec": {"size": 1}, "status": {"ready": 1}}
+        made = await world.create(resource, obj)
+        assert "status" not in made
+        told = {
+            **made,
+            "metadata": {**made["metadata"], "labels": {"l": "1"}},
+            "spec": {"size": 7},
+            "status": {"ready": 2},
+        }
+        written = await world.update(resource, told, "status")
+        assert (written["spec"], written["status"]) == ({"size": 1}, {"ready": 2})
+        assert "labels" not in written["metadata"] and written["metadata"]["generation"] == 1
+
+
+async def test_without_a_status_endpoint_status_counts_like_the_rest() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms"))
+        made = await world.create(resource, {"metadata": {"name": "a"}, "status": {"ready": 1}})
+        changed = await world.update(resource, {**made, "status": {"ready": 2}})
+        assert (changed["status"], changed["metadata"]["generation"]) == ({"ready": 2}, 2)
+
+
+async def test_replicas_are_scaled_where_the_definition_says_they_are() -> None:
+    async with crd_world() as world:
+        paths = {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count"}
+        resource = await world.serve(crd("fleets", properties(count=NUMBER), subresources={"scale": paths}))
+        await world.create(resource, {"metadata": {"name": "f"}, "spec": {"count": 2}})
+        assert scale.of(resource, world.registry.get(resource, "default", "f"))["spec"] == {"replicas": 2}
+
+        def to(replicas: int) -> scale.ScaleChange:
+            return scale.ScaleChange(lambda current: {**current, "spec": {"replicas": replicas}})
+
+        written = await scale.write(world.registry, resource, "default", "f", to(5), context())
+        assert written["spec"] == {"replicas": 5}
+        stored = world.registry.get(resource, "default", "f")
+        assert (stored["spec"], stored["metadata"]["generation"]) == ({"count": 5}, 2)
+        assert stored["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {}}
+        error = await world.refusal(scale.write(world.registry, resource, "default", "f", to(-1), context()))
+        assert causes(error) == [(".spec.count", "Invalid value: -1: should be a non-negative integer")]
+
+
+async def test_fields_may_be_selected_that_the_definition_names() -> None:
+    async with crd_world() as world:
+        more = {"selectableFields": [{"jsonPath": ".spec.color"}, {"jsonPath": ".spec.size"}]}
+        schema = properties(color={"type": "string"}, size=NUMBER)
+        resource = await world.serve(crd("shirts", schema, **more))
+        rules = world.registry.rules_of(resource)
+        assert rules.field_labels == ("spec.color", "spec.size")
+        assert rules.fields is not None
+        assert rules.fields({"spec": {"color": "blue", "size": 5}}) == {"spec.color": "blue", "spec.size": "5"}
+        assert rules.fields({}) == {"spec.color": "", "spec.size": ""}
+
+
+async def test_apply_keeps_each_managers_own_fields() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms", properties(a=NUMBER, b=NUMBER)))
+        base = {"apiVersion": "example.org/v1", "kind": "Form", "metadata": {"name": "x"}}
+
+        async def apply(manager: str, spec: Object, *, force: bool = False) -> Object:
+            who = context()
+            who.field_manager = manager
+            obj = {**base, "spec": spec}
+            return (await world.registry.apply(resource, "default", "x", obj, who, force=force)).object
+
+        await apply("one", {"a": 1})
+        both = await apply("two", {"b": 2})
+        assert both["spec"] == {"a": 1, "b": 2}
+        error = await world.refusal(apply("two", {"a": 2, "b": 2}))
+        assert error.message == 'Apply failed with 1 conflict: conflict with "one": .spec.a'
+        error = await world.refusal(apply("two", {"a": "x"}))
+        assert error.message.endswith(".spec.a: expected numeric (int or float), got string")
+
+
+# ------------------------------------------------------------------ rules in CEL
+async def test_rules_refuse_with_their_message_at_their_place() -> None:
+    async with crd_world() as world:
+        schema = properties(low=NUMBER, high=NUMBER)
+        schema["properties"]["spec"]["x-kubernetes-validations"] = [
+            {"rule": "self.low <= self.high", "message": "low must not be above high"},
+            {"rule": "self.high < 100", "messageExpression": "'high is ' + string(self.high)", "fieldPath": ".high"},
+            {"rule": "self.low != 13", "reason": "FieldValueForbidden"},
+        ]
+        resource = await world.serve(crd("ranges", schema))
+        await world.create(resource, {"metadata": {"name": "ok"}, "spec": {"low": 1, "high": 2}})
+        bad = {"metadata": {"name": "bad"}, "spec": {"low": 200, "high": 150}}
+        assert causes(await world.refusal(world.create(resource, bad))) == [
+            ("spec", 'Invalid value: "object": low must not be above high'),
+            ("spec.high", 'Invalid value: "object": high is 150'),
+        ]
+        unlucky = {"metadata": {"name": "bad"}, "spec": {"low": 13, "high": 20}}
+        assert causes(await world.refusal(world.create(resource, unlucky))) == [
+            ("spec", "Forbidden: failed rule: self.low != 13")
+        ]
+        partial = {"metadata": {"name": "bad"}, "spec": {"low": 1}}
+        assert ("spec", 'Invalid value: "object": no such key: high evaluating rule: low must not be above high') in (
+            causes(await world.refusal(world.create(resource, partial)))
+        )
+
+
+async def test_rules_wait_until_the_rest_is_in_order() -> None:
+    async with crd_world() as world:
+        schema = properties(size={**NUMBER, "x-kubernetes-validations": [{"rule": "self > 1"}]})
+        resource = await world.serve(crd("forms", schema))
+        error = await world.refusal(world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": "x"}}))
+        assert causes(error)[-1] == (
+            "<nil>",
+            "Invalid value: null: some validation rules were not checked because the object was invalid; "
+            "correct the existing errors to complete validation",
+        )
+
+
+async def test_rules_about_changes_look_at_updates_and_old_wrongs_are_let_be() -> None:
+    async with crd_world() as world:
+        schema = properties(
+            fixed={"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "fixed"}]},
+            size=NUMBER,
+        )
+        resource = await world.serve(crd("forms", schema))
+        made = await world.create(resource, {"metadata": {"name": "a"}, "spec": {"fixed": "x", "size": 1}})
+        error = await world.refusal(world.update(resource, {**made, "spec": {"fixed": "y"}}))
+        assert causes(error) == [("spec.fixed", 'Invalid value: "string": fixed')]
+        changed = await world.update(resource, {**made, "spec": {"fixed": "x", "size": 2}})
+        assert changed["spec"]["size"] == 2
+
+
+async def test_names_that_cel_cannot_say_are_escaped_and_formats_are_types() -> None:
+    async with crd_world() as world:
+        schema = properties(
+            **{
+                "a-b.c": NUMBER,
+                "namespace": {"type": "string"},
+                "when": {"type": "string", "format": "date-time"},
+                "raw": {"type": "string", "format": "byte"},
+            }
+        )
+        schema["x-kubernetes-validations"] = [
+            {"rule": "self.spec.a__dash__b__dot__c == 1 && self.spec.__namespace__ == 'n'"},
+            {"rule": "self.spec.when < timestamp('2027-01-01T00:00:00Z') && self.spec.raw == b'a'"},
+            {"rule": "self.metadata.name.startsWith('ok')", "message": "another name"},
+        ]
+        resource = await world.serve(crd("forms", schema))
+        spec = {"a-b.c": 1, "namespace": "n", "when": "2026-01-01T00:00:00Z", "raw": "YQ=="}
+        await world.create(resource, {"metadata": {"name": "ok"}, "spec": spec})
+        error = await world.refusal(world.create(resource, {"metadata": {"name": "no"}, "spec": spec}))
+        assert causes(error) == [("<nil>", 'Invalid value: "object": another name')]
+
+
+async def test_a_patch_of_a_custom_resource_is_a_merge_patch() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms", properties(size=NUMBER)))
+        await world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": 1}})
+        written = await world.registry.patch(
+            resource, "default", "a", lambda obj: patch.merge_patch(obj, b'{"spec":{"size":4}}'), context()
+        )
+        assert written.object["spec"] == {"size": 4}
