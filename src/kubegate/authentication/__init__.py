@@ -94,5 +94,10 @@ def with_authenticated(name: str, groups: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def intersect(offered: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
-    """Those of the audiences wanted that are offered, in the order (and as often) as they are wanted."""
+    """Those of the audiences wanted that are offered, in the order (and as often) as they are wanted.
+
+    Where that is all of them it is `wanted` itself, so that the usual case can be told at a glance.
+    """
+    if isinstance(wanted, tuple) and all(audience in offered for audience in wanted):
+        return wanted
     return tuple(audience for audience in wanted if audience in offered)

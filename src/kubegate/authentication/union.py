@@ -119,13 +119,13 @@ class Union:
         return await self._anonymous.authenticate(request)
 
     def _checked(self, found: Authenticated, request: Request) -> Authenticated:
-        user = found.user
+        user, audiences = found.user, found.audiences
         if not user.name:
             raise AuthenticationError(f"{found.authenticator}: the credential names no user")
-        wanted = request.audiences if request.audiences is not None else self._api_audiences
-        if found.audiences and wanted and not intersect(found.audiences, wanted):
-            raise AuthenticationError(
-                f"unable to match the audience: {list(found.audiences)}, accepted: {list(wanted)}"
-            )
+        if audiences:
+            wanted = request.audiences if request.audiences is not None else self._api_audiences
+            if wanted and audiences is not wanted and not intersect(audiences, wanted):
+                text = f"unable to match the audience: {list(audiences)}, accepted: {list(wanted)}"
+                raise AuthenticationError(text)
         groups = with_authenticated(user.name, user.groups)
         return found if groups is user.groups else replace(found, user=replace(user, groups=groups))
