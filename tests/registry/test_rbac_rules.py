@@ -166,6 +166,20 @@ async def test_a_binding_to_no_role_is_for_those_who_may_bind_anything(w: World)
     assert (error.code, error.message) == (404, f'rolebindings.{GROUP} "gone" not found')
 
 
+@pytest.mark.parametrize(
+    ("kind", "to", "code", "text"),
+    [
+        ("Pod", "x", 500, 'unsupported role reference kind: "Pod"'),
+        ("ClusterRole", "", 400, "Name parameter required."),
+        ("ClusterRole", "a/b", 400, "Name parameter invalid: \"a/b\": may not contain '/'"),
+        ("Role", "x", 400, "Namespace parameter required."),
+    ],
+)
+async def test_a_reference_to_what_cannot_be_looked_up(w: World, kind: str, to: str, code: int, text: str) -> None:
+    error = await refused(w.create("clusterrolebindings", binding("b", kind, to), ALICE))
+    assert (error.code, error.message) == (code, text)
+
+
 async def test_a_missing_role_of_the_writer_is_told(w: World) -> None:
     await w.create(
         "rolebindings", binding("lost", "Role", "gone", subjects=[{"kind": "User", "name": "alice"}]), namespace="ns"

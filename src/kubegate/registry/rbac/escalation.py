@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kubegate.api import Object, status
 from kubegate.api.field import quoted
+from kubegate.api.names import path_segment_name
 from kubegate.authentication import MASTERS_GROUP, UserInfo
 from kubegate.authorization import Attributes
 from kubegate.authorization.rbac import GROUP, RbacIndex
@@ -59,15 +60,27 @@ async def guard_binding(binding: Object, old: Object | None, scope: Scope) -> No
     kind, name = reference.get("kind") or "", reference.get("name") or ""
     resource = {"Role": "roles", "ClusterRole": "clusterroles"}.get(kind)
     if resource is None:
-        raise status.internal(f"unsupported role reference kind: {quoted(kind)}")
-    question = Attributes(user, "bind", True, reference.get("apiGroup") or "", "*", resource, "", namespace, name)
-    if (await scope.registry.authorizer.authorize(question)).allowed:
-        return
+        raise status.StatusError(500, "", f"unsupported role reference kind: {quoted(kind)}")
+    group = reference.get("apiGroup") or ""
+    question = Attributes(user, "bind", True, group, "*", resource, "", namespace, name)
+    if not (await scope.registry.authorizer.authorize(question)).allowed:
+        _confirm(binding, _rules_of(kind, namespace, name, scope), scope)
+
+
+def _rules_of(kind: str, namespace: str, name: str, scope: Scope) -> Sequence[Rule]:
+    """The rules of the role that a binding is to. Raises StatusError as looking it up in storage would (400, 404)."""
+    if kind == "Role" and not namespace:
+        raise status.bad_request("Namespace parameter required.")
+    if not name:
+        raise status.bad_request("Name parameter required.")
+    problems = path_segment_name(name)
+    if problems:
+        raise status.bad_request(f"Name parameter invalid: {quoted(name)}: {';'.join(problems)}")
     rules = index_of(scope).role_rules(kind, namespace, name)
     if rules is None:
-        # The real server looks the role up with the request's own resource at hand, and names that.
+        # the real server looks the role up with the request's own resource at hand, and names that
         raise status.not_found(scope.resource.group, scope.resource.resource, name)
-    _confirm(binding, rules, scope)
+    return rules
 
 
 async def _may_escalate(role: Object, old: Object | None, scope: Scope) -> bool:
