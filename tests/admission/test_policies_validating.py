@@ -282,7 +282,8 @@ async def test_a_kind_of_parameters_that_does_not_exist_refuses(policies: Polici
     policies.policy("true", paramKind={"apiVersion": "rules.example.com/v1", "kind": "Limit"})
     policies.bind(paramRef={"name": "x", "parameterNotFoundAction": "Deny"})
     assert await policies.said(config_map()) == (
-        "failed to configure policy: failed to find resource referenced by paramKind: 'rules.example.com/v1, Kind=Limit'"
+        "failed to configure policy: failed to find resource referenced by paramKind: "
+        "'rules.example.com/v1, Kind=Limit'"
     )
 
 
