@@ -45,13 +45,13 @@ def check_preconditions(resource: Resource, obj: Object, options: Mapping[str, A
             f"the UID in the precondition ({wanted['uid']}) does not match the UID in record ({metadata.get('uid')}). "
             "The object might have been deleted and then recreated"
         )
-        raise status.conflict(resource.group, resource.resource, name, text)
+        raise status.conflict(resource.group, resource.kind, name, text)
     if wanted.get("resourceVersion") and wanted["resourceVersion"] != metadata.get("resourceVersion"):
         text = (
             f"the ResourceVersion in the precondition ({wanted['resourceVersion']}) does not match the "
             f"ResourceVersion in record ({metadata.get('resourceVersion')}). The object might have been modified"
         )
-        raise status.conflict(resource.group, resource.resource, name, text)
+        raise status.conflict(resource.group, resource.kind, name, text)
 
 
 def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) -> Object | None:

@@ -17,7 +17,7 @@ import orjson
 
 from kubegate import authorization
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
-from kubegate.api import Object, clone, field, metadata, schemacheck, status
+from kubegate.api import Object, clone, field, metadata, normalize, schemacheck, status
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource, Resources
@@ -568,6 +568,12 @@ class Registry:
         rules = self.rules_of(resource)
         if rules.default is not None:
             rules.default(obj)
+        elif resource.custom is None:
+            schema = schema_of(resource)
+            if schema is not None:
+                completed = normalize.complete(obj, schema)
+                obj.clear()
+                obj.update(completed)
 
     def _default_of(self, resource: Resource) -> Callable[[Object], None]:
         def default(obj: Object) -> None:

@@ -38,17 +38,22 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
 
 def patched(obj: Object, resource: Resource, context: Context) -> Object:
     """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit."""
+    expected = (resource.group, resource.version, resource.kind)
     try:
-        return _normalized(Document(obj), resource, (resource.group, resource.version, resource.kind), context)
-    except normalize.TypeMismatch as error:
+        return _normalized(Document(obj), resource, expected, context)
+    except (normalize.TypeMismatch, _StrictErrors) as error:
         wrong = field.invalid("patch", codec.encode_json(obj).decode(), str(error))
         raise status.invalid("", "", "", [wrong]) from error
+
+
+class _StrictErrors(ValueError):
+    """Unknown or duplicate fields where fieldValidation is Strict."""
 
 
 def _fitting(document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context) -> Object:
     try:
         return _normalized(document, resource, expected, context)
-    except normalize.TypeMismatch as error:
+    except (normalize.TypeMismatch, _StrictErrors) as error:
         raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
 
 
@@ -64,14 +69,14 @@ def _normalized(
         assert schema is not None, f"{expected} has no schema"
         found = normalize.normalize(document.value, schema)
     if context.field_validation != "Ignore" and (found.unknown or document.duplicates):
-        _tell(normalize.strict_errors(document, found.unknown), expected, context)
+        _tell(normalize.strict_errors(document, found.unknown), context)
     return found.value
 
 
-def _tell(errors: Sequence[str], expected: tuple[str, str, str], context: Context) -> None:
+def _tell(errors: Sequence[str], context: Context) -> None:
     """Refuse (Strict) or warn of what strict decoding found."""
     if context.field_validation == "Strict":
-        raise codec.strict_error(expected[2], expected[1], errors)
+        raise _StrictErrors("strict decoding error: " + ", ".join(errors))
     for text in codec.warnings(errors):
         context.trace.warn(text)
 

@@ -169,6 +169,9 @@ def matcher(registry: Registry, resource: Resource, found: ListOptions, name: st
         known = {"metadata.name", "metadata.namespace", *registry.rules_of(resource).field_labels}
         unknown = fields.unknown(known)  # type: ignore[arg-type]
         if unknown:
+            if resource.custom is None and not registry.rules_of(resource).field_labels:
+                only = '"metadata.name", "metadata.namespace"'
+                raise status.bad_request(f'"{unknown}" is not a known field selector: only {only}')
             raise status.bad_request(f"field label not supported: {unknown}")
     if labels is None and fields is None and not name:
         return None

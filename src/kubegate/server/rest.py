@@ -466,7 +466,8 @@ def _route_custom(resource: Resource, call: Call, misplaced: bool) -> Operation 
 
 def _patch_type(call: Call, resource: Resource) -> str:
     accepted = accept.CUSTOM_PATCHES if resource.custom is not None else accept.PATCHES
-    return negotiate.check_patch_type(call.header("content-type") or None, accepted)
+    routed = resource.custom is None
+    return negotiate.check_patch_type(call.header("content-type") or None, accepted, routed=routed)
 
 
 def _manager_of(user_agent: str) -> str:
