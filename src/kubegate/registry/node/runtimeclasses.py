@@ -1,0 +1,41 @@
+"""RuntimeClasses: names for ways to run containers."""
+
+from __future__ import annotations
+
+from kubegate.api import Object, field
+from kubegate.api.field import FieldError
+from kubegate.api.selectors import validate_labels
+from kubegate.registry import Rules, Scope
+from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import dns_label, listed, mapped
+from kubegate.registry.core.podspec import resources, scheduling
+from kubegate.registry.objectmeta import checked
+
+
+def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    if old is not None:
+        return field.immutable("handler", obj.get("handler", ""), old.get("handler", ""))
+    errors = dns_label(obj.get("handler", ""), "handler")
+    if obj.get("overhead") is not None:
+        fixed = mapped(mapped(obj, "overhead"), "podFixed")
+        errors += resources.requirements({"limits": fixed}, "overhead.podFixed", ())
+    found = obj.get("scheduling")
+    if found is not None:
+        errors += validate_labels(mapped(found, "nodeSelector"), "scheduling.nodeSelector")
+        errors += _tolerations(listed(found, "tolerations"), "scheduling.tolerations")
+    return errors
+
+
+def _tolerations(tolerations: list[Object], path: str) -> list[FieldError]:
+    errors = scheduling.tolerations(tolerations, path)
+    for position, toleration in enumerate(tolerations):
+        if toleration in tolerations[:position]:
+            errors.append(field.duplicate(field.index(path, position), toleration))
+    return errors
+
+
+RULES = Rules(
+    default=defaulted("io.k8s.api.node.v1.RuntimeClass"),
+    validate=checked(_validate),
+    create_on_update=True,
+)

@@ -1,0 +1,27 @@
+"""CSIStorageCapacities: how much of a storage class there is where."""
+
+from __future__ import annotations
+
+from kubegate.api import Object, field
+from kubegate.api.field import FieldError
+from kubegate.api.selectors import validate_selector
+from kubegate.registry import Rules, Scope
+from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import dns_subdomain, nonnegative_quantity
+from kubegate.registry.objectmeta import checked
+
+
+def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    topology, name = obj.get("nodeTopology"), obj.get("storageClassName", "")
+    if old is not None:
+        errors = field.immutable("nodeTopology", topology, old.get("nodeTopology"))
+        return errors + field.immutable("storageClassName", name, old.get("storageClassName", ""))
+    errors = validate_selector(topology, "nodeTopology") + dns_subdomain(name, "storageClassName")
+    return errors + nonnegative_quantity(obj["capacity"], "capacity") if "capacity" in obj else errors
+
+
+RULES = Rules(
+    default=defaulted("io.k8s.api.storage.v1.CSIStorageCapacity"),
+    validate=checked(_validate),
+    returns_deleted=True,
+)
