@@ -288,7 +288,7 @@ class Registry:
                     raise status.not_found(resource.group, resource.resource, name)
                 obj = await transform(None)
                 if obj["metadata"].get("uid") and applying:
-                    raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
+                    raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
                 return Written(await self._create_from_update(resource, namespace, name, obj, context), created=True)
             stored = entry.object()
             current = self.as_requested(resource, stored)
@@ -304,7 +304,8 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, obj: Object, context: Context
     ) -> Object:
         if obj["metadata"].get("uid"):
-            raise self._uid_conflict(resource, name, obj["metadata"]["uid"], "")
+            key = self.keys.key(resource.group_resource, namespace, name)
+            raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
         obj["metadata"].pop("resourceVersion", None)
         await self._may_create(resource, namespace, name, context)
         context = replace(context, options=_as_create_options(context.options))
@@ -325,8 +326,11 @@ class Registry:
         if not decision.allowed:
             raise forbidden_error(attributes, decision)
 
-    def _uid_conflict(self, resource: Resource, name: str, wanted: str, found: str) -> status.StatusError:
-        text = f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    def _uid_conflict(self, resource: Resource, key: str, name: str, wanted: str, found: str) -> status.StatusError:
+        text = (
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+            f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        )
         return status.conflict(resource.group, resource.resource, name, text)
 
     async def _update_once(
@@ -345,7 +349,7 @@ class Registry:
         obj = await transform(current)
         wanted_uid = obj["metadata"].get("uid")
         if wanted_uid and wanted_uid != current["metadata"].get("uid"):
-            raise self._uid_conflict(resource, name, wanted_uid, current["metadata"].get("uid", ""))
+            raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
         await self.admission.admit(attributes)
         assert attributes.object is not None

@@ -32,6 +32,7 @@ log = logging.getLogger("kubegate.audit")
 _LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 _STAGES = frozenset({"RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"})
 _VERBATIM_LIMIT = 256 * 1024
+_WEBHOOK_SECONDS = 30.0
 _REDACTED = "<redacted>"
 
 
@@ -376,6 +377,24 @@ class LogFile:
                 backup.unlink(missing_ok=True)
 
 
+def sender(config_file: str) -> Callable[[bytes], Awaitable[None]]:
+    """Posts to the webhook that a kubeconfig file names. Raises UsageError for a file that cannot be used."""
+    from kubegate.pki.kubeconfig import BadKubeconfig
+    from kubegate.remote.client import Client, Endpoint, RemoteError
+
+    try:
+        client = Client(Endpoint.from_kubeconfig(Path(config_file)))
+    except BadKubeconfig as error:
+        raise UsageError(f"--audit-webhook-config-file: {error}") from error
+
+    async def send(body: bytes) -> None:
+        answer = await client.post_json(body, within=_WEBHOOK_SECONDS)
+        if answer.status >= 300:
+            raise RemoteError(f"the audit webhook answered {answer.status}")
+
+    return send
+
+
 class Webhook:
     """Batches of events (an audit.k8s.io/v1 EventList) to a webhook. `send` posts one batch and may raise."""
 
@@ -383,9 +402,9 @@ class Webhook:
         self, send: Callable[[bytes], Awaitable[None]], *, max_size: int, max_wait: float, buffer: int
     ) -> None:
         self._send, self._max_size, self._max_wait = send, max_size, max_wait
-        self._events: asyncio.Queue[bytes] = asyncio.Queue(buffer)
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue(buffer)
         self.dropped = 0
-        self._ending = asyncio.Event()
+        self._ending = False
 
     def __call__(self, line: bytes) -> None:
         try:
@@ -395,7 +414,7 @@ class Webhook:
 
     async def run(self) -> None:
         """Send until `close`; the server's task group owns this."""
-        while not (self._ending.is_set() and self._events.empty()):
+        while not (self._ending and self._events.empty()):
             batch = await self._batch()
             if batch:
                 try:
@@ -408,14 +427,19 @@ class Webhook:
                     log.error("audit webhook: %s; %d events were dropped so far", error, self.dropped)
 
     async def _batch(self) -> list[bytes]:
+        """What has come: a full batch, or what there is after the longest wait or when it all ends."""
         batch: list[bytes] = []
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0 if self._ending.is_set() else self._max_wait):
+            async with asyncio.timeout(self._max_wait):
                 while len(batch) < self._max_size:
-                    batch.append(await self._events.get())
-        while len(batch) < self._max_size and not self._events.empty():
-            batch.append(self._events.get_nowait())
+                    line = await self._events.get()
+                    if line is None:
+                        break
+                    batch.append(line)
         return batch
 
     def close(self) -> None:
-        self._ending.set()
+        """Send what waits, then end `run`."""
+        self._ending = True
+        with contextlib.suppress(asyncio.QueueFull):
+            self._events.put_nowait(None)

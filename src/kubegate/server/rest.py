@@ -53,7 +53,8 @@ class Rest:
         operation = _route(resource, call)
         if operation is None:
             return responses.not_found_page()
-        return await operation(self, call, resource)
+        response: Response = await operation(self, call, resource)
+        return response
 
     def _unknown(self, call: Call) -> Response:
         info = call.info
@@ -322,9 +323,8 @@ class Rest:
         """The write's options, checked. Raises 422 for what they may not be."""
         agent = call.header("user-agent")
         if options is not None:
-            dry_run = bool(options.get("dryRun"))
             kind = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
-            return Context(call.user, call.trace, dry_run, options={**kind, **options})
+            return Context(call.user, call.trace, bool(options.get("dryRun")), options={**kind, **options})
         kind_name = _WRITES[verb]
         found: Object = {}
         errors = []
@@ -422,13 +422,7 @@ def _route(resource: Resource, call: Call) -> Operation | None:
     else:
         table, verbs = _COLLECTION, resource.verbs
         if resource.namespaced and not namespaced:
-            verbs = (
-                verbs & {"list"}
-                if "list" in verbs
-                else verbs & {"create"}
-                if _posts_anywhere(resource)
-                else verbs & set()
-            )
+            verbs = verbs & {"list"}  # without a namespace there are lists alone
             if not verbs:
                 raise no_such_resource()
     found = table.get(call.method)

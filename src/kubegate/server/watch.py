@@ -70,7 +70,7 @@ async def stream(
                 next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
                 yield _bookmark(request, cache.revision, {})
                 continue
-            frames = [frame for event in batch if (frame := _frame(event, request)) is not None]
+            frames = [told for event in batch if (told := _frame(event, request)) is not None]
             if frames:
                 sent(len(frames))
                 yield b"".join(frames) if len(frames) > 1 else frames[0]
