@@ -55,6 +55,7 @@ class Manager:
             time=rfc3339(self._clock.now()),
             schema=schema_of(resource),
             reset_fields=managedfields.reset_fields(resource, subresource),
+            kind=resource.kind,
             default=default,
         )
 
