@@ -97,7 +97,8 @@ async def test_items_of_keyed_lists_are_merged_by_their_keys(policies: Policies)
     policies.policy(
         apply(
             "Object{spec: Object.spec{"
-            "containers: object.spec.containers.map(c, Object.spec.containers{name: c.name, imagePullPolicy: 'Always'}),"
+            "containers: object.spec.containers.map(c,"
+            " Object.spec.containers{name: c.name, imagePullPolicy: 'Always'}),"
             "initContainers: [Object.spec.initContainers{name: 'proxy', image: 'mesh', restartPolicy: 'Always'}]}}"
         )
     )
