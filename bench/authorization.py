@@ -1,4 +1,4 @@
-"""What a decision costs: decisions a second, index updates and memory with 10 to 100,000 bindings.
+"""What a decision costs: decisions a second in process and over HTTP, index updates and memory, by number of bindings.
 
 The cluster is of the usual kind: a RoleBinding for each of many users to one of a hundred ClusterRoles, spread over
 namespaces, a tenth of them to groups, with the bootstrap roles beside them. The questions are those of a user with one
@@ -7,19 +7,27 @@ binding of its own and two groups, and of one in 300 groups.
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from bench.harness import Figure
+from bench.harness import Figure, kubegate, requests_per_second
 from kubegate.analysis.sources import Cluster
 from kubegate.analysis.whocan import who_can
+from kubegate.api.clock import SystemClock
+from kubegate.api.resources import Resources
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Attributes
 from kubegate.authorization.bootstrap import objects
-from kubegate.authorization.rbac import RbacIndex
+from kubegate.authorization.rbac import CLUSTER_ROLES, ROLE_BINDINGS, RbacIndex
+from kubegate.registry import wire
+from kubegate.registry.keys import Keys
+from kubegate.storage.build import StorageOptions, open_store
 
 SIZES = (10, 1_000, 10_000, 100_000)
 GROUP = "rbac.authorization.k8s.io"
@@ -49,6 +57,40 @@ def run(quick: bool = False) -> Iterator[Figure]:
         found = who_can(source, question(UserInfo(""), "get"))
         assert len(found) > size / 2000
         yield Figure(f"who-can, {where}", (time.perf_counter() - start) * 1e3, "ms")
+    for size in SIZES[:3:2] if quick else SIZES[::3]:
+        yield Figure(f"authorized requests over HTTP, {size:,} bindings", over_http(size, least * 5), "/s")
+
+
+def over_http(size: int, seconds: float) -> float:
+    """A user with one binding lists an empty namespace of a server that holds so many bindings."""
+    with tempfile.TemporaryDirectory(prefix="kubegate-bench-") as folder:
+        asyncio.run(preload(Path(folder), size))
+        with kubegate("sqlite", data_dir=Path(folder)) as server:
+            path = "/api/v1/namespaces/team-5/pods"
+            return requests_per_second(server, path, seconds=seconds, token="reader-token")
+
+
+async def preload(folder: Path, size: int) -> None:
+    """Write roles and bindings into the store before a server opens it."""
+    keys = Keys(Resources.built_in())
+    store = open_store(StorageOptions(storage=f"sqlite:{folder / 'kubegate.db'}"), clock=SystemClock())
+    await store.start()
+    found = [obj for obj in cluster(0) if obj["metadata"]["name"].startswith("role-")]
+    found += [binding(number) for number in range(size)] + [{**binding(5, "reader"), "kind": "RoleBinding"}]
+    found[-1]["metadata"]["name"] = "reader"
+    try:
+        for start in range(0, len(found), 1000):
+            await asyncio.gather(*(put(store, keys, obj) for obj in found[start : start + 1000]))
+    finally:
+        await store.close()
+
+
+async def put(store: Any, keys: Keys, obj: dict[str, Any]) -> None:
+    metadata = obj["metadata"]
+    resource = CLUSTER_ROLES if obj["kind"] == "ClusterRole" else ROLE_BINDINGS
+    key = keys.key(resource, metadata.get("namespace", ""), metadata["name"])
+    stored = {"apiVersion": f"{GROUP}/v1", **obj, "metadata": {"uid": metadata["name"], **metadata}}
+    await store.put(key, wire.encode(stored), 0)
 
 
 def cluster(bindings: int) -> Iterator[dict[str, Any]]:

@@ -588,9 +588,14 @@ def _print_explanation(explanation: Explanation, said: dict[str, Any] | None) ->
     from kubegate.authorization.rules import compact_string
 
     user = explanation.attributes.user
-    may = "may" if explanation.allowed else "may not"
     groups = f" (groups: {', '.join(user.groups)})" if user.groups else ""
+    elsewhere = said is not None and bool(said.get("allowed")) and not explanation.allowed
+    may = "may" if explanation.allowed or elsewhere else "may not"
     typer.echo(f"{user.name or 'the group'}{groups} {may} {text_of(explanation.attributes)}")
+    if elsewhere:
+        reason = (said or {}).get("reason") or "it gives no reason"
+        typer.echo(f"\nroles do not give it, but another of the server's authorizers allows it: {reason}")
+        return
     if explanation.masters:
         typer.echo("\nbecause system:masters may do everything, without a binding")
     if explanation.grants:
@@ -622,10 +627,9 @@ def _print_explanation(explanation: Explanation, said: dict[str, Any] | None) ->
             typer.echo(f"  ({change.note})")
         for command in change.commands:
             typer.echo(f"  {command}")
-    if said is not None and bool(said.get("allowed")) != explanation.allowed:
-        verdict = "allow" if said.get("allowed") else "refuse"
-        reason = said.get("reason") or said.get("evaluationError") or "without a reason"
-        typer.echo(f"\nroles are not all: the server's other authorizers {verdict} it: {reason}")
+    if said is not None and explanation.allowed and not said.get("allowed"):
+        reason = said.get("reason") or said.get("evaluationError") or "it gives no reason"
+        typer.echo(f"\nroles give it, but another of the server's authorizers refuses it: {reason}")
 
 
 def _few(names: Sequence[str]) -> str:
