@@ -7,7 +7,7 @@ from typing import Any
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.api.names import is_valid_label_value
-from kubegate.api.selectors import SelectorError, from_object, validate_selector
+from kubegate.api.selectors import EQUALS, SelectorError, from_object, requirement, validate_selector
 from kubegate.registry import Rules, Scope
 from kubegate.registry.rbac import escalation, validation
 
@@ -26,11 +26,21 @@ def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]
     for place, selector in enumerate(selectors):
         where = field.index(path, place)
         errors += validate_selector(selector, where, allow_invalid_values=tolerant)
-        try:
-            from_object(selector)
-        except SelectorError as error:
-            errors.append(field.invalid(where, None, f"invalid label selector: {error}"))
+        problem = _unreadable(selector)
+        if problem:
+            errors.append(field.invalid(where, None, f"invalid label selector: {problem}"))
     return errors
+
+
+def _unreadable(selector: dict[str, Any]) -> str:
+    """Why the controller could not select by it, "" where it can: beside what is wrong with single fields."""
+    try:
+        for key, value in sorted((selector.get("matchLabels") or {}).items()):
+            requirement(key, EQUALS, [value])
+        from_object(selector)
+    except SelectorError as error:
+        return str(error)
+    return ""
 
 
 def _has_invalid_values(role: Object) -> bool:
