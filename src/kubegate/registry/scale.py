@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kubegate.api import Object, clone, field, managedfields, patch, selectors, status, strategic
+from kubegate.api import Object, clone, field, gojson, managedfields, patch, selectors, status, strategic
 from kubegate.api.codec import decode_yaml
 from kubegate.api.field import FieldError
 from kubegate.api.managedfields import scale as managed_scale
@@ -88,8 +88,10 @@ def patcher(media_type: str, body: bytes, context: Context, force: bool) -> Scal
         try:
             return normalize(patched, schema).value
         except TypeMismatch as error:
-            shown = body.decode(errors="replace")
-            raise status.invalid("", "", "", [field.invalid("patch", shown, str(error))]) from error
+            shown, text = gojson.sorted_text(patched), str(error)
+            if media_type.startswith("application/strategic"):
+                shown, text = gojson.value_text(gojson.loads(body)), error.conversion
+            raise status.invalid("", "", "", [field.invalid("patch", shown, text)]) from error
 
     def apply(current: Object) -> Object:
         applied, _ = decode_yaml(body)

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from kubegate.api import Object, clone
+from kubegate.api import Object, clone, gojson
 from kubegate.api.managedfields import entries, sets, typed
 from kubegate.api.managedfields.entries import APPLY, UPDATE, Managed, Manager, Owned
 from kubegate.api.managedfields.resets import NOTHING, ResetFields, reset_fields
@@ -371,19 +371,11 @@ def _with_last_applied(obj: Object, applied: Object) -> Object:
         annotations.pop(LAST_APPLIED, None)
     meta = dict(obj["metadata"])
     kept = dict(meta.get("annotations") or {})
-    kept[LAST_APPLIED] = _go_json(config)
+    kept[LAST_APPLIED] = gojson.sorted_text(config) + "\n"
     if sum(len(key.encode()) + len(str(value).encode()) for key, value in kept.items()) > _MAX_ANNOTATIONS:
         del kept[LAST_APPLIED]
     meta["annotations"] = kept
     return {**obj, "metadata": meta}
-
-
-def _go_json(value: Any) -> str:
-    """JSON as Go's encoder writes it: sorted keys, `<>&` escaped, a line end."""
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text + "\n"
 
 
 # ------------------------------------------------------------------ entries in objects

@@ -6,9 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from kubegate.api import Object, field, structural, valuecheck
-from kubegate.api.codec import handled_as
 from kubegate.api.field import FieldError
-from kubegate.api.normalize import Normalized, TypeMismatch, normalize_metadata
+from kubegate.api.normalize import Normalized, normalize_metadata
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.status import StatusError, details, invalid
 from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
@@ -119,14 +118,11 @@ def _deprecation(definition: Object, version: Object) -> str:
 def normalize(value: Object, resource: Resource) -> Normalized:
     """A decoded custom resource without what its schema does not know, and the paths of that. Changes `value`.
 
-    Raises StatusError 400 where metadata is not what metadata must be.
+    Raises TypeMismatch where metadata is not what metadata must be.
     """
     custom: CustomResource = resource.custom
     unknown = structural.prune(value, custom.structural)
-    try:
-        meta = normalize_metadata(value.get("metadata") or {})
-    except TypeMismatch as error:
-        raise handled_as(resource.kind, resource.version, resource.kind, str(error)) from error
+    meta = normalize_metadata(value.get("metadata") or {})
     value["metadata"] = meta.value
     structural.coerce_embedded(value, custom.structural)
     return Normalized(value, (*unknown, *meta.unknown))
