@@ -377,6 +377,7 @@ class Registry:
         await self.admission.validate(attributes)
         if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
+        obj = managedfields.restore_times(obj, current)
         if _same(obj, current):
             return Written(current)
         stored = self.as_stored(resource, obj)
