@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from kubegate.admission.build import build as build_admission
-from kubegate.admission.config import AdmissionOptions, ConfigurationError
 from kubegate.admission.chain import Chain
+from kubegate.admission.config import AdmissionOptions, ConfigurationError
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.quota import Reservations
+from kubegate.admission.webhooks import services
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Document
@@ -26,9 +27,9 @@ from kubegate.authorization.build import build as build_authorization
 from kubegate.controllers import World
 from kubegate.controllers.manager import Manager, chosen
 from kubegate.pki.cluster import Pki, ensure
+from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.apiextensions.definitions import Definitions, watch_definitions
 from kubegate.registry.codec import ObjectCodec
-from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
 from kubegate.registry.keys import Keys
@@ -131,6 +132,7 @@ class Server:
                 resources=resources,
                 objects=RegistryObjects(registry),
                 reservations=self._reservations,
+                services=services.parse(options.service_resolver),
             ),
         )
         await self._bootstrap(internal)

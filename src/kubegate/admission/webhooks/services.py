@@ -7,6 +7,7 @@ same checks, with the same errors, one of the Service's endpoints is called.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from kubegate.api import Object
 from kubegate.storage import Reader
@@ -16,6 +17,19 @@ _turn = itertools.count()
 
 class Unroutable(Exception):
     """There is no address; the text is kube-apiserver's."""
+
+
+def parse(entries: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Addresses by service from `NAME.NAMESPACE.svc=HOST:PORT` (--service-resolver). Raises ValueError."""
+    found = {}
+    for entry in entries:
+        service, equals, address = entry.partition("=")
+        host, colon, port = address.rpartition(":")
+        named = service.endswith(".svc") and service.count(".") == 2
+        if not (named and equals and colon and host and port.isdecimal()):
+            raise ValueError(f"--service-resolver: {entry!r} is not NAME.NAMESPACE.svc=HOST:PORT")
+        found[service] = host.removeprefix("[").removesuffix("]"), int(port)
+    return found
 
 
 def resolve(reader: Reader, namespace: str, name: str, port: int) -> tuple[str, int]:
