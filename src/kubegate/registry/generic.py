@@ -17,7 +17,7 @@ import orjson
 
 from kubegate import authorization
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
-from kubegate.api import Object, clone, field, metadata, normalize, schemacheck, status
+from kubegate.api import Object, clone, field, managedfields, metadata, normalize, schemacheck, status
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource, Resources
