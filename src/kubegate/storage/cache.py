@@ -34,6 +34,9 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 PAGE = 1000
 """Keys read at once when the cache is filled."""
 
+PATIENCE = 10.0
+"""Seconds that the cache may lag behind a store that is another process, before readers are told."""
+
 LABELS = 4096
 """Sets of labels that are remembered, to be shared by the objects that have them."""
 
@@ -232,8 +235,9 @@ class WatchCache:
         self._events: deque[CacheEvent] = deque()
         self._events_bytes = 0
         self._since = 0  # watches can start after this revision
+        # Both by the part of their prefix up to its last slash: a change looks up the parts of its key.
         self._channels: dict[str, _Channel] = {}
-        self._subscriptions: dict[str, list[Callable[[CacheEvent], None]]] = {}
+        self._subscribers: dict[str, list[Callable[[CacheEvent], None]]] = {}
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._unlisten: Callable[[], None] | None = None
@@ -246,25 +250,33 @@ class WatchCache:
 
         Raises what the store raises, and ValueError for a value that the codec cannot decode.
         """
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
         held: list[StoreEvent] = []
+        starting = True
 
         def heard(events: Sequence[StoreEvent]) -> None:
-            if self._trouble is None:
-                self._apply(events)
-            else:
+            if starting:
                 held.extend(events)
+            else:
+                self._apply(events)
 
         self._unlisten = self.store.listen(heard)
         revision = await self.store.revision()
-        start = max(revision - self._window // 2, 1)
+        oldest = max(revision - self._window // 2, 1)
         while not self._revision:
             try:
-                await self._fill(start)
+                await self._fill(oldest)
             except Compacted as compacted:
-                start = compacted.oldest
+                oldest = compacted.oldest
         if self._unlisten is None:
             self._following = asyncio.get_running_loop().create_task(self._follow(), name="watch cache")
-            await self.wait_for(revision, 60.0)
+            await self._catch_up(revision)
         elif self._revision < revision:
             async for events in self.store.watch("", self._revision):
                 self._apply(events)
@@ -273,6 +285,7 @@ class WatchCache:
         self._apply([event for event in held if event.revision > self._revision])
         if self._unreadable:
             raise ValueError(next(iter(self._unreadable.values())))
+        starting = False
         self._trouble = None
 
     async def close(self) -> None:
@@ -286,6 +299,9 @@ class WatchCache:
                 await self._following
             self._following = None
         self._end_watchers(StopAsyncIteration())
+        for _, future in self._waiting:
+            if not future.done():
+                future.set_exception(StoreUnavailable(self._trouble))
 
     def health(self) -> str | None:
         """What keeps the cache from being up to date, in a sentence; None while it is."""
@@ -298,11 +314,24 @@ class WatchCache:
 
     async def fresh(self) -> None:
         """Return once the cache has all that was committed when this was called. Raises StoreUnavailable."""
-        if self._following is not None:
-            await self.wait_for(await self.store.revision(), 10.0)
+        if self._following is None:
+            return
+        await self._catch_up(await self.store.revision())
+
+    async def _catch_up(self, revision: int) -> None:
+        """Wait for what is committed already. Raises StoreUnavailable where it does not come."""
+        try:
+            await self.wait_for(revision, PATIENCE)
+        except FutureRevision as future:
+            raise StoreUnavailable(
+                f"changes arrive late: the store is at revision {revision}, the cache at {future.current}"
+            ) from None
 
     async def wait_for(self, revision: int, timeout: float) -> None:  # noqa: ASYNC109
-        """Return once the cache has reached `revision`. Raises FutureRevision after `timeout` seconds."""
+        """Return once the cache has reached `revision`.
+
+        Raises FutureRevision after `timeout` seconds, StoreUnavailable when the cache is closed.
+        """
         if revision <= self._revision:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -312,6 +341,7 @@ class WatchCache:
             await asyncio.wait((future, timer), return_when=asyncio.FIRST_COMPLETED)
             if not future.done():
                 raise FutureRevision(self._revision)
+            future.result()
         finally:
             timer.cancel()
             future.cancel()
@@ -357,7 +387,7 @@ class WatchCache:
         """
         if after < self._since:
             raise Compacted(self._since)
-        place = prefix[: prefix.rfind("/") + 1]
+        place = _place(prefix)
         channel = self._channels.get(place)
         if channel is None:
             channel = self._channels[place] = _Channel()
@@ -371,21 +401,30 @@ class WatchCache:
         """
         for entry in self.range(prefix)[0]:
             on_event(CacheEvent(EventType.PUT, entry.key, entry.revision, entry, None))
-        subscribers = self._subscriptions.setdefault(prefix, [])
-        subscribers.append(on_event)
+        place = _place(prefix)
+
+        def subscriber(event: CacheEvent) -> None:
+            if event.key.startswith(prefix):
+                try:
+                    on_event(event)
+                except Exception:  # the write is durable already, and others must hear of it
+                    log.exception("a subscriber of %s failed at %s", prefix, event.key)
+
+        self._subscribers.setdefault(place, []).append(subscriber)
 
         def end() -> None:
-            with suppress(ValueError):
-                subscribers.remove(on_event)
-            if not subscribers and self._subscriptions.get(prefix) is subscribers:
-                del self._subscriptions[prefix]
+            subscribers = self._subscribers.get(place, [])
+            if subscriber in subscribers:
+                subscribers.remove(subscriber)
+                if not subscribers:
+                    del self._subscribers[place]
 
         return end
 
     def forget(self, watcher: Watcher, channel: _Channel) -> None:
         """A watcher ended (called by it)."""
         channel.watchers.discard(watcher)
-        place = watcher.prefix[: watcher.prefix.rfind("/") + 1]
+        place = _place(watcher.prefix)
         if not channel.watchers and self._channels.get(place) is channel:
             del self._channels[place]
 
@@ -450,15 +489,26 @@ class WatchCache:
                 self._trouble = "the store ended the watch"
             except Compacted:
                 log.warning("the watch cache fell behind what the store still has and reads everything again")
-                try:
-                    await self._fill()
+                self._trouble = "the cache lost its place in the store's history"
+                if await self._refill():
                     continue
-                except StoreUnavailable as error:
-                    self._trouble = str(error)
             except StoreUnavailable as error:
                 self._trouble = str(error)
+            except Exception:
+                log.exception("the watch cache cannot follow the store")
+                self._trouble = "the cache cannot follow the store"
             await self._clock.sleep(delay)
             delay = min(delay * 2, 5.0)
+
+    async def _refill(self) -> bool:
+        try:
+            await self._fill()
+        except (StoreUnavailable, Compacted, ValueError) as error:
+            log.error("the watch cache cannot read everything again: %s", error)
+            self._trouble = str(error)
+            return False
+        self._trouble = None
+        return True
 
     def _apply(self, events: Sequence[StoreEvent]) -> None:
         for event in events:
@@ -496,7 +546,7 @@ class WatchCache:
     def _entry(self, item: KeyValue) -> Entry:
         try:
             data, labels, fields = self._codec(item.key, item.value, item.mod_revision)
-        except ValueError as error:
+        except Exception as error:  # what others wrote into etcd may have any shape
             raise ValueError(f"{item.key} at revision {item.mod_revision} cannot be decoded: {error}") from error
         created = item.create_revision
         if created == item.mod_revision:
@@ -531,20 +581,15 @@ class WatchCache:
             old = self._events.popleft()
             self._events_bytes -= old.size()
             self._since = old.revision
-        for prefix, subscribers in tuple(self._subscriptions.items()):
-            if key.startswith(prefix):
-                for on_event in tuple(subscribers):
-                    try:
-                        on_event(event)
-                    except Exception:
-                        log.exception("a subscriber of %s failed at %s", prefix, key)
-        if self._channels:
-            end = key.find("/")
-            while end >= 0:
-                channel = self._channels.get(key[: end + 1])
-                if channel is not None:
-                    channel.append(event)
-                end = key.find("/", end + 1)
+        end = key.find("/") + 1
+        while end:
+            place = key[:end]
+            channel = self._channels.get(place)
+            if channel is not None:
+                channel.append(event)
+            for subscriber in tuple(self._subscribers.get(place, ())):
+                subscriber(event)
+            end = key.find("/", end) + 1
 
     def _after(self, revision: int) -> list[CacheEvent]:
         """The window's events after `revision`, oldest first."""
@@ -566,8 +611,8 @@ class WatchCache:
 
     async def _reach(self, revision: int) -> None:
         """Wait for a write that is durable already: it cannot fail any more, only be late."""
-        with suppress(FutureRevision):
-            await self.wait_for(revision, 10.0)
+        with suppress(FutureRevision, StoreUnavailable):
+            await self.wait_for(revision, PATIENCE)
 
     def _end_watchers(self, error: Exception) -> None:
         for channel in tuple(self._channels.values()):
@@ -586,6 +631,10 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _place(prefix: str) -> str:
+    return prefix[: prefix.rfind("/") + 1]
 
 
 def _past(prefix: str) -> str:

@@ -280,7 +280,10 @@ class SqliteStore:
         if events:
             self._revision = events[-1].revision
             for listener in tuple(self._listeners):
-                listener(events)
+                try:
+                    listener(events)
+                except Exception:  # these writes are durable, and their writers wait to be told
+                    log.exception("a listener failed at revision %d", self._revision)
             self._wake()
 
     def _failed(self, reason: str) -> None:
