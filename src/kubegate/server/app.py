@@ -106,17 +106,22 @@ class App:
         query = parse_query(query_string) if query_string else {}
         client = scope.get("client")
         method, path = scope["method"], scope["path"]
+        headers, impersonates = [], False
+        for key, value in scope["headers"]:
+            impersonates = impersonates or key.startswith(b"impersonate-")
+            headers.append((key.decode("latin-1"), value.decode("latin-1")))
         return Call(
             id=self._ids.next(),
             method=method,
             path=path,
             query_string=query_string,
             query=query,
-            headers=[(key.decode("latin-1"), value.decode("latin-1")) for key, value in scope["headers"]],
+            headers=headers,
             info=_info(method, path) if not query else requestinfo.parse(method, path, query),
             receive=receive,
             max_body=self._max_body,
             remote_address=client[0] if client else "",
+            impersonates=impersonates,
         )
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
@@ -140,7 +145,7 @@ class App:
 
         audit = self._auditor.begin(call)
         try:
-            if _wants_impersonation(call):
+            if call.impersonates:
                 await self._impersonate(call)
             with self._limits.admit(call):
                 decided = perf_counter()
@@ -178,17 +183,15 @@ class App:
     def _record_decision(self, call: Call, decision: Decision, seconds: float) -> None:
         stage = Stage("authorization", decision.verdict.value, decision.authorizer, decision.reason, None, seconds)
         call.trace.stages.append(stage)
-        allowed = "allowed" if decision.allowed else "denied"
+        allowed = "allowed" if decision.verdict is Verdict.ALLOW else "denied"
         self._metrics.decisions.add((decision.authorizer, decision.authorizer, allowed))
-        call.trace.audit_annotations["authorization.k8s.io/decision"] = "allow" if decision.allowed else "forbid"
-        call.trace.audit_annotations["authorization.k8s.io/reason"] = decision.reason
 
     # ------------------------------------------------------------------ sending
     async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
         headers = [*response.headers]
         if response.content_type:
             headers.append((b"content-type", response.content_type))
-        if not any(name == b"cache-control" for name, _ in response.headers):
+        if not response.headers or not any(name == b"cache-control" for name, _ in response.headers):
             headers.append(_CACHE_CONTROL)
         if call is not None:
             headers.append((b"audit-id", call.id.encode()))
@@ -244,9 +247,7 @@ class App:
         labels = _labels(
             verb, info.group, info.version, info.resource, info.subresource, bool(info.name), bool(info.namespace)
         )
-        self._metrics.requests.add((*labels, str(response.status)))
-        if response.stream is None:
-            self._metrics.durations.observe(labels, seconds)
+        self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -339,10 +340,6 @@ def _requirements(field_text: str, label_text: str) -> tuple[list[dict[str, Any]
     with contextlib.suppress(selectors.SelectorError):
         labels = selectors.parse_labels(label_text).attributes() if label_text else None
     return fields, labels
-
-
-def _wants_impersonation(call: Call) -> bool:
-    return any(key.startswith("impersonate-") for key, _ in call.headers)
 
 
 async def _disconnected(receive: Receive) -> None:

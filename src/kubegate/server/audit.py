@@ -206,8 +206,7 @@ class Auditor:
             event["responseObject"] = _object(response.body, pending.rule)
         if call.user is not call.authenticated_user:
             event["impersonatedUser"] = _user(call.user)
-        if call.trace.audit_annotations:
-            event["annotations"] = dict(call.trace.audit_annotations)
+        event["annotations"] = {**_decision(call), **call.trace.audit_annotations}
         stage = "ResponseStarted" if response.stream is not None else "ResponseComplete"
         self._emit(pending, stage, rfc3339_micro(self._clock.now()))
 
@@ -258,6 +257,15 @@ def _user(user: UserInfo) -> dict[str, Any]:
     if user.extra:
         shown["extra"] = {key: list(values) for key, values in user.extra.items()}
     return shown
+
+
+def _decision(call: Call) -> dict[str, str]:
+    """What the authorizers said, from the trace."""
+    for stage in call.trace.stages:
+        if stage.name == "authorization":
+            allowed = "allow" if stage.decision == "allow" else "forbid"
+            return {"authorization.k8s.io/decision": allowed, "authorization.k8s.io/reason": stage.reason}
+    return {}
 
 
 def _attempted(call: Call) -> str:

@@ -5,9 +5,9 @@ What cannot be taken is refused with 400 in kube-apiserver's words; unknown and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from kubegate.api import Object, codec, field, gotypes, negotiate, normalize, status
+from kubegate.api import Object, codec, field, gojson, gotypes, negotiate, normalize, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
@@ -36,14 +36,24 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     return _fitting(document, None, (group, version, kind), context)
 
 
-def patched(obj: Object, resource: Resource, context: Context) -> Object:
-    """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit."""
+def patched(
+    make: Callable[[], Object], resource: Resource, context: Context, strategic_patch: bytes | None = None
+) -> Object:
+    """What `make` makes, a patched object, in the form that Go's types would give it.
+
+    Raises 422 where the patch made it unfit: told with the whole object where that was patched as JSON, with the patch
+    alone where it is a strategic merge patch, which Go applies to maps and then converts.
+    """
     expected = (resource.group, resource.version, resource.kind)
     try:
-        return _normalized(Document(obj), resource, expected, context)
+        return _normalized(Document(make()), resource, expected, context)
     except (normalize.TypeMismatch, _StrictErrors) as error:
-        wrong = field.invalid("patch", codec.encode_json(obj).decode(), str(error))
-        raise status.invalid("", "", "", [wrong]) from error
+        if strategic_patch is not None:
+            shown = gojson.value_text(gojson.loads(strategic_patch))
+            text = error.conversion if isinstance(error, normalize.TypeMismatch) else str(error)
+        else:
+            shown, text = gojson.sorted_text(make()), str(error)
+        raise status.invalid("", "", "", [field.invalid("patch", shown, text)]) from error
 
 
 class _StrictErrors(ValueError):

@@ -34,6 +34,7 @@ class Call:
     receive: Receive
     max_body: int
     remote_address: str = ""
+    impersonates: bool = False
     user: UserInfo = NOBODY
     authenticated_user: UserInfo = NOBODY
     trace: Trace = field(default_factory=Trace)

@@ -112,6 +112,12 @@ class Metrics:
     def add(self, metric: Metric) -> None:
         self._all.append(metric)
 
+    def answered(self, labels: Labels, code: int, seconds: float | None) -> None:
+        """One request is done; `seconds` None for watches, whose length says nothing."""
+        self.requests.add((*labels, str(code)))
+        if seconds is not None:
+            self.durations.observe(labels, seconds)
+
     def text(self) -> str:
         """The exposition format 0.0.4."""
         lines = []

@@ -210,14 +210,16 @@ class Rest:
     ) -> Callable[[Object], Object]:
         def apply_patch(current: Object) -> Object:
             if media_type == accept.JSON_PATCH:
-                patched = patch.json_patch(current, body)
-            elif media_type == accept.MERGE_PATCH:
-                patched = patch.merge_patch(current, body)
-            else:
-                schema = schema_of(resource)
-                assert schema is not None
-                patched = strategic.strategic_merge_patch(current, body, schema)
-            return bodies.patched(patched, resource, context)
+                return bodies.patched(lambda: patch.json_patch(current, body), resource, context)
+            if media_type == accept.MERGE_PATCH:
+                return bodies.patched(lambda: patch.merge_patch(current, body), resource, context)
+            schema = schema_of(resource)
+            assert schema is not None
+
+            def merged() -> Object:
+                return strategic.strategic_merge_patch(current, body, schema)
+
+            return bodies.patched(merged, resource, context, strategic_patch=body)
 
         return apply_patch
 
