@@ -17,8 +17,11 @@ log = logging.getLogger("kubegate.controllers")
 # kube-controller-manager's name -> the module here; each has `build() -> Controller`.
 MODULES: dict[str, str] = {
     "clusterrole-aggregation-controller": "clusterrole_aggregation",
+    "deployment-controller": "deployments",
     "garbage-collector-controller": "garbage",
     "namespace-controller": "namespaces",
+    "replicaset-controller": "replicasets",
+    "replicationcontroller-controller": "replicationcontrollers",
     "resourcequota-controller": "resourcequotas",
     "root-ca-certificate-publisher-controller": "root_ca",
     "serviceaccount-controller": "serviceaccounts",
