@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from kubegate.api.codec import decode_json, json_type
+
+_HTML = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def cannot_unmarshal(value: Any, into: str) -> str:
@@ -39,6 +43,11 @@ def float_text(value: float) -> str:
     if not mark:
         return text
     return f"{mantissa.removesuffix('.0')}e{exponent[0]}{exponent[1:].zfill(2)}"
+
+
+def sorted_text(value: Any) -> str:
+    """JSON as Go writes maps: keys in order, and what HTML gives a meaning escaped."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode().translate(_HTML)
 
 
 def loads(text: bytes) -> Any:
