@@ -180,6 +180,24 @@ def test_the_place_of_a_mistake_is_named(config: Path, old: str, new: str, probl
     assert problem in str(caught.value)
 
 
+async def test_a_node_authorizer_that_comes_with_a_reload_knows_the_pods(config: Path) -> None:
+    reader = FakeReader()
+    authorization = made(reader, authorization_config=str(config))
+    spec = {"nodeName": "a", "imagePullSecrets": [{"name": "s"}]}
+    reader.put("pods", {"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
+    write(config, text_of(config).replace("type: RBAC", "type: Node"))
+    assert authorization._reload is not None
+    assert await authorization._reload.look(authorization.authorizer)
+    node = user("system:node:a", "system:nodes")
+    assert (await authorization.authorizer.authorize(ask("get", "secrets", who=node, namespace="ns", name="s"))).allowed
+
+
+def test_abac_of_a_configuration_file_needs_its_policy_file(config: Path) -> None:
+    write(config, text_of(config).replace("type: RBAC", "type: ABAC"))
+    with pytest.raises(BuildError, match="--authorization-policy-file"):
+        made(authorization_config=str(config))
+
+
 async def test_a_changed_file_comes_into_force_and_a_broken_one_does_not(config: Path) -> None:
     authorization = made(authorization_config=str(config))
     current, reload = authorization.authorizer, authorization._reload

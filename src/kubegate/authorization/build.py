@@ -138,7 +138,7 @@ def _build(options: Options, reader: Reader, clock: Clock) -> Authorization:
     authorizers = parts.make_all(configured)
     modes = tuple(each.type for each in configured)
     ends = [rbac.follow(reader)]
-    if "Node" in modes:
+    if "Node" in modes or reload is not None:  # which may bring Node later
         ends.append(graph.follow(reader))
     current = _Current(authorizers)
     return Authorization(current, current, rbac, graph, modes, reload, ends)
@@ -186,6 +186,8 @@ class _Parts:
             case "AlwaysDeny":
                 return AlwaysDeny()
             case "ABAC":
+                if not self._options.authorization_policy_file:
+                    raise BuildError("ABAC needs a policy file: --authorization-policy-file")
                 return Abac.from_file(Path(self._options.authorization_policy_file))
             case "Node":
                 return self._node

@@ -55,6 +55,25 @@ class _Compiled:
         self.urls = urls
         self.prefixes = prefixes
 
+    def allow(self, attributes: Attributes, keys: tuple[str, ...]) -> bool:
+        """`keys` are the resource as rules may write it (`pods/log`, `*/log`, `*`); none for a path."""
+        verb, group, name = attributes.verb, attributes.api_group, attributes.name
+        for key in keys:
+            for verbs, groups, names in self.resources.get(key, ()):
+                if (
+                    (verbs is None or verb in verbs)
+                    and (groups is None or group in groups)
+                    and (names is None or name in names)
+                ):
+                    return True
+        return not attributes.resource_request and self._allow_path(attributes.path, verb)
+
+    def _allow_path(self, path: str, verb: str) -> bool:
+        for verbs in self.urls.get(path, ()):
+            if verbs is None or verb in verbs:
+                return True
+        return any(path.startswith(prefix) and (verbs is None or verb in verbs) for prefix, verbs in self.prefixes)
+
 
 def _choice(values: Sequence[str] | None) -> frozenset[str] | None:
     chosen = frozenset(values or ())
@@ -315,35 +334,20 @@ class RbacIndex:
     def decide(self, attributes: Attributes) -> Decision:
         """Allow with the binding as reason, or no opinion, with the missing roles of the user's bindings as reason."""
         user = attributes.user
-        errors: list[str] | None = None
+        keys: tuple[str, ...] = ()
+        scopes: tuple[_Scope, ...] = (self._cluster,)  # paths are in no namespace
         if attributes.resource_request:
             resource, subresource = attributes.resource, attributes.subresource
             keys = (f"{resource}/{subresource}", f"*/{subresource}", ALL) if subresource else (resource, ALL)
-            group, name = attributes.api_group, attributes.name
             scopes = self._scopes(attributes.namespace)
-        else:
-            path = attributes.path
-            scopes = (self._cluster,)
-        verb = attributes.verb
+        errors: list[str] = []
         for scope in scopes:
             for bindings in scope.of(user):
                 for binding in bindings:
-                    compiled = binding.role.compiled()
-                    if compiled is None:
-                        errors = errors or []
+                    rules = binding.role.compiled()
+                    if rules is None:
                         errors.append(binding.role.missing)
-                        continue
-                    if attributes.resource_request:
-                        resources = compiled.resources
-                        for key in keys:
-                            for verbs, groups, names in resources.get(key, ()):
-                                if (
-                                    (verbs is None or verb in verbs)
-                                    and (groups is None or group in groups)
-                                    and (names is None or name in names)
-                                ):
-                                    return _allow(binding, user)
-                    elif _url_allowed(compiled, path, verb):
+                    elif rules.allow(attributes, keys):
                         return _allow(binding, user)
         if errors:
             return Decision(Verdict.NO_OPINION, f"RBAC: {aggregate(errors)}", "", NAME)
@@ -405,13 +409,6 @@ def _allow(binding: Binding, user: UserInfo) -> Decision:
     subject = binding.subject_for(user)
     assert subject is not None, "a binding is found under a subject that it does not name"
     return Decision(Verdict.ALLOW, f"RBAC: allowed by {binding.describe(subject)}", "", NAME)
-
-
-def _url_allowed(compiled: _Compiled, path: str, verb: str) -> bool:
-    for verbs in compiled.urls.get(path, ()):
-        if verbs is None or verb in verbs:
-            return True
-    return any(path.startswith(prefix) and (verbs is None or verb in verbs) for prefix, verbs in compiled.prefixes)
 
 
 def _listed(rule: Rule, *keys: str) -> dict[str, Any]:
