@@ -31,6 +31,9 @@ CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 SERVER_AND_CLIENT = SERVER + CLIENT
 
 
+NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+
+
 class BadCertificate(ValueError):
     """A file or text that should hold a certificate or a signing request does not."""
 
@@ -65,7 +68,7 @@ class Authority:
 
 
 def new_authority(
-    common_name: str,
+    common_name: str | x509.Name,
     *,
     days: float = 3650,
     algorithm: str = keys.DEFAULT_ALGORITHM,
@@ -76,7 +79,7 @@ def new_authority(
     """A CA with a certificate signed by its own key."""
     private = key or keys.generate(algorithm)
     start = _moment(now)
-    name = Subject(common_name).name()
+    name = Subject(common_name).name() if isinstance(common_name, str) else common_name
     builder = (
         _start(name, name, private.public_key(), start - BACKDATE, start + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
@@ -92,24 +95,29 @@ def new_authority(
 def issue(
     authority: Authority,
     public_key: PublicKey,
-    subject: Subject,
+    subject: Subject | x509.Name,
     *,
     usages: Sequence[x509.ObjectIdentifier] = CLIENT,
     hosts: Iterable[str] = (),
     days: float = 365,
     not_after: datetime | None = None,
     now: datetime | None = None,
+    key_usage: x509.KeyUsage | None = None,
+    constraints: x509.BasicConstraints = NO_AUTHORITY,
 ) -> x509.Certificate:
     """A certificate for `public_key`, signed by `authority`, that ends no later than the authority does.
 
-    `hosts` are DNS names and IP addresses (with or without brackets). `not_after` wins over `days`.
+    `hosts` are DNS names, IP addresses (with or without brackets), mail addresses and URIs. `not_after` wins over
+    `days`. Without `key_usage` it is what goes with the key; `constraints` make it an authority itself.
     """
     start = _moment(now)
     end = min(not_after or start + timedelta(days=days), authority.certificate.not_valid_after_utc)
+    name = subject.name() if isinstance(subject, Subject) else subject
+    key_usage = key_usage or _key_usage(public_key, authority=constraints.ca)
     builder = (
-        _start(subject.name(), authority.certificate.subject, public_key, start - BACKDATE, end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(public_key, authority=False), critical=True)
+        _start(name, authority.certificate.subject, public_key, start - BACKDATE, end)
+        .add_extension(constraints, critical=True)
+        .add_extension(key_usage, critical=True)
         .add_extension(authority_key_identifier(authority), critical=False)
     )
     if usages:
@@ -120,9 +128,12 @@ def issue(
     return builder.sign(authority.key, _digest(authority.key))
 
 
-def new_request(key: PrivateKey, subject: Subject, *, hosts: Iterable[str] = ()) -> x509.CertificateSigningRequest:
+def new_request(
+    key: PrivateKey, subject: Subject | x509.Name, *, hosts: Iterable[str] = ()
+) -> x509.CertificateSigningRequest:
     """A signing request for `key`, signed by it."""
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject.name())
+    name = subject.name() if isinstance(subject, Subject) else subject
+    builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     names = general_names(hosts)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -175,17 +186,23 @@ def authority_key_identifier(authority: Authority) -> x509.AuthorityKeyIdentifie
 
 
 def general_names(hosts: Iterable[str]) -> list[x509.GeneralName]:
-    """DNS names and IP addresses as alternative names, each once, in order."""
+    """DNS names, IP addresses, mail addresses and URIs as alternative names, each once, in order."""
     names: list[x509.GeneralName] = []
     for host in hosts:
-        bare = host.strip("[]")
-        try:
-            name: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(bare))
-        except ValueError:
-            name = x509.DNSName(host)
+        name = _general_name(host)
         if name not in names:
             names.append(name)
     return names
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        pass
+    if "://" in host:
+        return x509.UniformResourceIdentifier(host)
+    return x509.RFC822Name(host) if "@" in host else x509.DNSName(host)
 
 
 def alternative_names(
@@ -198,10 +215,10 @@ def alternative_names(
         return []
 
 
-def hosts_of(certificate: x509.Certificate) -> list[str]:
-    """DNS names and IP addresses that a certificate is good for, as text."""
-    names = alternative_names(certificate)
-    return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+def hosts_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> list[str]:
+    """The names that a certificate is good for, as `general_names` takes them."""
+    kinds = (x509.DNSName, x509.IPAddress, x509.RFC822Name, x509.UniformResourceIdentifier)
+    return [str(name.value) for name in alternative_names(certificate) if isinstance(name, kinds)]
 
 
 def subject_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> Subject:
@@ -254,6 +271,30 @@ def parse_der(der: bytes) -> x509.Certificate:
 def load_certificates(path: Path) -> list[x509.Certificate]:
     """Read a PEM file of certificates. Raises BadCertificate (its text names the file), OSError."""
     return parse_certificates(path.read_bytes(), str(path))
+
+
+def renew(
+    authority: Authority, certificate: x509.Certificate, *, days: float, now: datetime | None = None
+) -> x509.Certificate:
+    """The same certificate for the same key, with a new serial number and a new life.
+
+    Raises BadCertificate where it is not of this authority, or for a key of another kind.
+    """
+    try:
+        certificate.verify_directly_issued_by(authority.certificate)
+    except Exception:
+        raise BadCertificate("the certificate was not signed by this authority") from None
+    public = certificate.public_key()
+    if not isinstance(public, PublicKey):
+        raise BadCertificate(f"keys of type {type(public).__name__} are not supported")
+    start = _moment(now)
+    end = min(start + timedelta(days=days), authority.certificate.not_valid_after_utc)
+    builder = _start(certificate.subject, authority.certificate.subject, public, start - BACKDATE, end)
+    for extension in certificate.extensions:
+        if not isinstance(extension.value, x509.SubjectKeyIdentifier | x509.AuthorityKeyIdentifier):
+            builder = builder.add_extension(extension.value, extension.critical)
+    builder = builder.add_extension(authority_key_identifier(authority), critical=False)
+    return builder.sign(authority.key, _digest(authority.key))
 
 
 def parse_request(pem: bytes, source: str = "certificate signing request") -> x509.CertificateSigningRequest:

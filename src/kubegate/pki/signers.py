@@ -94,7 +94,7 @@ def sign(authority: Authority, order: Order, *, now: datetime, longest: int = DE
     lifetime = timedelta(seconds=wanted)
     # what is short-lived anyway is not shortened by the time that the start is put back
     end = now + lifetime if lifetime < _SHORT else now + lifetime - certificates.BACKDATE
-    key_usage, extended = _usages(order.usages)
+    key_usage, extended = usages_of(order.usages)
     try:
         request = certificates.parse_request(order.request)
         signed = certificates.sign_request(
@@ -110,8 +110,8 @@ def sign(authority: Authority, order: Order, *, now: datetime, longest: int = DE
     return certificates.certificate_pem(signed)
 
 
-def _usages(names: Sequence[str]) -> tuple[x509.KeyUsage | None, list[x509.ObjectIdentifier]]:
-    """No key usage at all where none is named."""
+def usages_of(names: Sequence[str]) -> tuple[x509.KeyUsage | None, list[x509.ObjectIdentifier]]:
+    """Key usage (None where none is named) and extended usages by their names. Raises NotSigned for unknown ones."""
     unknown = [name for name in names if name not in USAGES]
     if unknown:
         raise NotSigned(f"unrecognized usage values: {unknown}")
