@@ -14,7 +14,7 @@ from kubegate.server.transport import Listener, Transport
 
 def application(size: int) -> Any:
     body = b"x" * size
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(size).encode())]
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(size).encode())]
 
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):

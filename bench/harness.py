@@ -177,7 +177,7 @@ wrk.headers["Content-Type"] = "{content_type}"
 request = function()
   n = n + 1
   local body = [[{body}]]
-  return wrk.format(nil, nil, nil, (string.gsub(body, "%%N%%", tostring(n) .. "-" .. {time.time_ns()})))
+  return wrk.format(nil, nil, nil, (string.gsub(body, "%%N%%", tostring(n) .. "-{time.time_ns()}")))
 end
 """
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
