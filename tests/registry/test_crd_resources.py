@@ -33,6 +33,20 @@ async def test_objects_are_pruned_defaulted_and_counted() -> None:
         assert (changed["spec"], changed["metadata"]["generation"]) == ({"size": 2, "mode": "slow"}, 2)
 
 
+async def test_another_version_shows_what_it_knows() -> None:
+    async with crd_world() as world:
+        definition = crd("forms", properties(a=NUMBER, b={"type": "integer", "default": 5}), versions=("v1", "v2"))
+        definition["spec"]["versions"][1]["schema"] = {"openAPIV3Schema": properties(b=NUMBER, c=NUMBER)}
+        first = await world.serve(definition)
+        second = world.resource("forms", "v2")
+        assert second is not None
+        await world.create(first, {"metadata": {"name": "x"}, "spec": {"a": 1}})
+        assert world.registry.get(second, "default", "x")["spec"] == {"b": 5}
+        made = await world.create(second, {"metadata": {"name": "y"}, "spec": {"b": 1, "c": 2}})
+        assert made["apiVersion"] == "example.org/v2"
+        assert world.registry.get(first, "default", "y")["spec"] == {"b": 1}
+
+
 async def test_values_are_checked_and_an_update_must_say_what_it_changes() -> None:
     async with crd_world() as world:
         schema = properties(size={"type": "integer", "maximum": 5})

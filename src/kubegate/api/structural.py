@@ -44,10 +44,11 @@ class CustomResource:
 
     schema:      for server-side apply, with metadata's fields
     structural:  for pruning, defaulting and checking values
-    openapi:     openAPIV3Schema as it stands in the definition, {} where it has none
+    openapi:     openAPIV3Schema as it stands in the definition
     status:      whether there is a status subresource, so that plain writes leave status alone
     selectable_fields: paths (`.spec.color`) that field selectors may name
     conversion:  spec.conversion
+    versions:    the structural schemas of all versions, by version
     definition:  the definition's name
     deprecation_warning: text for those who use this version, "" where it is not deprecated
     """
@@ -61,6 +62,7 @@ class CustomResource:
     scale: ScalePaths | None = None
     selectable_fields: tuple[str, ...] = ()
     conversion: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Structural] = field(default_factory=dict)
     definition: str = ""
     deprecation_warning: str = ""
 
@@ -143,7 +145,7 @@ class Structural:
 
 def merge_schema(openapi: Mapping[str, Any]) -> Schema:
     """The schema that server-side apply merges by: the definition's, with apiVersion, kind and metadata."""
-    return from_openapi(_with_meta(openapi, root=True)) if openapi else _meta_of(from_openapi({"type": "object"}))
+    return from_openapi(_with_meta(openapi, root=True))
 
 
 def _with_meta(openapi: Mapping[str, Any], *, root: bool = False) -> Any:
@@ -158,12 +160,6 @@ def _with_meta(openapi: Mapping[str, Any], *, root: bool = False) -> Any:
         meta = {"$ref": object_meta().name}
         text = {"type": "string"}
         schema["properties"] = {**(schema.get("properties") or {}), "apiVersion": text, "kind": text, "metadata": meta}
-    return schema
-
-
-def _meta_of(schema: Schema) -> Schema:
-    schema.preserve_unknown = schema.open = True
-    schema.properties["metadata"] = object_meta()
     return schema
 
 

@@ -1,7 +1,7 @@
 """The same object in another version: autoscaling v1 and v2, and events of the core group and of events.k8s.io.
 
-Custom resources are the same in all versions but for their apiVersion, unless their definition converts through a
-webhook, which is not done here.
+Custom resources are the same in all versions but for what a version's schema does not know, unless their definition
+converts through a webhook, which is not done here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def convert(obj: Object, from_api_version: str, to_api_version: str, resource: R
     if from_api_version == to_api_version:
         return obj
     if resource is not None and resource.custom is not None:
-        return {**obj, "apiVersion": to_api_version}
+        from kubegate.registry.apiextensions.customresources import in_version
+
+        return in_version(obj, to_api_version, resource)
     kind = obj.get("kind") or (resource.kind if resource is not None else "")
     converted = _CONVERSIONS[(kind, from_api_version, to_api_version)](clone(obj))
     converted["kind"], converted["apiVersion"] = kind, to_api_version

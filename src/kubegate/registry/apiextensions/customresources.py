@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from kubegate.api import Object, field, structural, valuecheck
+from kubegate.api import Object, clone, field, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.normalize import Normalized, normalize_metadata
 from kubegate.api.resources import Resource, Subresource
@@ -17,6 +18,7 @@ from kubegate.registry.apiextensions import rules as cel_rules
 VERBS = frozenset({"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"})
 _WHILE_TERMINATING = frozenset({"delete", "deletecollection", "get", "list", "watch"})
 _SUBRESOURCE_VERBS = frozenset({"get", "patch", "update"})
+_PRESERVE = "x-kubernetes-preserve-unknown-fields"
 _MAX_REPLICAS = 2**31 - 1
 
 
@@ -28,7 +30,8 @@ def resources_of(definition: Object) -> list[Resource]:
     spec = definition["spec"]
     versions = spec["versions"]
     storage = next((version["name"] for version in versions if version.get("storage")), "")
-    return [_resource(definition, version, storage) for version in versions if version.get("served")]
+    schemas = {version["name"]: Structural(_openapi(definition, version)) for version in versions}
+    return [_resource(definition, version, storage, schemas) for version in versions if version.get("served")]
 
 
 def condition(definition: Object, kind: str) -> bool:
@@ -37,7 +40,13 @@ def condition(definition: Object, kind: str) -> bool:
     return any(found["type"] == kind and found["status"] == "True" for found in conditions)
 
 
-def _resource(definition: Object, version: Object, storage: str) -> Resource:
+def _openapi(definition: Object, version: Object) -> Object:
+    """openAPIV3Schema; what keeps everything where the definition has none, or says so itself (as old ones may)."""
+    openapi = (version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object", _PRESERVE: True}
+    return {**openapi, _PRESERVE: True} if definition["spec"].get("preserveUnknownFields") else openapi
+
+
+def _resource(definition: Object, version: Object, storage: str, schemas: Mapping[str, Structural]) -> Resource:
     spec = definition["spec"]
     group, name = spec["group"], version["name"]
     names = (definition.get("status") or {}).get("acceptedNames") or {}
@@ -63,29 +72,28 @@ def _resource(definition: Object, version: Object, storage: str) -> Resource:
         storage_group=group,
         storage_version=storage,
         storage_resource=plural,
-        custom=custom_of(definition, version),
+        custom=custom_of(definition, version, schemas),
     )
 
 
-def custom_of(definition: Object, version: Object) -> CustomResource:
-    """What one version of a definition says."""
+def custom_of(definition: Object, version: Object, schemas: Mapping[str, Structural]) -> CustomResource:
+    """What one version of a definition says; `schemas` are those of all its versions."""
     spec = definition["spec"]
     names = (definition.get("status") or {}).get("acceptedNames") or {}
-    openapi = (version.get("schema") or {}).get("openAPIV3Schema") or {}
-    if spec.get("preserveUnknownFields"):
-        openapi = {**openapi, "x-kubernetes-preserve-unknown-fields": True}
+    openapi = _openapi(definition, version)
     wanted = version.get("subresources") or {}
     scale = wanted.get("scale")
     return CustomResource(
         list_kind=names.get("listKind") or spec["names"]["listKind"],
         schema=structural.merge_schema(openapi),
-        structural=Structural(openapi or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}),
+        structural=schemas[version["name"]],
         openapi=openapi,
         columns=tuple(_column(column) for column in version.get("additionalPrinterColumns") or ()),
         status=wanted.get("status") is not None,
         scale=None if scale is None else _scale_paths(scale),
         selectable_fields=tuple(found["jsonPath"] for found in version.get("selectableFields") or ()),
         conversion=spec.get("conversion") or {"strategy": "None"},
+        versions=schemas,
         definition=definition["metadata"]["name"],
         deprecation_warning=_deprecation(definition, version),
     )
@@ -126,6 +134,23 @@ def normalize(value: Object, resource: Resource) -> Normalized:
     value["metadata"] = meta.value
     structural.coerce_embedded(value, custom.structural)
     return Normalized(value, (*unknown, *meta.unknown))
+
+
+def in_version(obj: Object, api_version: str, resource: Resource) -> Object:
+    """A custom resource in another version of its definition, by the strategy None. `obj` is not changed.
+
+    It gets the defaults of the version that it is in, then loses what the other version does not know.
+    """
+    custom: CustomResource = resource.custom
+    converted = clone(obj)
+    old = custom.versions.get(obj["apiVersion"].rpartition("/")[2])
+    new = custom.versions.get(api_version.rpartition("/")[2])
+    if old is not None:
+        structural.default(converted, old)
+    converted["apiVersion"] = api_version
+    if new is not None:
+        structural.prune(converted, new)
+    return converted
 
 
 # ------------------------------------------------------------------ rules
