@@ -16,8 +16,13 @@ log = logging.getLogger("kubegate.controllers")
 
 # kube-controller-manager's name -> the module here; each has `build() -> Controller`.
 MODULES: dict[str, str] = {
+    "bootstrap-signer-controller": "bootstrap_signer",
+    "certificatesigningrequest-approving-controller": "csr_approving",
+    "certificatesigningrequest-cleaner-controller": "csr_cleaning",
+    "certificatesigningrequest-signing-controller": "csr_signing",
     "clusterrole-aggregation-controller": "clusterrole_aggregation",
     "deployment-controller": "deployments",
+    "disruption-controller": "disruption",
     "garbage-collector-controller": "garbage",
     "namespace-controller": "namespaces",
     "replicaset-controller": "replicasets",
@@ -26,6 +31,8 @@ MODULES: dict[str, str] = {
     "root-ca-certificate-publisher-controller": "root_ca",
     "serviceaccount-controller": "serviceaccounts",
     "serviceaccount-token-controller": "token_secrets",
+    "token-cleaner-controller": "token_cleaner",
+    "ttl-after-finished-controller": "ttl_after_finished",
     "validatingadmissionpolicy-status-controller": "policy_status",
 }
 # kube-controller-manager has bootstrap-signer-controller and token-cleaner-controller switched off unless they are
