@@ -299,7 +299,7 @@ async def test_a_write_that_reached_the_disk_although_it_failed_becomes_known(pa
     with sqlite3.connect(path) as file:
         file.execute(
             "INSERT INTO log SELECT revision + 1, key, revision, created, NULL, ?, x'32' FROM log",
-            (checksum(first + 1, KEY, b"2"),),
+            (checksum(first + 1, KEY.encode(), b"2"),),
         )
     file.close()
     heard: list[int] = []

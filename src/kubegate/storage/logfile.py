@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubegate.storage import Compacted, EventType, KeyValue, RevisionConflict, StoreEvent, StoreUnavailable
 
@@ -82,8 +82,9 @@ class Write:
 Outcome = StoreEvent | RevisionConflict
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
+class _Row(NamedTuple):
+    """A row of `log` in part; a tuple, because 100,000 are made at a restart."""
+
     revision: int
     previous: int
     created: int
@@ -335,7 +336,7 @@ class LogFile:
                 compacted = self._one(f"SELECT {_COMPACTED}")[0]
                 for revision, created, crc, key, value, previous, before, there in rows:
                     name = _text(key)
-                    if checksum(revision, name, value) != crc:
+                    if checksum(revision, key, value) != crc:
                         yield f"revision {revision} of {name}: the checksum is wrong"
                     if there is not None and before != key:
                         yield f"revision {revision} of {name}: it follows revision {previous}, which is of another key"
@@ -472,7 +473,7 @@ class LogFile:
             else:
                 created, value, kind = head.created if head is not None else revision, write.value, EventType.PUT
                 heads[key] = _Row(revision, at, created, key, value)
-            rows.append((revision, key, at, created, write.expires, checksum(revision, key, value), value))
+            rows.append((revision, key, at, created, write.expires, checksum(revision, key.encode(), value), value))
             previous = head.item() if write.value is None and head is not None else None
             outcomes.append(StoreEvent(kind, key, revision, value, previous))
         if refused:
@@ -512,16 +513,16 @@ class LogFile:
         if not found[1]:
             return []
         columns = [_integers(column) for column in (*found[2:6], found[6], found[8])]
-        keys = [key.decode() for key in _cut(found[7], columns[4])]
+        keys = _cut(found[7], columns[4])
         contents = _cut(found[9], columns[5])
         rows: list[_Row] = []
         for at, previous, created, crc, key, value in zip(*columns[:4], keys, contents, strict=True):
             if checksum(at, key, value) != crc:
                 raise StoreUnavailable(
-                    f"{self.path} is damaged: the checksum of {key} at revision {at} is wrong; "
+                    f"{self.path} is damaged: the checksum of {key.decode()} at revision {at} is wrong; "
                     "run `kubegate storage check` and restore a backup"
                 )
-            rows.append(_Row(at, previous, created, key, value))
+            rows.append(_Row(at, previous, created, key.decode(), value))
         return rows
 
     def _connected(self) -> sqlite3.Connection:
@@ -587,8 +588,8 @@ def past(prefix: str) -> str:
     return prefix + "\U0010ffff"
 
 
-def checksum(revision: int, key: str, value: bytes) -> int:
-    return zlib.crc32(value, zlib.crc32(key.encode(), revision & 0xFFFFFFFF))
+def checksum(revision: int, key: bytes, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(key, revision & 0xFFFFFFFF))
 
 
 def sync(path: Path) -> None:
