@@ -27,7 +27,9 @@ def wheel(requirement: str) -> zipfile.ZipFile:
     """The wheel of a package, without what it depends on. Raises RuntimeError with pip's last line."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        done = subprocess.run([*command, "--only-binary=:all:", "-d", folder, requirement], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, "--only-binary=:all:", "-d", folder, requirement], capture_output=True, text=True
+        )
         found = list(Path(folder).glob("*.whl"))
         if done.returncode or not found:
             last = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]

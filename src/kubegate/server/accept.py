@@ -48,12 +48,12 @@ class Accepted:
 
 def one(call: Call, *, tables: bool = True) -> Accepted:
     """For an answer with one object. `tables`: whether it can be shown as one (reviews cannot). Raises 406."""
-    return _accepted(call.header("accept"), False, False, _pretty(call), tables)
+    return _accepted(call.header("accept"), False, False, wants_pretty(call), tables)
 
 
 def many(call: Call) -> Accepted:
     """For a list."""
-    return _accepted(call.header("accept"), True, False, _pretty(call))
+    return _accepted(call.header("accept"), True, False, wants_pretty(call))
 
 
 def stream(call: Call) -> Accepted:
@@ -61,7 +61,7 @@ def stream(call: Call) -> Accepted:
     return _accepted(call.header("accept"), True, True, False)
 
 
-def _pretty(call: Call) -> bool:
+def wants_pretty(call: Call) -> bool:
     """Asked for by `pretty`; without it, people with curl or a browser are shown more than one line."""
     if "pretty" in call.query:
         return call.parameter("pretty") not in ("0", "false")

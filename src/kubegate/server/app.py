@@ -24,6 +24,7 @@ from kubegate.authentication.impersonation import Impersonator
 from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
 from kubegate.authorization.texts import forbidden_error
 from kubegate.server import responses
+from kubegate.server.accept import wants_pretty
 from kubegate.server.audit import Auditor
 from kubegate.server.call import Call, parse_query
 from kubegate.server.certificates import client_chain
@@ -87,10 +88,10 @@ class App:
             call = self._call(scope, receive)
             response = await self._answer(call, scope)
         except StatusError as error:
-            response = responses.of_error(error)
+            response = _refusal(error, call)
         except StoreUnavailable as error:
             log.warning("the store cannot answer: %s", error)
-            response = responses.of_error(_store_unavailable(error))
+            response = _refusal(_store_unavailable(error), call)
         except Exception:
             log.exception("request %s failed", call.id if call else "")
             response = responses.of_error(status.internal("the server failed; its log says why"))
@@ -157,7 +158,7 @@ class App:
                 handler = self._resources if call.info.resource_request else self._paths
                 response = await handler.handle(call)
         except StatusError as error:
-            response = responses.of_error(error, call.header("accept"))
+            response = _refusal(error, call)
         if audit is not None:
             self._auditor.end(audit, call, response)
         return response
@@ -345,6 +346,12 @@ def _requirements(field_text: str, label_text: str) -> tuple[list[dict[str, Any]
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
+
+
+def _refusal(error: StatusError, call: Call | None) -> Response:
+    if call is None:
+        return responses.of_error(error)
+    return responses.of_error(error, call.header("accept"), pretty=wants_pretty(call))
 
 
 def _store_unavailable(error: StoreUnavailable) -> StatusError:

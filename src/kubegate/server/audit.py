@@ -32,6 +32,7 @@ log = logging.getLogger("kubegate.audit")
 _LEVELS = ("None", "Metadata", "Request", "RequestResponse")
 _STAGES = frozenset({"RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"})
 _VERBATIM_LIMIT = 256 * 1024
+_LARGE_LINE = 16 * 1024
 _WEBHOOK_SECONDS = 30.0
 _REDACTED = "<redacted>"
 
@@ -350,9 +351,9 @@ class LogFile:
         while not ended:
             batch = [self._lines.get()]
             with contextlib.suppress(queue.Empty):
-                while len(batch) < 1000:
+                while batch[-1] is not None and len(batch) < 1000 and len(batch[-1]) < _LARGE_LINE:
                     batch.append(self._lines.get_nowait())
-            ended = None in batch
+            ended = batch[-1] is None
             data = b"".join(line + b"\n" for line in batch if line is not None)
             try:
                 self._append(data)

@@ -16,6 +16,7 @@ from kubegate.api import negotiate, status
 from kubegate.api.codec import encode_yaml
 from kubegate.api.resources import Resource, Resources
 from kubegate.server import responses
+from kubegate.server.accept import wants_pretty
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 
@@ -66,6 +67,8 @@ class Discovery:
             raise status.not_acceptable(negotiate.OBJECTS)
         if answer.media_type == negotiate.YAML:
             return Response(200, encode_yaml(document), responses.YAML)
+        if answer.pretty or wants_pretty(call):
+            return responses.json(document, pretty=True)
         return Response(200, self._encoded(path, "", lambda: document)[0])
 
     def _aggregated(self, call: Call, path: str) -> Response:

@@ -107,14 +107,11 @@ class Options:
     # bounds
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
-    max_connections: int = 0
     min_request_timeout: int = 1800
-    request_timeout: float = 60.0
     max_request_body_bytes: int = 3 * 1024 * 1024
     shutdown_delay_duration: float = 0.0
     # the log
     v: int = 0
-    profiling: bool = True
 
 
 # Flags of kube-apiserver that are taken and have no effect here: they tune what kubegate does not have.
@@ -129,7 +126,7 @@ IGNORED = frozenset(
         "kubelet-client-certificate", "kubelet-client-key", "kubelet-preferred-address-types", "kubelet-timeout",
         "lease-reuse-duration-seconds", "livez-grace-period", "log-flush-frequency", "logging-format", "logtostderr",
         "max-connection-bytes-per-sec", "peer-ca-file", "permit-address-sharing", "permit-port-sharing",
-        "proxy-client-cert-file", "proxy-client-key-file", "runtime-config", "shutdown-send-retry-after",
+        "proxy-client-cert-file", "proxy-client-key-file", "profiling", "request-timeout", "runtime-config", "shutdown-send-retry-after",
         "storage-backend", "storage-media-type", "strict-transport-security-directives", "tls-cipher-suites",
         "tls-min-version", "tls-sni-cert-key", "tracing-config-file", "vmodule", "watch-cache", "watch-cache-sizes",
         "contention-profiling", "cors-allowed-origins", "debug-socket-path", "emulated-version", "http2-max-streams-per-connection",

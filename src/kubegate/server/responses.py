@@ -28,8 +28,8 @@ class Response:
     stream: AsyncIterator[bytes] | None = None
 
 
-def json(value: Any, status: int = 200) -> Response:
-    return Response(status, orjson.dumps(value))
+def json(value: Any, status: int = 200, *, pretty: bool = False) -> Response:
+    return Response(status, orjson.dumps(value, option=orjson.OPT_INDENT_2 if pretty else None))
 
 
 def text(body: str, status: int = 200) -> Response:
@@ -41,9 +41,9 @@ def not_found_page() -> Response:
     return text("404 page not found\n", 404)
 
 
-def of_error(error: StatusError, accept: str = "") -> Response:
+def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> Response:
     """The Status, in YAML for those who take that and not JSON."""
-    response = json(error.status(), error.code)
+    response = json(error.status(), error.code, pretty=pretty)
     if "application/yaml" in accept and "application/json" not in accept:
         from kubegate.api.codec import encode_yaml
 

@@ -19,7 +19,7 @@ from kubegate.api.resources import Resource
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
-from kubegate.server import accept, bodies, lists, responses, watch
+from kubegate.server import accept, bodies, connect, lists, responses, watch
 from kubegate.server.accept import Accepted
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
@@ -35,12 +35,14 @@ _WRITES = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "Patch
 
 
 class Rest:
-    """Answers every resource request. `min_watch_seconds`: watches without a timeout end after one to two times this."""
+    """Answers every resource request.
+
+    A watch that asks for no timeout ends after one to two times `min_watch_seconds`.
+    """
 
     def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float) -> None:
         self._registry, self._clock, self._metrics = registry, clock, metrics
         self._min_watch_seconds = min_watch_seconds
-        self._connectors: dict[str, Callable[[Call, Resource], Any]] = {}
 
     async def handle(self, call: Call) -> Response:
         info = call.info
@@ -259,14 +261,10 @@ class Rest:
             accepted = accept.one(call)
             found = scale.of(resource, self._registry.get(resource, _namespace(call, resource), info.name))
             return Response(200, accepted.encode(found), accepted.content_type)
-        if info.subresource in _CONNECTS:
-            return await self.connect(call, resource)
         return await self.get(call, resource)
 
     async def subresource_create(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        if info.subresource in _CONNECTS:
-            return await self.connect(call, resource)
         accepted = accept.one(call)
         context = self._context(call, "create")
         target = resource.subresources[info.subresource]
@@ -308,17 +306,8 @@ class Rest:
         return Response(200, accepted.encode(written), accepted.content_type)
 
     async def connect(self, call: Call, resource: Resource) -> Response:
-        """exec, attach, log, portforward, proxy: there is no kubelet behind them here."""
-        info = call.info
-        await self._registry.cache.fresh()
-        self._registry.entry(resource, _namespace(call, resource), info.name)
-        connector = self._connectors.get(f"{resource.resource}/{info.subresource}")
-        if connector is None:
-            raise status.bad_request(
-                f"{resource.singular} {info.name} does not run anywhere: {info.subresource} has nothing to reach"
-            )
-        found: Response = await connector(call, resource)
-        return found
+        """exec, attach, log, portforward, proxy."""
+        return await connect.connect(self._registry, call, resource, Context(call.user, call.trace))
 
     # ------------------------------------------------------------------ what they share
     def _context(self, call: Call, verb: str, *, apply: bool = False, options: Object | None = None) -> Context:
@@ -374,7 +363,6 @@ class Rest:
 
 
 Operation = Callable[[Rest, Call, Resource], Any]
-_CONNECTS = frozenset({"exec", "attach", "portforward", "proxy", "log"})
 _COLLECTION = {
     "GET": ("list", Rest.list),
     "POST": ("create", Rest.create),
@@ -391,7 +379,16 @@ _SUBRESOURCE = {
     "POST": ("create", Rest.subresource_create),
     "PUT": ("update", Rest.subresource_update),
     "PATCH": ("patch", Rest.subresource_patch),
-    "DELETE": ("delete", Rest.connect),
+}
+_CONNECT = {
+    method: (verb, Rest.connect)
+    for method, verb in (
+        ("GET", "get"),
+        ("POST", "create"),
+        ("PUT", "update"),
+        ("PATCH", "patch"),
+        ("DELETE", "delete"),
+    )
 }
 
 
@@ -414,7 +411,7 @@ def _route(resource: Resource, call: Call) -> Operation | None:
         sub = resource.subresources.get(info.subresource)
         if sub is None or (len(info.parts) > 3 and info.subresource != "proxy"):
             raise no_such_resource()
-        table, verbs = _SUBRESOURCE, sub.verbs
+        table, verbs = _CONNECT if info.subresource in connect.SUBRESOURCES else _SUBRESOURCE, sub.verbs
     elif named:
         if info.verb == "watch":
             return Rest.list
