@@ -64,7 +64,8 @@ def local(resources: Resources) -> Iterable[Object]:
 
 
 def _default(obj: Object) -> None:
-    service = obj["spec"].get("service")
+    obj.setdefault("metadata", {})
+    service = obj.setdefault("spec", {}).get("service")
     if service is not None:
         service.setdefault("port", 443)
 

@@ -33,7 +33,7 @@ async def bind(namespace: str, name: str, binding: Object, scope: Scope) -> Obje
         _assign(pod, target["name"], mapped(metadata, "annotations"), rfc3339(scope.clock.now()))
 
     await guaranteed_update(scope, "pods", namespace, name, change)
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
 async def create(namespace: str, name: str, binding: Object, scope: Scope) -> Object:
@@ -64,7 +64,6 @@ def _assign(pod: Object, node: str, annotations: dict[str, str], now: str) -> No
     metadata = pod["metadata"]
     if annotations:
         metadata.setdefault("annotations", {}).update(annotations)
-    metadata["generation"] = metadata.get("generation", 0) + 1
     found = pod.setdefault("status", {})
     found.pop("nominatedNodeName", None)
     conditions = found.setdefault("conditions", [])

@@ -15,7 +15,7 @@ from kubegate.registry.direct import guaranteed_update
 _BUDGETS = "poddisruptionbudgets.policy"
 _MAX_DISRUPTED_PODS = 2000
 _REFUSED = "Cannot evict pod as it would violate the pod's disruption budget."
-_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+_SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
 async def evict(namespace: str, name: str, eviction: Object, scope: Scope) -> Object:
