@@ -547,7 +547,8 @@ class WatchCache:
         try:
             data, labels, fields = self._codec(item.key, item.value, item.mod_revision)
         except Exception as error:  # what others wrote into etcd may have any shape
-            raise ValueError(f"{item.key} at revision {item.mod_revision} cannot be decoded: {error}") from error
+            why = "it is encrypted, and not with what is configured" if item.value.startswith(b"k8s:enc:") else error
+            raise ValueError(f"{item.key} at revision {item.mod_revision} cannot be decoded: {why}") from error
         created = item.create_revision
         if created == item.mod_revision:
             created = item.mod_revision  # one number for both
