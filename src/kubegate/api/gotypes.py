@@ -45,7 +45,6 @@ def _field(text: str) -> GoField:
     return GoField(kind.removeprefix("*"), kind.startswith("*"), "o" in options, "z" in options)
 
 
-@cache
 def registered(group: str, version: str, kind: str) -> bool:
     """Whether kube-apiserver's scheme has the kind, be it served or not (rbac.authorization.k8s.io/v1beta1)."""
     api_version = f"{group}/{version}" if group else version

@@ -40,6 +40,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MAX_PATH = 64 * 1024
+_SHORT = 512  # longer paths are not kept
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 
 
@@ -83,6 +84,12 @@ class App:
     # ------------------------------------------------------------------ the way, top to bottom
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = perf_counter()
+        call, response = await self._answered(scope, receive)
+        await self._send(call, response, receive, send)
+        if call is not None:
+            self._finish(call, response, perf_counter() - start)
+
+    async def _answered(self, scope: Scope, receive: Receive) -> tuple[Call | None, Response]:
         call: Call | None = None
         try:
             call = self._call(scope, receive)
@@ -95,9 +102,7 @@ class App:
         except Exception:
             log.exception("request %s failed", call.id if call else "")
             response = responses.of_error(status.internal("the server failed; its log says why"))
-        await self._send(call, response, receive, send)
-        if call is not None:
-            self._finish(call, response, perf_counter() - start)
+        return call, response
 
     def _call(self, scope: Scope, receive: Receive) -> Call:
         raw_path = scope["raw_path"]
@@ -118,7 +123,7 @@ class App:
             query_string=query_string,
             query=query,
             headers=headers,
-            info=_info(method, path) if not query else requestinfo.parse(method, path, query),
+            info=_info(method, path) if not query and len(path) < _SHORT else requestinfo.parse(method, path, query),
             receive=receive,
             max_body=self._max_body,
             remote_address=client[0] if client else "",
@@ -153,10 +158,13 @@ class App:
                 attributes = authorization_attributes(call)
                 decision = await self._authorizer.authorize(attributes)
                 self._record_decision(call, decision, perf_counter() - decided)
-                if decision.verdict is not Verdict.ALLOW:
+                if decision.verdict is Verdict.ALLOW:
+                    handler = self._resources if call.info.resource_request else self._paths
+                    response = await handler.handle(call)
+                elif decision.error:
+                    response = _undecided(call, decision)
+                else:
                     raise forbidden_error(attributes, decision)
-                handler = self._resources if call.info.resource_request else self._paths
-                response = await handler.handle(call)
         except StatusError as error:
             response = _refusal(error, call)
         if audit is not None:
@@ -244,22 +252,25 @@ class App:
 
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
         info = call.info
-        verb = info.verb.upper() if info.resource_request else call.method
-        labels = _labels(
-            verb, info.group, info.version, info.resource, info.subresource, bool(info.name), bool(info.namespace)
-        )
+        if call.routed:
+            labels = _labels(
+                info.verb,
+                info.group,
+                info.version,
+                info.resource,
+                info.subresource,
+                bool(info.name),
+                bool(info.namespace),
+            )
+        else:
+            labels = _OTHER.get(call.method, _ODD)
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticated and authorized as a GET; then refused or handed on, for nothing else here speaks it yet."""
         await receive()
-        call: Call | None = None
-        try:
-            call = self._call({**scope, "method": "GET"}, receive)
-            response = await self._answer(call, scope)
-        except StatusError as error:
-            response = responses.of_error(error)
+        _, response = await self._answered({**scope, "method": "GET"}, receive)
         if response.stream is not None:
             await self._websocket_stream(scope, response, receive, send)
             return
@@ -307,7 +318,15 @@ def _labels(
     verb: str, group: str, version: str, resource: str, subresource: str, named: bool, namespaced: bool
 ) -> tuple[str, ...]:
     scope = "resource" if named else "namespace" if namespaced else "cluster"
-    return (verb, "", group, version, resource, subresource, scope, "apiserver")
+    return (verb.upper(), "", group, version, resource, subresource, scope, "apiserver")
+
+
+# What a request names that was refused or is no resource's is the client's invention: metrics do not repeat it.
+_ODD = _labels("other", "", "", "", "", False, False)
+_OTHER = {
+    method: _labels(method, "", "", "", "", False, False)
+    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+}
 
 
 def authorization_attributes(call: Call) -> Attributes:
@@ -341,6 +360,12 @@ def _requirements(field_text: str, label_text: str) -> tuple[list[dict[str, Any]
     with contextlib.suppress(selectors.SelectorError):
         labels = selectors.parse_labels(label_text).attributes() if label_text else None
     return fields, labels
+
+
+def _undecided(call: Call, decision: Decision) -> Response:
+    """No authorizer allowed the request, and one of them failed: refused as kube-apiserver does, in plain text."""
+    uri = f"{call.path}?{call.query_string}" if call.query_string else call.path
+    return responses.text(f'Internal Server Error: "{uri}": {decision.error}\n', 500)
 
 
 async def _disconnected(receive: Receive) -> None:

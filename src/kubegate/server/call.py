@@ -21,7 +21,8 @@ NOBODY = UserInfo("")
 class Call:
     """What was asked, by whom, and what the stages found. `headers` has names in lower case.
 
-    `user` is who acts (after impersonation); `authenticated_user` who signed in.
+    `user` is who acts (after impersonation); `authenticated_user` who signed in. `routed`: it was let through to an
+    operation of a resource that there is.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Call:
     authenticated_user: UserInfo = NOBODY
     trace: Trace = field(default_factory=Trace)
     body: bytes | None = None
+    routed: bool = False
 
     def header(self, name: str) -> str:
         for key, value in self.headers:
@@ -74,9 +76,12 @@ class Call:
         return self.body
 
 
-@lru_cache(4096)
 def parse_query(text: str) -> Mapping[str, list[str]]:
     """Parameters in order; those without a value have "". More than 1,000 are refused with 400."""
+    return _short_query(text) if len(text) < 512 else _query(text)
+
+
+def _query(text: str) -> Mapping[str, list[str]]:
     found: dict[str, list[str]] = {}
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=1000)
@@ -85,3 +90,7 @@ def parse_query(text: str) -> Mapping[str, list[str]]:
     for name, value in pairs:
         found.setdefault(name, []).append(value)
     return found
+
+
+# Clients ask the same again and again; what is long is not kept.
+_short_query = lru_cache(4096)(_query)

@@ -32,7 +32,7 @@ class Discovery:
 
     def __init__(self, resources: Resources, address: Callable[[], str]) -> None:
         self._resources, self._address = resources, address
-        self._documents: dict[str, Document | None] = {}
+        self._documents: dict[str, Document] = {}
         self._bytes: dict[tuple[str, str], tuple[bytes, str]] = {}
         resources.on_change(self._forget)
 
@@ -87,9 +87,12 @@ class Discovery:
 
     # ------------------------------------------------------------------ the old form
     def _document(self, path: str) -> Document | None:
-        if path not in self._documents:
-            self._documents[path] = self._make(path.strip("/").split("/"))
-        return self._documents[path]
+        found = self._documents.get(path)
+        if found is None:
+            found = self._make(path.strip("/").split("/"))
+            if found is not None:
+                self._documents[path] = found
+        return found
 
     def _make(self, parts: list[str]) -> Document | None:
         match parts:

@@ -55,6 +55,7 @@ class Rest:
         operation = _route(resource, call)
         if operation is None:
             return responses.not_found_page()
+        call.routed = True
         response: Response = await operation(self, call, resource)
         return response
 
