@@ -12,6 +12,7 @@ from kubegate import KUBERNETES_VERSION, __version__
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # brackets in help texts are brackets
     help="Kubernetes access control: an API server, webhook servers, and tools. "
     "`kubegate up` starts an API server; `kubegate serve` takes kube-apiserver's flags.",
 )
