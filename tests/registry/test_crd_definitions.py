@@ -9,6 +9,7 @@ from crd_world import GROUP, context, crd, crd_world, properties
 
 from kubegate.api.status import StatusError
 from kubegate.registry.apiextensions import definitionschemas
+from kubegate.registry.apiextensions.customresourcedefinitions import RULES
 from kubegate.registry.apiextensions.definitions import accepted_names, with_status
 
 Object = dict[str, Any]
@@ -344,6 +345,11 @@ async def test_groups_of_kubernetes_itself_need_an_approval() -> None:
             "x-kubernetes-validations[0].rule",
             "must evaluate to a bool",
         ),
+        (
+            {"x-kubernetes-validations": [{"rule": "true", "fieldPath": ".absent"}]},
+            "x-kubernetes-validations[0].fieldPath",
+            'Invalid value: ".absent": fieldPath must be a valid path',
+        ),
         ({"x-kubernetes-validations": [{"rule": " "}]}, "x-kubernetes-validations[0].rule", "rule is not specified"),
     ],
 )
@@ -371,6 +377,14 @@ def test_rules_about_changes_need_something_to_compare_with() -> None:
     assert found[0][1].endswith(
         "oldSelf cannot be used on the uncorrelatable portion of the schema within s.openAPIV3Schema.properties[a]"
     )
+
+
+def test_formats_that_nothing_checks_are_warned_of() -> None:
+    definition = crd(
+        "forms", properties(a={"type": "string", "format": "date-tme"}, b={"type": "integer", "format": "x"})
+    )
+    assert RULES.warnings is not None
+    assert RULES.warnings(definition, None) == ['unrecognized format "date-tme"']
 
 
 def test_names_are_kept_as_far_as_they_are_free() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from kubegate.api import Object, field, names
+from kubegate.api import Object, field, formats, names
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
@@ -473,6 +473,18 @@ def _approval(obj: Object, old: Object | None) -> Iterator[FieldError]:
         yield field.invalid(path, obj["metadata"]["annotations"][APPROVAL], reason)
 
 
+def _warnings(obj: Object, old: Object | None) -> list[str]:
+    """Formats that nothing checks are probably misspelt."""
+    found: set[str] = set()
+    for version in obj["spec"].get("versions") or ():
+        openapi = (version.get("schema") or {}).get("openAPIV3Schema")
+        for node in Structural(openapi).walk() if openapi else ():
+            name = node.raw.get("format")
+            if name and node.type == "string" and formats.normalized(name) not in formats.KNOWN:
+                found.add(f"unrecognized format {field.quoted(name)}")
+    return sorted(found)
+
+
 def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     return list(_names((obj.get("status") or {}).get("acceptedNames") or {}, "status.acceptedNames"))
 
@@ -481,6 +493,7 @@ RULES = Rules(
     default=defaulted(TYPE, _default),
     prepare=_prepare,
     validate=_validate,
+    warnings=_warnings,
     deleting=_deleting,
     held=_held,
     status=True,

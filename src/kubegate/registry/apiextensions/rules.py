@@ -43,6 +43,8 @@ _RESERVED: Final = frozenset(
     )
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FIELD_PATH: Final = re.compile(r"(\.[^.\[\]']+|\['[^']+'\])+")
+_FIELD_PATH_STEP: Final = re.compile(r"\.([^.\[\]']+)|\['([^']+)'\]")
 _ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _COMPILED = "rules"
 
@@ -345,7 +347,7 @@ def _definition_errors(
     schema: Structural, path: str, *, root: bool = False, uncorrelatable: str = ""
 ) -> Iterator[FieldError]:
     for position, rule in enumerate(_compiled(schema, root=root)):
-        yield from _rule_errors(rule, f"{path}.x-kubernetes-validations[{position}]", uncorrelatable)
+        yield from _rule_errors(rule, schema, f"{path}.x-kubernetes-validations[{position}]", uncorrelatable)
     for name, child in schema.properties.items():
         yield from _definition_errors(child, f"{path}.properties[{name}]", uncorrelatable=uncorrelatable)
     if isinstance(schema.additional, Structural):
@@ -355,7 +357,7 @@ def _definition_errors(
         yield from _definition_errors(schema.items, f"{path}.items", uncorrelatable=below)
 
 
-def _rule_errors(rule: _Rule, path: str, uncorrelatable: str) -> Iterator[FieldError]:
+def _rule_errors(rule: _Rule, schema: Structural, path: str, uncorrelatable: str) -> Iterator[FieldError]:
     said = rule.definition
     text, message = str(said.get("rule") or "").strip(), str(said.get("message") or "")
     if not text:
@@ -370,6 +372,8 @@ def _rule_errors(rule: _Rule, path: str, uncorrelatable: str) -> Iterator[FieldE
         yield field.required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
     if said.get("reason") and said["reason"] not in _REASONS:
         yield field.not_supported(f"{path}.reason", said["reason"], _REASONS)
+    if said.get("fieldPath") and not _leads_somewhere(str(said["fieldPath"]), schema):
+        yield field.invalid(f"{path}.fieldPath", said["fieldPath"], "fieldPath must be a valid path")
     if text and rule.error:
         yield field.invalid(f"{path}.rule", _internal(said), rule.error)
     if rule.message_error:
@@ -377,6 +381,16 @@ def _rule_errors(rule: _Rule, path: str, uncorrelatable: str) -> Iterator[FieldE
     if rule.uses_old and uncorrelatable:
         words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
         yield field.invalid(f"{path}.rule", said.get("rule"), words)
+
+
+def _leads_somewhere(path: str, schema: Structural) -> bool:
+    """Whether a path (`.spec.x`, `.map['key']`) is that of a field."""
+    if not _FIELD_PATH.fullmatch(path):
+        return False
+    node: Structural | None = schema
+    for plain, quoted in _FIELD_PATH_STEP.findall(path):
+        node = node.child(plain or quoted) if node is not None else None
+    return node is not None
 
 
 def _internal(rule: Mapping[str, Any]) -> dict[str, Any]:
