@@ -80,15 +80,13 @@ def new_authority(
     private = key or keys.generate(algorithm)
     start = _moment(now)
     name = Subject(common_name).name() if isinstance(common_name, str) else common_name
-    builder = (
-        _start(name, name, private.public_key(), start - BACKDATE, start + timedelta(days=days))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(private.public_key(), authority=True), critical=True)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(private.public_key()),
-            critical=False,
-        )
+    public = private.public_key()
+    content = _Content(
+        key_usage=_key_usage(public, authority=True),
+        constraints=x509.BasicConstraints(ca=True, path_length=path_length),
+        identifier=x509.AuthorityKeyIdentifier.from_issuer_public_key(public),
     )
+    builder = _builder(name, name, public, start - BACKDATE, start + timedelta(days=days), content)
     return Authority(builder.sign(private, _digest(private)), private)
 
 
@@ -113,18 +111,14 @@ def issue(
     start = _moment(now)
     end = min(not_after or start + timedelta(days=days), authority.certificate.not_valid_after_utc)
     name = subject.name() if isinstance(subject, Subject) else subject
-    key_usage = key_usage or _key_usage(public_key, authority=constraints.ca)
-    builder = (
-        _start(name, authority.certificate.subject, public_key, start - BACKDATE, end)
-        .add_extension(constraints, critical=True)
-        .add_extension(key_usage, critical=True)
-        .add_extension(authority_key_identifier(authority), critical=False)
+    content = _Content(
+        key_usage=key_usage or _key_usage(public_key, authority=constraints.ca),
+        usages=tuple(usages),
+        constraints=constraints,
+        identifier=authority_key_identifier(authority),
+        names=tuple(general_names(hosts)),
     )
-    if usages:
-        builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
-    names = general_names(hosts)
-    if names:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    builder = _builder(name, authority.certificate.subject, public_key, start - BACKDATE, end, content)
     return builder.sign(authority.key, _digest(authority.key))
 
 
@@ -160,19 +154,14 @@ def sign_request(
     if not isinstance(public, PublicKey):
         raise BadCertificate(f"keys of type {type(public).__name__} are not supported")
     end = min(not_after, authority.certificate.not_valid_after_utc)
-    builder = (
-        _start(request.subject, authority.certificate.subject, public, not_before, end)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(authority_key_identifier(authority), critical=False)
+    content = _Content(
+        key_usage=key_usage,
+        usages=tuple(usages),
+        constraints=NO_AUTHORITY,
+        identifier=authority_key_identifier(authority),
+        names=tuple(alternative_names(request)),
     )
-    if key_usage is not None:
-        builder = builder.add_extension(key_usage, critical=True)
-    if usages:
-        builder = builder.add_extension(x509.ExtendedKeyUsage(list(usages)), critical=False)
-    names = alternative_names(request)
-    if names:
-        # a certificate without a subject must mark its names as critical (RFC 5280, 4.2.1.6)
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not list(request.subject))
+    builder = _builder(request.subject, authority.certificate.subject, public, not_before, end, content)
     return builder.sign(authority.key, _digest(authority.key))
 
 
@@ -291,7 +280,7 @@ def renew(
     end = min(start + timedelta(days=days), authority.certificate.not_valid_after_utc)
     builder = _start(certificate.subject, authority.certificate.subject, public, start - BACKDATE, end)
     for extension in certificate.extensions:
-        if not isinstance(extension.value, x509.SubjectKeyIdentifier | x509.AuthorityKeyIdentifier):
+        if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
             builder = builder.add_extension(extension.value, extension.critical)
     builder = builder.add_extension(authority_key_identifier(authority), critical=False)
     return builder.sign(authority.key, _digest(authority.key))
@@ -323,9 +312,44 @@ def _moment(now: datetime | None) -> datetime:
     return (now or datetime.now(UTC)).replace(microsecond=0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a certificate says beside whose it is. No key usage: it names none."""
+
+    key_usage: x509.KeyUsage | None
+    constraints: x509.BasicConstraints
+    identifier: x509.AuthorityKeyIdentifier
+    usages: tuple[x509.ObjectIdentifier, ...] = ()
+    names: tuple[x509.GeneralName, ...] = ()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: PublicKey, start: datetime, end: datetime, content: _Content
+) -> x509.CertificateBuilder:
+    """Extensions stand in the order in which Go writes them, which is how Kubernetes' own certificates look."""
+    builder = _start(subject, issuer, key, start, end)
+    if content.key_usage is not None:
+        builder = builder.add_extension(content.key_usage, critical=True)
+    if content.usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(content.usages), critical=False)
+    builder = (
+        builder.add_extension(content.constraints, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(content.identifier, critical=False)
+    )
+    if content.names:
+        # a certificate without a subject must mark its names as critical (RFC 5280, 4.2.1.6)
+        names = x509.SubjectAlternativeName(content.names)
+        builder = builder.add_extension(names, critical=not list(subject))
+    return builder
+
+
 def _start(
     subject: x509.Name, issuer: x509.Name, key: PublicKey, start: datetime, end: datetime
 ) -> x509.CertificateBuilder:
+    """Raises BadCertificate where it would end before it begins: its authority has."""
+    if end <= start:
+        raise BadCertificate("the authority's own certificate has ended")
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -334,7 +358,6 @@ def _start(
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
         .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 
