@@ -73,6 +73,28 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
             return obj
     elif grace == 0 and not held:
         return None
+    changed = _waiting(obj, rules, grace, now)
+    meta = changed["metadata"]
+    if finalizers:
+        meta["finalizers"] = finalizers
+    else:
+        meta.pop("finalizers", None)
+    return changed
+
+
+def last_form(obj: Object, rules: Rules, now: float) -> Object | None:
+    """The form in which an object that may go at once is stored before it goes; None where it just goes.
+
+    A kind that knows grace is marked even where the grace is nought: those who watch see it end.
+    """
+    if rules.graceful is None or "deletionTimestamp" in obj["metadata"]:
+        return None
+    return _waiting(obj, rules, 0, now)
+
+
+def _waiting(obj: Object, rules: Rules, grace: int, now: float) -> Object:
+    """A copy that is marked to go after `grace` seconds."""
+    metadata = obj["metadata"]
     changed = clone(obj)
     meta = changed["metadata"]
     if "deletionTimestamp" not in metadata and meta.get("generation"):
@@ -80,10 +102,6 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
     if "deletionTimestamp" not in metadata or grace != metadata.get("deletionGracePeriodSeconds", 0):
         meta["deletionTimestamp"] = rfc3339(now + grace)
         meta["deletionGracePeriodSeconds"] = grace
-    if finalizers:
-        meta["finalizers"] = finalizers
-    else:
-        meta.pop("finalizers", None)
     if rules.deleting is not None:
         rules.deleting(changed)
     return changed

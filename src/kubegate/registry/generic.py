@@ -494,11 +494,15 @@ class Registry:
         if marked is obj:
             return Deleted(obj, gone=False)
         if marked is None:
+            last = deletion.last_form(obj, rules, self.clock.now())
+            at = entry.revision
             if not context.dry_run:
                 with context.trace.stage("store"):
-                    await self.cache.delete(key, entry.revision)
+                    if last is not None:
+                        at = await self.cache.put(key, wire.encode(self.as_stored(resource, last)), at)
+                    await self.cache.delete(key, at)
                 await self._after_delete(resource, obj, context)
-            return Deleted(obj, gone=True)
+            return Deleted(obj if last is None else self._served(resource, last, at), gone=True)
         stored = self.as_stored(resource, marked)
         revision = entry.revision
         if not context.dry_run:
