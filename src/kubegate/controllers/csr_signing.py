@@ -6,6 +6,7 @@ import asyncio
 import base64
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339
@@ -35,7 +36,7 @@ class Signing:
         options = world.options
         self._reader, self._clock = world.reader, world.clock
         self._client = world.clients("certificate-controller")
-        self._certificate, self._key = options.cluster_signing_cert_file, options.cluster_signing_key_file
+        self._certificate, self._key = authority_files(options)
         self._longest = int(getattr(options, "cluster_signing_duration", 0) or signers.DEFAULT_SECONDS)
         if self._certificate and self._key:
             world.reader.subscribe(certificates.RESOURCE, self._changed)
@@ -76,6 +77,21 @@ class Signing:
     def _sign(self, order: signers.Order, now: datetime) -> bytes:
         authority = load_authority(Path(self._certificate), Path(self._key))
         return signers.sign(authority, order, now=now, longest=self._longest)
+
+
+def authority_files(options: Any) -> tuple[str, str]:
+    """(certificate, key) to sign with; "" where there is none.
+
+    Where no flag names them, they are --client-ca-file and the key that lies beside it, as kubeadm lays them out
+    (ca.crt, ca.key): then what is signed is what this server believes.
+    """
+    if options.cluster_signing_cert_file or options.cluster_signing_key_file:
+        return options.cluster_signing_cert_file, options.cluster_signing_key_file
+    if options.client_ca_file:
+        beside = Path(options.client_ca_file).with_suffix(".key")
+        if beside.is_file():
+            return options.client_ca_file, str(beside)
+    return "", ""
 
 
 def build() -> Signing:

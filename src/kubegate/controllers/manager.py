@@ -24,6 +24,7 @@ MODULES: dict[str, str] = {
     "deployment-controller": "deployments",
     "disruption-controller": "disruption",
     "garbage-collector-controller": "garbage",
+    "job-controller": "jobs",
     "namespace-controller": "namespaces",
     "replicaset-controller": "replicasets",
     "replicationcontroller-controller": "replicationcontrollers",
