@@ -73,13 +73,7 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
             return obj
     elif grace == 0 and not held:
         return None
-    changed = _waiting(obj, rules, grace, now)
-    meta = changed["metadata"]
-    if finalizers:
-        meta["finalizers"] = finalizers
-    else:
-        meta.pop("finalizers", None)
-    return changed
+    return _waiting(obj, rules, grace, now, finalizers)
 
 
 def last_form(obj: Object, rules: Rules, now: float) -> Object | None:
@@ -89,11 +83,11 @@ def last_form(obj: Object, rules: Rules, now: float) -> Object | None:
     """
     if rules.graceful is None or "deletionTimestamp" in obj["metadata"]:
         return None
-    return _waiting(obj, rules, 0, now)
+    return _waiting(obj, rules, 0, now, obj["metadata"].get("finalizers") or [])
 
 
-def _waiting(obj: Object, rules: Rules, grace: int, now: float) -> Object:
-    """A copy that is marked to go after `grace` seconds."""
+def _waiting(obj: Object, rules: Rules, grace: int, now: float, finalizers: list[str]) -> Object:
+    """A copy that is marked to go after `grace` seconds, and after these finalizers (the kind may add its own)."""
     metadata = obj["metadata"]
     changed = clone(obj)
     meta = changed["metadata"]
@@ -102,6 +96,10 @@ def _waiting(obj: Object, rules: Rules, grace: int, now: float) -> Object:
     if "deletionTimestamp" not in metadata or grace != metadata.get("deletionGracePeriodSeconds", 0):
         meta["deletionTimestamp"] = rfc3339(now + grace)
         meta["deletionGracePeriodSeconds"] = grace
+    if finalizers:
+        meta["finalizers"] = list(finalizers)
+    else:
+        meta.pop("finalizers", None)
     if rules.deleting is not None:
         rules.deleting(changed)
     return changed
