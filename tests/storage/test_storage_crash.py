@@ -148,15 +148,15 @@ def test_two_processes_on_etcd_are_linearizable_while_leaders_are_killed_and_mem
 
     def meanwhile() -> None:
         for round_ in range(rounds):
-            time.sleep(1 + random.random())
+            time.sleep(0.5 + random.random() / 2)
             leader = three.leader()
             three.kill(leader)
-            time.sleep(1 + random.random())
+            time.sleep(0.5 + random.random() / 2)
             three.start_member(leader)
             three.wait()
             paused = (leader + round_) % 3
             three.pause(paused)
-            time.sleep(1 + random.random())
+            time.sleep(0.5 + random.random() / 2)
             three.go_on(paused)
 
-    check_two_processes(three, tmp_path, 6.0 * rounds + 2, meanwhile)
+    check_two_processes(three, tmp_path, 4.5 * rounds, meanwhile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib.util
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -325,6 +326,8 @@ def _providers(found: object, path: str) -> list[Provider]:
     if name == "identity":
         return [Identity()]
     path = f"{path}.{name}"
+    if name == "secretbox" and importlib.util.find_spec("nacl") is None:
+        raise ValueError(f"{path}: the Python package PyNaCl is needed for it")
     _fields(settings, path, {"keys"})
     make, lengths = SEALED[name]
     made: dict[str, Provider] = {}

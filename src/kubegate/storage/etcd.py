@@ -44,7 +44,7 @@ LEASE_KEYS = 1000
 """Keys that share a lease, as in kube-apiserver: one lease for each event would cost etcd more than the event."""
 
 BEHIND = 1.0
-"""Seconds that a watch may lack a revision known to be committed before another member is asked."""
+"""Seconds that a watch may bring nothing while something is known to be committed, before another member is asked."""
 
 
 @dataclass(slots=True)
@@ -56,9 +56,10 @@ class _Lease:
 
 @dataclass(slots=True, eq=False)
 class _Stream:
-    """A watch as it runs: the revision it has reached, the member that serves it, and how to break it off."""
+    """A watch as it runs: the revision it has reached, whether more must come soon, and from which member, how."""
 
     reached: int
+    expected: bool = False
     member: int = 0
     call: Any = None
 
@@ -279,35 +280,36 @@ class EtcdStore:
     async def _ask_revisions(self) -> None:
         """Linearizable reads of nothing, whose headers have the revision, until nobody asks any more."""
         request = messages().RangeRequest(key=self._prefix.encode(), count_only=True)
+        askers: list[asyncio.Future[int]] = []
         try:
             while self._askers:
                 askers, self._askers = self._askers, []
                 try:
                     answer = await self._client.call("Range", request, repeat=True)
-                except BaseException as error:
-                    closed = isinstance(error, asyncio.CancelledError)
-                    for asker in askers + self._askers if closed else askers:
-                        if not asker.done():
-                            asker.set_exception(StoreUnavailable("the store is closed") if closed else error)
-                    if not isinstance(error, Exception):
-                        raise
-                else:
-                    for asker in askers:
-                        if not asker.done():
-                            asker.set_result(answer.header.revision)
-                    self._expect(answer.header.revision)
+                except Exception as error:
+                    _fail(askers, error)
+                    continue
+                for asker in askers:
+                    if not asker.done():
+                        asker.set_result(answer.header.revision)
+                self._expect(answer.header.revision)
+        except asyncio.CancelledError:
+            _fail(askers + self._askers, StoreUnavailable("the store is closed"))
+            raise
         finally:
             self._asking = None
 
     def _expect(self, revision: int) -> None:
         """Give watches that lack a committed revision a moment to bring it."""
         for stream in self._streams:
-            if stream.reached < revision:
-                asyncio.get_running_loop().call_later(BEHIND, self._hurry, stream, revision)
+            if stream.reached < revision and not stream.expected:
+                stream.expected = True
+                asyncio.get_running_loop().call_later(BEHIND, self._hurry, stream, stream.reached)
 
-    def _hurry(self, stream: _Stream, revision: int) -> None:
-        """Break off a watch that lacks what was committed a while ago: its member is stopped or cut off."""
-        if stream.reached < revision and stream in self._streams and stream.call is not None:
+    def _hurry(self, stream: _Stream, reached: int) -> None:
+        """Break off a watch that brought nothing although there is something: its member is stopped or cut off."""
+        stream.expected = False
+        if stream.reached == reached and stream in self._streams and stream.call is not None:
             self._client.turn_away(stream.member)
             stream.call.cancel()
 
@@ -388,6 +390,12 @@ class EtcdStore:
 
 class _Canceled(Exception):
     """etcd ended a watch; the text is its reason."""
+
+
+def _fail(askers: Sequence[asyncio.Future[int]], error: Exception) -> None:
+    for asker in askers:
+        if not asker.done():
+            asker.set_exception(error)
 
 
 def _broken(error: Exception) -> bool:

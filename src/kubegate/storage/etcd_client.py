@@ -193,10 +193,13 @@ class EtcdClient:
         self.trouble: str | None = "etcd was not asked yet"
 
     async def start(self) -> None:
-        """Make the channels; nothing is sent yet. Raises ValueError for files that cannot be read as PEM."""
-        import grpc.aio
+        """Make the channels; nothing is sent yet. Raises ValueError for missing files and packages."""
+        try:
+            import grpc.aio
 
-        known = messages()
+            known = messages()
+        except ModuleNotFoundError as error:
+            raise ValueError(f"etcd needs the Python package {error.name}: pip install 'kubegate[etcd]'") from error
         credentials = _credentials(self._endpoints) if any(secure for _, secure in self._addresses) else None
         for address, secure in self._addresses:
             if secure:
