@@ -6,14 +6,14 @@ Follows metav1.ListOptions as kube-apiserver reads and checks them, and the watc
 from __future__ import annotations
 
 import base64
-import binascii
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from kubegate.api import field, selectors, status
+from kubegate.api import codec, field, gojson, selectors, status
 from kubegate.api.resources import Resource
 from kubegate.api.selectors import FieldSelector, LabelSelector
 from kubegate.registry import wire
@@ -254,7 +254,7 @@ async def _read_at(
         wanted, start = _continue_token(found.continue_)
         after = prefix + start
     kept: list[Entry] = []
-    codec = registry.extensions["codec"]
+    decode = registry.extensions["codec"]
     while True:
         limit = found.limit and max(found.limit - len(kept), 1)
         try:
@@ -268,7 +268,7 @@ async def _read_at(
         if wanted <= 0:
             wanted = page.revision
         for item in page.items:
-            data, labels, fields = codec(item.key, item.value, item.mod_revision)
+            data, labels, fields = decode(item.key, item.value, item.mod_revision)
             entry = Entry(item.key, item.mod_revision, item.create_revision, data, labels, fields)
             if matches is None or matches(entry):
                 kept.append(entry)
@@ -277,19 +277,36 @@ async def _read_at(
             return Page(kept, _page_metadata(wanted, prefix, after, page.remaining, matches is None))
 
 
+_BAD_TOKEN = "invalid continue token: continue key is not valid"
+
+
 def _continue_token(text: str) -> tuple[int, str]:
     """(revision, the key after which to go on, without the prefix). Raises 400."""
+    stray = re.search(r"[^A-Za-z0-9_-]", text)
+    if stray is not None or len(text) % 4 == 1:
+        position = stray.start() if stray is not None else len(text) - 1
+        raise status.bad_request(f"{_BAD_TOKEN}: illegal base64 data at input byte {position}")
     try:
-        token = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        revision, start = token["rv"], token["start"]
-        if token["v"] != "meta.k8s.io/v1" or not isinstance(revision, int) or not isinstance(start, str) or not start:
-            raise ValueError("not a token of this server")
-    except (binascii.Error, ValueError, KeyError, TypeError):
-        raise status.bad_request(
-            "continue key is not valid: illegal base64 data or not a token of this server"
-        ) from None
-    if revision == 0 or ".." in start.split("/"):
-        raise status.bad_request("continue key is not valid: incorrect encoded start resourceVersion")
+        token = codec.decode_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except codec.DecodeError as error:
+        raise status.bad_request(f"{_BAD_TOKEN}: {error}") from None
+    if not isinstance(token, dict):
+        wrong = gojson.cannot_unmarshal(token, "Go value of type storage.continueToken")
+        raise status.bad_request(f"{_BAD_TOKEN}: {wrong}")
+    for name, kind, go in (("v", str, "string"), ("rv", int, "int64"), ("start", str, "string")):
+        value = token.get(name)
+        if value is not None and type(value) is not kind:
+            wrong = gojson.cannot_unmarshal(value, f"Go struct field continueToken.{name} of type {go}")
+            raise status.bad_request(f"{_BAD_TOKEN}: {wrong}")
+    revision, start = token.get("rv") or 0, token.get("start") or ""
+    if token.get("v") != "meta.k8s.io/v1":
+        raise status.bad_request(f"{_BAD_TOKEN}: server does not recognize this encoded version {token.get('v') or ''}")
+    if revision == 0:
+        raise status.bad_request(f"{_BAD_TOKEN}: incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    if not start:
+        raise status.bad_request(f"{_BAD_TOKEN}: encoded start key empty (version meta.k8s.io/v1)")
+    if any(part in ("", ".", "..") for part in start.removeprefix("/").split("/")):
+        raise status.bad_request(f"{_BAD_TOKEN}: {start}")
     return revision, start.removesuffix("\0")
 
 
