@@ -131,6 +131,14 @@ class Structural:
             return self.additional
         return found
 
+    @property
+    def has_rules(self) -> bool:
+        """Whether there is any rule in CEL, here or below."""
+        found: bool | None = self.cache.get("has rules")
+        if found is None:
+            found = self.cache["has rules"] = any(node.rules for node in self.walk())
+        return found
+
     def walk(self) -> list[Structural]:
         """This node and all below it that describe values (not the value validations)."""
         found = [self]

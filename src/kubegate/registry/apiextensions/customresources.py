@@ -13,7 +13,6 @@ from kubegate.api.resources import Resource, Subresource
 from kubegate.api.status import StatusError, details, invalid
 from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
 from kubegate.registry import Rules, Scope
-from kubegate.registry.apiextensions import rules as cel_rules
 
 VERBS = frozenset({"delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"})
 _WHILE_TERMINATING = frozenset({"delete", "deletecollection", "get", "list", "watch"})
@@ -286,7 +285,11 @@ class _Validation:
         errors += _embedded(obj, custom.structural, "")
         if old is None or not valuecheck.check_lists(old, custom.structural):
             errors += valuecheck.check_lists(obj, custom.structural)
-        errors += cel_rules.check(obj, before, custom.structural, errors)
+        if custom.structural.has_rules:
+            # CEL is imported with the first rule.
+            from kubegate.registry.apiextensions import rules
+
+            errors += rules.check(obj, before, custom.structural, errors)
         return errors
 
     def _check_type(self, obj: Object) -> None:

@@ -12,7 +12,6 @@ from typing import Any, Final
 from kubegate.api import clone, field, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
-from kubegate.registry.apiextensions import rules
 
 Definition = Mapping[str, Any]
 
@@ -73,7 +72,10 @@ def check(openapi: Definition, path: str, *, has_status: bool) -> list[FieldErro
         found = list(_defaults(openapi, Structural(openapi), at, root=True))
     errors += found
     errors += _standard(openapi, at, _Place(root=True))
-    if not found:
+    if not found and Structural(openapi).has_rules:
+        # CEL is imported with the first rule.
+        from kubegate.registry.apiextensions import rules
+
         errors += rules.check_definition(openapi, at)
     return errors
 

@@ -71,21 +71,13 @@ class _Rule:
         return message or f"failed rule: {self.text}"
 
 
-def has_rules(schema: Structural) -> bool:
-    """Whether a schema has any rule, here or below."""
-    found: bool | None = schema.cache.get("has rules")
-    if found is None:
-        found = schema.cache["has rules"] = any(node.rules for node in schema.walk())
-    return found
-
-
 def check(value: Any, old: Any, schema: Structural, errors: list[FieldError]) -> list[FieldError]:
     """What the rules of a schema say against `value`; `errors` are those already found.
 
     `old` is the value before, MISSING where there was none. Rules about changes (`oldSelf`) look at what has an old
     value alone.
     """
-    if not has_rules(schema):
+    if not schema.has_rules:
         return []
     if any(error.reason in _BLOCKING for error in errors):
         return [field.invalid(valuecheck.NO_PATH, None, _NOT_CHECKED)]
@@ -256,7 +248,7 @@ class _Checking:
 
     def node(self, value: Any, old: Any, schema: Structural, path: str) -> list[FieldError]:
         """All errors so far; those of this node and what is below it are added."""
-        if value is None or not has_rules(schema):
+        if value is None or not schema.has_rules:
             return self._errors
         if schema.rules:
             self._rules(value, old, schema, path)
