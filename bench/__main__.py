@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [NAME ...]`: run the benchmarks, print a line for each figure, write docs/benchmarks.md."""
+"""`python -m bench [--quick] [NAME ...]`: run benchmarks, print a line for each figure, write docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from collections.abc import Iterable
 
 from bench.harness import ROOT, Figure
 
-MODULES = ("startup", "reads", "writes", "watches")
+MODULES = (
+    "startup", "reads", "writes", "watches", "storage", "authentication", "authorization", "admission", "webhooks",
+)  # fmt: skip
 
 
 def row(figure: Figure) -> str:
@@ -34,8 +36,8 @@ def write(figures: Iterable[Figure], quick: bool) -> None:
         "# Benchmarks",
         "",
         f"Measured {datetime.date.today()} on {machine()}, server and load on the same machine, TLS, by",
-        f"`make bench{' QUICK=1' if quick else ''}`. `bare` is a bare ASGI application on the same ASGI server in the same",
-        "run, answering as many bytes; the ratio is to that.",
+        f"`make bench{' QUICK=1' if quick else ''}`. `bare` is a bare ASGI application on the same ASGI server in the",
+        "same run, answering as many bytes; the ratio is to that.",
         "",
         "| what | figure | bare | ratio | |",
         "| --- | --- | --- | --- | --- |",

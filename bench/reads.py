@@ -1,4 +1,4 @@
-"""GET of one object and LIST of 5,000 pods, authenticated and authorized, beside a bare server sending as many bytes."""
+"""GET of one object and LIST of 5,000 pods, authenticated and authorized, beside a bare server."""
 
 from __future__ import annotations
 

@@ -120,10 +120,11 @@ Subject = tuple[str, str, str]
 class Binding:
     """A RoleBinding, or a ClusterRoleBinding where `namespace` is empty."""
 
-    __slots__ = ("name", "namespace", "role", "subjects")
+    __slots__ = ("_allowances", "name", "namespace", "role", "subjects")
 
     def __init__(self, namespace: str, name: str, role: Role, subjects: tuple[Subject, ...]) -> None:
         self.namespace, self.name, self.role, self.subjects = namespace, name, role, subjects
+        self._allowances: dict[Subject, Decision] | None = None
 
     @property
     def kind(self) -> str:
@@ -139,6 +140,16 @@ class Binding:
             elif user_of(subject, self.namespace) == user.name:
                 return subject
         return None
+
+    def allowance(self, subject: Subject) -> Decision:
+        """What it decides for a subject whom its role allows; the words are put together once."""
+        if self._allowances is None:
+            self._allowances = {}
+        found = self._allowances.get(subject)
+        if found is None:
+            found = Decision(Verdict.ALLOW, f"RBAC: allowed by {self.describe(subject)}", "", NAME)
+            self._allowances[subject] = found
+        return found
 
     def describe(self, subject: Subject) -> str:
         """`RoleBinding "read/ns" of ClusterRole "view" to User "alice"`."""
@@ -408,7 +419,7 @@ class RbacIndex:
 def _allow(binding: Binding, user: UserInfo) -> Decision:
     subject = binding.subject_for(user)
     assert subject is not None, "a binding is found under a subject that it does not name"
-    return Decision(Verdict.ALLOW, f"RBAC: allowed by {binding.describe(subject)}", "", NAME)
+    return binding.allowance(subject)
 
 
 def _listed(rule: Rule, *keys: str) -> dict[str, Any]:

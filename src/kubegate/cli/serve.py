@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from collections.abc import Sequence
@@ -56,9 +57,13 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     for name in parsed.ignored:
         print(f"kubegate: --{name} is taken and has no effect here", file=sys.stderr)
+    # What is loaded and built now stays: the collector need not look at it while it grows, nor ever again.
+    gc.disable()
     from kubegate.server.process import Server, run
 
     def ready(server: Server) -> None:
+        gc.freeze()
+        gc.enable()
         kubeconfig = server.write_kubeconfig()
         if welcome and kubeconfig is not None:
             _greet(server.url, kubeconfig)

@@ -26,7 +26,7 @@ class Keys:
                 self._resource_of[prefix] = resource
 
     def prefix(self, group_resource: str, namespace: str = "") -> str:
-        """`/registry/pods/` or `/registry/pods/NAMESPACE/`. A resource that is not served has an empty prefix's keys."""
+        """`/registry/pods/` or `/registry/pods/NAMESPACE/`; also for a resource that is not served now."""
         found = self._prefixes.get(group_resource)
         if found is None:
             custom = "." in group_resource

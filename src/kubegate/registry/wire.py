@@ -1,7 +1,7 @@
 """How objects are laid out as bytes, so that they can be served without decoding them.
 
 A stored value is JSON that begins `{"kind":K,"apiVersion":V,"metadata":{"resourceVersion":"",…`; as served, the
-revision stands between those quotes. A list drops each item's kind and apiVersion by cutting off a prefix of known length.
+revision stands between those quotes. A list drops each item's kind and apiVersion by cutting off a known prefix.
 """
 
 from __future__ import annotations

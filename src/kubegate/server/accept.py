@@ -25,7 +25,7 @@ CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`transform` is "", Table, PartialObjectMetadata or PartialObjectMetadataList; `plain`: stored bytes may go as they are."""
+    """`transform` is "", Table, PartialObjectMetadata or its List; `plain`: stored bytes may go as they are."""
 
     media_type: str
     transform: str

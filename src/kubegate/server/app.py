@@ -1,6 +1,7 @@
 """One request's way, from its bytes to the answer's.
 
-bytes -> RequestInfo -> authenticate -> impersonate -> audit begins -> bounds -> authorize -> registry -> bytes -> audit ends.
+bytes -> RequestInfo -> authenticate -> audit begins -> impersonate -> bounds -> authorize -> registry -> audit ends
+-> bytes.
 Each stage leaves what it decided, why and how long it took on the request's trace.
 """
 

@@ -314,7 +314,7 @@ def _redacted(obj: Object, omit_managed_fields: bool) -> Object:
 
 # --------------------------------------------------------------------- where events go
 class LogFile:
-    """Lines into a file (`-`: standard output), written by a thread of its own; rotated by size, kept by number and age.
+    """Lines into a file (`-`: standard output), written by a thread; rotated by size, kept by number and age.
 
     At most `limit` lines wait; a further one is dropped and counted, for a full disk must not stop the server.
     """

@@ -1,4 +1,4 @@
-"""Bounds on requests in flight: --max-requests-inflight, --max-mutating-requests-inflight, and a fair share for each user.
+"""Bounds on requests in flight (--max-requests-inflight and its kin), and a fair share for each user.
 
 Watches and other long-running requests do not count. Past a bound a request gets 429 with Retry-After at once: a
 queue would only move the wait from the client, who can tell why, to the server, who would hold its memory.

@@ -117,19 +117,21 @@ class Options:
 # Flags of kube-apiserver that are taken and have no effect here: they tune what kubegate does not have.
 IGNORED = frozenset(
     {
-        "allow-privileged", "allow-metric-labels", "apiserver-count",
-        "default-watch-cache-size", "delete-collection-workers",
-        "egress-selector-config-file", "enable-aggregator-routing", "enable-garbage-collector",
-        "enable-priority-and-fairness", "endpoint-reconciler-type", "etcd-compaction-interval",
-        "etcd-count-metric-poll-period", "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout",
-        "etcd-readycheck-timeout", "external-hostname", "feature-gates", "goaway-chance", "kubelet-certificate-authority",
-        "kubelet-client-certificate", "kubelet-client-key", "kubelet-preferred-address-types", "kubelet-timeout",
-        "lease-reuse-duration-seconds", "livez-grace-period", "log-flush-frequency", "logging-format", "logtostderr",
+        "allow-metric-labels", "allow-privileged", "apiserver-count", "contention-profiling",
+        "cors-allowed-origins", "debug-socket-path", "default-watch-cache-size",
+        "delete-collection-workers", "egress-selector-config-file", "emulated-version",
+        "enable-aggregator-routing", "enable-garbage-collector", "enable-priority-and-fairness",
+        "endpoint-reconciler-type", "etcd-compaction-interval", "etcd-count-metric-poll-period",
+        "etcd-db-metric-poll-interval", "etcd-healthcheck-timeout", "etcd-readycheck-timeout",
+        "external-hostname", "feature-gates", "goaway-chance", "http2-max-streams-per-connection",
+        "kubelet-certificate-authority", "kubelet-client-certificate", "kubelet-client-key",
+        "kubelet-preferred-address-types", "kubelet-timeout", "lease-reuse-duration-seconds",
+        "livez-grace-period", "log-flush-frequency", "logging-format", "logtostderr",
         "max-connection-bytes-per-sec", "peer-ca-file", "permit-address-sharing", "permit-port-sharing",
-        "proxy-client-cert-file", "proxy-client-key-file", "profiling", "request-timeout", "runtime-config", "shutdown-send-retry-after",
-        "storage-backend", "storage-media-type", "strict-transport-security-directives", "tls-cipher-suites",
-        "tls-min-version", "tls-sni-cert-key", "tracing-config-file", "vmodule", "watch-cache", "watch-cache-sizes",
-        "contention-profiling", "cors-allowed-origins", "debug-socket-path", "emulated-version", "http2-max-streams-per-connection",
+        "profiling", "proxy-client-cert-file", "proxy-client-key-file", "request-timeout", "runtime-config",
+        "shutdown-send-retry-after", "storage-backend", "storage-media-type",
+        "strict-transport-security-directives", "tls-cipher-suites", "tls-min-version", "tls-sni-cert-key",
+        "tracing-config-file", "vmodule", "watch-cache", "watch-cache-sizes",
     }
 )  # fmt: skip
 
