@@ -131,7 +131,14 @@ def _describe(schema: Document, described: Document | None) -> None:
     for name, child in (schema.get("properties") or {}).items():
         text = (properties.get(name) or {}).get("description")
         if isinstance(text, str):
-            child["description"] = text
+            child["description"] = text + _values(child)
+
+
+def _values(schema: Document) -> str:
+    """What stands under the description of a field with an enumerated type. What a value means is not known here."""
+    if not schema.get("enum"):
+        return ""
+    return "\n\nPossible enum values:" + "".join(f'\n - `"{value}"`' for value in schema["enum"])
 
 
 def _text(default: bool = True) -> Document:
