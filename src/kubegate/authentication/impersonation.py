@@ -216,7 +216,7 @@ def _service_account(requestor: UserInfo, target: Wanted) -> UserInfo | None:
 
 
 def _plain_user(requestor: UserInfo, target: Wanted) -> UserInfo | None:
-    if target.name.startswith((signing.USER_PREFIX, _NODE_PREFIX)):
+    if signing.split_user_name(target.name) is not None or target.name.startswith(_NODE_PREFIX):
         return None
     return UserInfo(target.name, target.uid, target.groups, dict(target.extra))
 

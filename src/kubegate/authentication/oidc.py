@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kubegate.api.clock import Clock
+from kubegate.api.field import quoted
 from kubegate.authentication import (
     CREDENTIAL_ID,
     Authenticated,
@@ -271,7 +272,8 @@ def _check_audience(claims: Mapping[str, Any], wanted: Sequence[str]) -> None:
     if not isinstance(offered, list) or not all(isinstance(name, str) for name in offered):
         raise AuthenticationError("oidc: verify token: oidc: failed to unmarshal claims: aud")
     if not any(name in wanted for name in offered):
-        raise AuthenticationError(f"oidc: verify token: oidc: expected audience in {list(wanted)} got {offered}")
+        got = f"expected audience in {_listed(wanted)} got {_listed(offered)}"
+        raise AuthenticationError(f"oidc: verify token: oidc: {got}")
 
 
 def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
@@ -286,7 +288,7 @@ def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
         return name
     name = _claim(claims, mapped.claim, "username")
     if not isinstance(name, str):
-        raise AuthenticationError(f"oidc: parse username claims {mapped.claim!r}: not a text")
+        raise AuthenticationError(f"oidc: parse username claims {quoted(mapped.claim)}: not a text")
     if mapped.claim == "email" and "email_verified" in claims and claims["email_verified"] is not True:
         raise AuthenticationError("oidc: email not verified")
     if not name:
@@ -333,7 +335,8 @@ def _check_claim_rule(rule: ClaimRule, claims: Mapping[str, Any]) -> None:
     if not isinstance(value, str):
         raise AuthenticationError(f"oidc: parse claim {rule.claim}: not a text")
     if value != rule.required_value:
-        raise AuthenticationError(f"oidc: required claim {rule.claim} value does not match")
+        got = f"Got = {value}, want = {rule.required_value}"
+        raise AuthenticationError(f"oidc: required claim {rule.claim} value does not match. {got}")
 
 
 def _check_user_rule(rule: UserRule, user: UserInfo) -> None:
@@ -349,8 +352,7 @@ def _check_user_rule(rule: UserRule, user: UserInfo) -> None:
 
 
 def _failed(program: Program, message: str) -> str:
-    text = f"validation expression '{program.expression}' failed"
-    return f"{text}: {message}" if message else text
+    return f"validation expression '{program.expression}' failed: {message or program.expression}"
 
 
 def _evaluate(program: Program, variable: str, value: Any, what: str) -> Any:
@@ -359,7 +361,8 @@ def _evaluate(program: Program, variable: str, value: Any, what: str) -> Any:
     try:
         return program.evaluate({variable: value})
     except EvaluationError as error:
-        raise AuthenticationError(f"oidc: error evaluating {what} expression: {error}") from None
+        text = f"expression '{program.expression}' resulted in error: {error}"
+        raise AuthenticationError(f"oidc: error evaluating {what} expression: {text}") from None
 
 
 def _texts(value: Any, what: str) -> tuple[str, ...]:
@@ -375,7 +378,7 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
 
 def _claim(claims: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in claims:
-        raise AuthenticationError(f"oidc: parse {what} claims {name!r}: claim not present")
+        raise AuthenticationError(f"oidc: parse {what} claims {quoted(name)}: claim not present")
     return claims[name]
 
 
@@ -386,3 +389,8 @@ def _number(claims: Mapping[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise AuthenticationError(f"oidc: verify token: oidc: failed to unmarshal claims: {name}")
     return float(value)
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Go's %q of a list of texts."""
+    return "[" + " ".join(quoted(value) for value in values) + "]"

@@ -89,7 +89,7 @@ class _Signatures:
         if token.claims.get("iss") not in self._issuers:
             return None
         if not self._keys.verify(token):
-            raise AuthenticationError("the token's signature is by none of the service account keys")
+            raise AuthenticationError("go-jose/go-jose: error in cryptographic primitive")
         self._good.put(key, token.claims, now + 24 * 3600)
         return token.claims
 

@@ -143,8 +143,9 @@ class WebhookTokenAuthenticator:
 
         answer = await retry.with_backoff(call, clock=self._clock, backoff=self._backoff)
         if answer.get("kind") != "TokenReview" or answer.get("apiVersion") != api_version:
-            got = f"{answer.get('apiVersion')}, Kind={answer.get('kind')}"
-            raise RemoteError(f"unexpected answer of the token webhook: {got}", code=200)
+            found = f"{str(answer.get('apiVersion')).rpartition('/')[2]}.{answer.get('kind')}"
+            text = f"converting ({found}) to ({self._version}.TokenReview): unknown conversion"
+            raise RemoteError(text, code=200)
         status = answer.get("status")
         return status if isinstance(status, dict) else {}
 

@@ -49,6 +49,8 @@ def into(response: Response) -> dict[str, Any]:
 def decode(response: Response) -> dict[str, Any]:
     """The body as an object with a kind. Raises RemoteError."""
     found = _parse(response)
+    if found is None:
+        found = {}
     if not isinstance(found, dict):
         raise RemoteError(_HEAD.format(_go_kind(found)), code=response.status)
     kind, version = found.get("kind"), found.get("apiVersion")
