@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,6 +16,7 @@ from kubegate.authentication import UserInfo
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 NOBODY = UserInfo("")
+_BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport bounds the time between two bytes
 
 
 @dataclass(slots=True)
@@ -54,26 +56,38 @@ class Call:
         return values[0] if values else ""
 
     async def read(self) -> bytes:
-        """The whole body. Raises 413 past the bound, 400 when the client goes away."""
+        """The whole body. Raises 413 past the bound, 504 where it does not come in time, 400 when the client goes."""
         if self.body is None:
             length = self.header("content-length")
             if length.isdigit() and int(length) > self.max_body:
                 raise status.too_large(self.max_body)
-            chunks, size = [], 0
-            while True:
-                message = await self.receive()
-                if message["type"] == "http.disconnect":
-                    raise status.bad_request("the client went away before its request was whole")
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                if size > self.max_body:
-                    raise status.too_large(self.max_body)
-                if chunk:
-                    chunks.append(chunk)
-                if not message.get("more_body"):
-                    break
-            self.body = b"".join(chunks)
+            first = await self._chunk()
+            if first.get("more_body"):
+                self.body = await self._rest(bytearray(first.get("body", b"")))
+            else:
+                self.body = first.get("body", b"")
+            if len(self.body) > self.max_body:
+                raise status.too_large(self.max_body)
         return self.body
+
+    async def _rest(self, body: bytearray) -> bytes:
+        latest = monotonic() + _BODY_SECONDS
+        more = True
+        while more:
+            if len(body) > self.max_body:
+                raise status.too_large(self.max_body)
+            if monotonic() > latest:
+                raise status.generic(504, "Timeout", "request did not complete within the allotted timeout")
+            message = await self._chunk()
+            body += message.get("body", b"")
+            more = bool(message.get("more_body"))
+        return bytes(body)
+
+    async def _chunk(self) -> MutableMapping[str, Any]:
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise status.bad_request("the client went away before its request was whole")
+        return message
 
 
 def parse_query(text: str) -> Mapping[str, list[str]]:

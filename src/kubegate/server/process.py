@@ -45,10 +45,10 @@ from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
-from kubegate.server.transport import Listener, Transport
 from kubegate.storage import Store, StoreUnavailable
 from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
+from kubegate.transport import CannotListen, Listener, Transport
 
 log = logging.getLogger("kubegate")
 
@@ -85,6 +85,9 @@ class Server:
         except (ConfigurationError, BuildError, StoreUnavailable, ValueError) as error:
             await self.stop()
             raise UsageError(str(error)) from error
+        except CannotListen as error:
+            await self.stop()
+            raise UsageError(f"--secure-port: {error}") from error
         except BaseException:
             await self.stop()
             raise
@@ -276,6 +279,7 @@ class Server:
             private_key=Path(options.tls_private_key_file),
             client_ca_bundle=self._authentication.client_ca_bundle,
             max_body=options.max_request_body_bytes + 64 * 1024,
+            max_connections=options.max_connections,
         )
 
     def _address(self) -> str:
