@@ -8,12 +8,13 @@ evaluator and its clients see its own texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kubegate.cel import types
 from kubegate.cel.costs import PER_CALL
+from kubegate.cel.run import Run, Step
 from kubegate.cel.types import CelType
 from kubegate.cel.values import CostExceeded, EvaluationError
 
@@ -46,12 +47,10 @@ class Program:
 
     expression: str
     result: CelType
-    step: Callable[[Any], Any]
+    step: Step
 
     def evaluate(self, values: Mapping[str, Any], budget: Budget | None = None, limit: int = PER_CALL) -> Any:
         """The value, as plain Python (see `values`). Raises EvaluationError; CostExceeded at more than `limit`."""
-        from kubegate.cel.evaluate import Run
-
         run = Run(values, limit)
         try:
             result = self.step(run)

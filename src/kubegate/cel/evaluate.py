@@ -7,12 +7,13 @@ that an expression made to be slow is stopped soon after it has used up what it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kubegate.cel import costs, standard, values
+from kubegate.cel import costs, standard, types, values
 from kubegate.cel.checker import Checked
 from kubegate.cel.functions import Overload
+from kubegate.cel.run import Run, Step
 from kubegate.cel.syntax import (
     Call,
     Comprehension,
@@ -24,21 +25,8 @@ from kubegate.cel.syntax import (
     ObjectLiteral,
     Select,
 )
+from kubegate.cel.types import CelType
 from kubegate.cel.values import CostExceeded, EvaluationError, ObjectValue, Optional, no_such_overload
-
-
-class Run:
-    """One evaluation: the variables, and what it cost until now."""
-
-    __slots__ = ("cost", "limit", "values")
-
-    def __init__(self, variables: Mapping[str, Any], limit: int) -> None:
-        self.values = dict(variables)
-        self.cost = 0
-        self.limit = limit
-
-
-Step = Callable[[Run], Any]
 
 
 class ConstantError(Exception):
@@ -576,13 +564,24 @@ def _dispatcher(name: str, overloads: tuple[Overload, ...], given: list[str]) ->
     if len(overloads) == 1 and not unsure:
         return overloads[0].implementation
 
+    wanted = [(overload.implementation, [_wanted(kind) for kind in overload.arguments]) for overload in overloads]
+
     def dispatched(*arguments: Any) -> Any:
-        for overload in overloads:
-            if all(values.matches_type(v, t) for v, t in zip(arguments, overload.arguments, strict=True)):
-                return overload.implementation(*arguments)
+        names = [values.type_name(argument) for argument in arguments]
+        for implementation, kinds in wanted:
+            for kind, found in zip(kinds, names):  # noqa: B905 (as many, and this is run often)
+                if kind is not None and kind != found:
+                    break
+            else:
+                return implementation(*arguments)
         raise no_such_overload(name, *arguments)
 
     return dispatched
+
+
+def _wanted(kind: CelType) -> str | None:
+    """The run-time name of the types of the values that may be given for a parameter; None: of all types."""
+    return None if kind.kind in ("dyn", "parameter") else types.runtime_name(kind)
 
 
 def _unary(function: Callable[[Any], Any], operand: Step, cost: int) -> Step:

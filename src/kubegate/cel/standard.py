@@ -331,7 +331,7 @@ def _ends_with(text: str, part: str) -> bool:
 def _matches(text: str, pattern: str) -> bool:
     from kubegate.cel.libraries import regex
 
-    return regex.compiled(pattern).search(text) is not None
+    return regex.compiled(pattern).search(text.encode()) is not None
 
 
 # --- conversions

@@ -140,13 +140,6 @@ _NAMES: dict[type, str] = {
 }
 
 
-def matches_type(value: Any, kind: CelType) -> bool:
-    """Whether a value may be given for a parameter of this type, as far as can be seen without looking inside."""
-    if kind.kind in ("dyn", "parameter"):
-        return True
-    return type_name(value) == types.runtime_name(kind)
-
-
 def no_such_key(key: Any) -> EvaluationError:
     return EvaluationError(f"no such key: {plain_text(key)}")
 

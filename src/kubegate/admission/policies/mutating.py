@@ -17,17 +17,18 @@ from kubegate.admission.dependencies import Authorize, Objects
 from kubegate.admission.policies import params, patches, programs
 from kubegate.admission.policies.params import ConfigurationError
 from kubegate.admission.policies.patches import PatchFailed
-from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget, Pace
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
 from kubegate.admission.policies.source import Binding, Hook, Source, concerns
 from kubegate.admission.policies.validating import request_of
 from kubegate.admission.webhooks.calls import may_be_shown
-from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation
+from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation, Pace
 from kubegate.admission.webhooks.matching import Equivalents
 from kubegate.api import Object
 from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
 from kubegate.cel import types
+from kubegate.cel.costs import POLICY_BUDGET
 from kubegate.storage import Reader
 
 NAME = "MutatingAdmissionPolicy"
@@ -43,6 +44,7 @@ class Mutation:
     expression: str
     program: Compiled
     json_patch: bool
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,6 @@ class Policy:
     conditions: Conditions
     mutations: tuple[Mutation, ...]
     reinvoked: bool
-    pace: Pace = field(default_factory=Pace)
 
 
 def compile_spec(spec: Object) -> Policy:
@@ -114,7 +115,7 @@ class MutatingPolicies:
         if not hooks or not concerns(attributes):
             return
         errors: list[tuple[Hook[Policy], Binding | None, str]] = []
-        turns = [turn for hook in hooks for turn in self._turns(hook, attributes, errors)]
+        turns = [turn for _, hook, invocation in hooks for turn in self._turns(hook, attributes, invocation, errors)]
         rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
         if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
             rounds.changed()
@@ -127,24 +128,27 @@ class MutatingPolicies:
             raise _refused(attributes, errors)
 
     def _turns(
-        self, hook: Hook[Policy], attributes: Attributes, errors: list[tuple[Hook[Policy], Binding | None, str]]
+        self,
+        hook: Hook[Policy],
+        attributes: Attributes,
+        invocation: Invocation,
+        errors: list[tuple[Hook[Policy], Binding | None, str]],
     ) -> list[_Turn]:
         try:
-            invocation = hook.match.invocation(attributes, self._equivalents, self._reader)
-            if invocation is None:
+            if not hook.match.selects(attributes, self._reader):
                 return []
-            if hook.spec.get("paramKind") is not None:
-                params.resource_of(hook.spec["paramKind"], self._served)
+            if hook.parameters is not None:
+                params.resource_of(hook.parameters, self._served)
         except (StatusError, ConfigurationError) as error:
             _remember(errors, hook, None, f"failed to configure policy: {error}")
             return []
         turns = []
         for binding in hook.bindings:
             try:
-                if binding.match.invocation(attributes, self._equivalents, self._reader) is None:
+                if not binding.match.matches(attributes, self._equivalents, self._reader):
                     continue
                 chosen = params.collect(
-                    hook.spec.get("paramKind"), binding.parameters, attributes.namespace, self._served, self._reader
+                    hook.parameters, binding.parameters, attributes.namespace, self._served, self._reader
                 )
             except (StatusError, ConfigurationError) as error:
                 _remember(errors, hook, binding, f"failed to configure binding: {error}")
@@ -159,17 +163,13 @@ class MutatingPolicies:
         rounds: _Rounds,
         errors: list[tuple[Hook[Policy], Binding | None, str]],
     ) -> None:
-        from kubegate.cel.libraries.authorizer import evaluate_with
-
         policy = turn.hook.policy
         before = attributes.object
         if policy.conditions:
             values = self._values(turn, attributes)
             try:
-                matches = await evaluate_with(
-                    values["authorizer"].answers,
-                    lambda: policy.pace.run(lambda: policy.conditions.match(values, not turn.hook.ignores_failure)),
-                )
+                fail, answers = not turn.hook.ignores_failure, values["authorizer"].answers
+                matches = await policy.conditions.hold(values, fail, answers)
             except ConditionError as error:
                 _remember(errors, turn.hook, turn.binding, str(error))
                 return
@@ -207,18 +207,18 @@ class MutatingPolicies:
         return values
 
     async def _mutate(self, mutation: Mutation, turn: _Turn, attributes: Attributes) -> None:
-        from kubegate.cel.costs import POLICY_BUDGET
-        from kubegate.cel.libraries.authorizer import evaluate_with
-
         values = self._values(turn, attributes)
+        policy = turn.hook.policy
         kind = turn.invocation.kind
 
         def evaluate() -> Any:
-            evaluation = Evaluation(turn.hook.policy.environment, values, cel.Budget(POLICY_BUDGET))
-            return evaluation.result(mutation.program, mutation.expression)
+            budget = cel.Budget(POLICY_BUDGET)
+            try:
+                return Evaluation(policy.environment, values, budget).result(mutation.program, mutation.expression)
+            finally:
+                mutation.pace.cost = budget.spent
 
-        pace = turn.hook.policy.pace
-        made = await evaluate_with(values["authorizer"].answers, lambda: pace.run(evaluate))
+        made = await mutation.pace.evaluate(values["authorizer"].answers, evaluate)
         current: Object = values["object"]
         change = patches.json_patch if mutation.json_patch else patches.apply_configuration
         patched = change(current, made, kind, self._objects)

@@ -6,11 +6,9 @@ sort (validations, messages, audit annotations), as kube-apiserver does it.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from kubegate import cel
 from kubegate.admission.webhooks.expressions import OBJECTS, OUT_OF_BUDGET, POLICY_VARIABLES
@@ -21,7 +19,6 @@ from kubegate.cel import CelType, types
 VARIABLES = types.object_of("kubernetes.variables")
 
 Compiled = cel.Program | cel.CompileError
-T = TypeVar("T")
 
 
 class OutOfBudget(Exception):
@@ -89,27 +86,6 @@ def _compiled(
         return error
 
 
-LONGEST_ON_LOOP = 0.005
-"""Seconds."""
-
-
-class Pace:
-    """Evaluates on the event loop what is quick, and elsewhere what took long the last time.
-
-    Kubernetes' cost limits bound every evaluation; this keeps a dear one from holding up everybody else's requests.
-    """
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-
-    async def run(self, evaluate: Callable[[], T]) -> T:
-        start = time.perf_counter()
-        try:
-            return await asyncio.to_thread(evaluate) if self._seconds > LONGEST_ON_LOOP else evaluate()
-        finally:
-            self._seconds = time.perf_counter() - start
-
-
 class Variables:
     """The value of `variables` in one evaluation of expressions of one sort."""
 
@@ -145,21 +121,24 @@ class Evaluation:
 
     def __init__(self, environment: Environment, values: Mapping[str, Any], budget: cel.Budget) -> None:
         self._budget = budget
-        self._values = dict(values)
+        self._values = values
         if environment.variables:
-            self._values["variables"] = Variables(environment.variables, self._values, budget)
+            own = dict(values)
+            own["variables"] = Variables(environment.variables, own, budget)
+            self._values = own
 
     def result(self, program: Compiled, expression: str) -> Any:
         """Raises Failed, OutOfBudget; authorizer.DecisionNeeded, too."""
         if isinstance(program, cel.CompileError):
             raise Failed(f"compilation error: {describe(program)}")
+        budget = self._budget
         try:
-            found = program.evaluate(self._values, self._budget)
+            found = program.evaluate(self._values, budget)
         except cel.EvaluationError as error:
-            if self._budget.exceeded:
+            if budget.exceeded:
                 raise OutOfBudget from None
             raise Failed(f"expression '{expression}' resulted in error: {error}") from None
-        if self._budget.exceeded:
+        if budget.spent > budget.limit:
             raise OutOfBudget
         return found
 

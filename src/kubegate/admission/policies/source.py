@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kubegate.admission import Attributes, GroupVersionResource, Operation
+from kubegate.admission import Attributes
 from kubegate.admission.webhooks import matching
 from kubegate.admission.webhooks.expressions import Invocation
-from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.admission.webhooks.matching import Equivalents, Routes, Rules
 from kubegate.api import Object
 from kubegate.api.selectors import LabelSelector, from_object
 from kubegate.storage import ObjectEvent, Reader
@@ -31,42 +31,41 @@ EXCLUDED = frozenset(
 P = TypeVar("P")
 
 
+_EVERYTHING = ({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*", "*"]},)
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
-    """matchConstraints of a policy, or matchResources of a binding."""
+    """matchConstraints of a policy, or matchResources of a binding. `chooses` is false where they match everything."""
 
-    rules: Sequence[Object]
-    exclude: Sequence[Object]
-    exact: bool
+    rules: Rules
     namespaces: LabelSelector
     objects: LabelSelector
+    chooses: bool
 
     @classmethod
     def of(cls, resources: Object | None) -> Match:
         found = resources or {}
+        include, exclude = found.get("resourceRules") or (), found.get("excludeResourceRules") or ()
+        namespaces, objects = found.get("namespaceSelector") or {}, found.get("objectSelector") or {}
         return cls(
-            rules=found.get("resourceRules") or (),
-            exclude=found.get("excludeResourceRules") or (),
-            exact=found.get("matchPolicy") == "Exact",
-            namespaces=from_object(found.get("namespaceSelector") or {}),
-            objects=from_object(found.get("objectSelector") or {}),
+            rules=Rules(include or _EVERYTHING, exclude, exact=found.get("matchPolicy") == "Exact"),
+            namespaces=from_object(namespaces),
+            objects=from_object(objects),
+            chooses=bool(include or exclude or namespaces or objects),
         )
 
-    def invocation(self, attributes: Attributes, equivalents: Equivalents, reader: Reader) -> Invocation | None:
-        """As what the request is to be shown; None where it does not match. Raises StatusError 404 for a namespace."""
-        if not matching.object_matches(self.objects, attributes):
-            return None
-        own = Invocation(attributes.kind, attributes.resource, attributes.subresource)
-        if self.rules or self.exclude:
-            everything = self.rules or _EVERYTHING
-            found = equivalents.invocation(everything, self.exclude, self.exact, attributes)
-            if found is None:
-                return None
-            own = found
-        return own if matching.namespace_matches(self.namespaces, attributes, reader) else None
+    def selects(self, attributes: Attributes, reader: Reader) -> bool:
+        """Whether the selectors match, leaving aside the rules. Raises StatusError 404 for a namespace."""
+        return matching.object_matches(self.objects, attributes) and matching.namespace_matches(
+            self.namespaces, attributes, reader
+        )
 
-
-_EVERYTHING = ({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*", "*"]},)
+    def matches(self, attributes: Attributes, equivalents: Equivalents, reader: Reader) -> bool:
+        """Rules and selectors. Raises StatusError 404 for a namespace."""
+        if not self.chooses:
+            return True
+        return equivalents.invocation(self.rules, attributes) is not None and self.selects(attributes, reader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +81,12 @@ class Hook(Generic[P]):
     """A policy with its bindings. `policy` is what it was compiled to."""
 
     name: str
-    spec: Object
     match: Match
     policy: P
     bindings: tuple[Binding, ...]
-
-    @property
-    def ignores_failure(self) -> bool:
-        return self.spec.get("failurePolicy") == "Ignore"
+    ignores_failure: bool
+    parameters: Object | None
+    """paramKind"""
 
 
 class Source(Generic[P]):
@@ -99,43 +96,20 @@ class Source(Generic[P]):
         self, reader: Reader, prefix: str, compile_spec: Callable[[Object], P], equivalents: Equivalents
     ) -> None:
         """`prefix` is `validatingadmissionpolic` or `mutatingadmissionpolic`: Kubernetes' plural has no other stem."""
-        self._compile, self._equivalents = compile_spec, equivalents
+        self._compile = compile_spec
         self._policies: dict[str, Object] = {}
         self._bindings: dict[str, dict[str, Object]] = {}
         self._compiled: dict[str, tuple[Object, P]] = {}
         self._hooks: tuple[Hook[P], ...] | None = ()
-        self._routes: dict[tuple[Operation, GroupVersionResource, str, bool], tuple[Hook[P], ...]] = {}
+        self._routes: Routes[Hook[P]] = Routes(equivalents, lambda hook: hook.match.rules)
         reader.subscribe(f"{prefix}ies.{_GROUP}", self._on_policy)
         reader.subscribe(f"{prefix}ybindings.{_GROUP}", self._on_binding)
 
-    def hooks(self, attributes: Attributes) -> tuple[Hook[P], ...]:
-        """The bound policies with a rule for this operation and resource, by name; the rest is for `Match` to say."""
+    def hooks(self, attributes: Attributes) -> list[tuple[int, Hook[P], Invocation]]:
+        """The bound policies with a rule about this, by name, and as what each is to see it; see `Routes.of`."""
         if self._hooks is None:
             self._hooks = self._current()
-            self._routes.clear()
-        if not self._hooks:
-            return ()
-        namespaced = matching.is_namespaced(attributes)
-        key = (attributes.operation, attributes.resource, attributes.subresource, namespaced)
-        found = self._routes.get(key)
-        if found is None:
-            if len(self._routes) > 4096:
-                self._routes.clear()
-            found = self._routes[key] = tuple(hook for hook in self._hooks if self._may_match(hook, attributes))
-        return found
-
-    def _may_match(self, hook: Hook[P], attributes: Attributes) -> bool:
-        """Whether a rule is about such requests, leaving aside names, selectors and exclusions."""
-        if not hook.match.rules:
-            return True
-        namespaced = matching.is_namespaced(attributes)
-        others = () if hook.match.exact else self._equivalents.of(attributes.resource)
-        resources = [attributes.resource, *(GroupVersionResource(o.group, o.version, o.resource) for o in others)]
-        return any(
-            matching.rule_matches(rule, attributes.operation, resource, attributes.subresource, namespaced)
-            for rule in hook.match.rules
-            for resource in resources
-        )
+        return self._routes.of(self._hooks, attributes) if self._hooks else []
 
     def _on_policy(self, event: ObjectEvent, obj: Object, _previous: Object | None) -> None:
         name = obj["metadata"]["name"]
@@ -166,7 +140,8 @@ class Source(Generic[P]):
             if compiled is None or compiled[0] != spec:
                 compiled = self._compiled[name] = (spec, self._compile(spec))
             bound = tuple(_binding(key, bindings[key]) for key in sorted(bindings))
-            found.append(Hook(name, spec, Match.of(spec.get("matchConstraints")), compiled[1], bound))
+            match, ignores = Match.of(spec.get("matchConstraints")), spec.get("failurePolicy") == "Ignore"
+            found.append(Hook(name, match, compiled[1], bound, ignores, spec.get("paramKind")))
         return tuple(found)
 
 

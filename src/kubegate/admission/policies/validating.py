@@ -16,16 +16,17 @@ from kubegate.admission import Attributes, Operation, refusal
 from kubegate.admission.dependencies import Authorize, Objects
 from kubegate.admission.policies import params, programs
 from kubegate.admission.policies.params import ConfigurationError
-from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget, Pace
+from kubegate.admission.policies.programs import Compiled, Environment, Evaluation, Failed, OutOfBudget
 from kubegate.admission.policies.source import Binding, Hook, Source, concerns
 from kubegate.admission.webhooks import expressions
 from kubegate.admission.webhooks.calls import Versions
-from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation
+from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation, Pace
 from kubegate.admission.webhooks.matching import Equivalents
 from kubegate.api import Object
 from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
 from kubegate.cel import types
+from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET, POLICY_BUDGET
 from kubegate.storage import Reader
 
 if TYPE_CHECKING:
@@ -142,37 +143,39 @@ class ValidatingPolicies:
             return
         request = request_of(attributes, self._objects, self._authorize, self._reader)
         denials: list[tuple[Hook[Policy], Binding | None, Denial]] = []
-        for hook in hooks:
-            denials += await self._ask(hook, request)
+        for _, hook, invocation in hooks:
+            denials += await self._ask(hook, request, invocation)
         if denials:
             raise _refused(attributes, *denials[0])
 
-    async def _ask(self, hook: Hook[Policy], request: _Request) -> list[tuple[Hook[Policy], Binding | None, Denial]]:
+    async def _ask(
+        self, hook: Hook[Policy], request: _Request, invocation: Invocation
+    ) -> list[tuple[Hook[Policy], Binding | None, Denial]]:
         """The denials of one policy, after warnings and audit annotations have been told."""
         attributes = request.attributes
         try:
-            invocation = hook.match.invocation(attributes, self._equivalents, self._reader)
-            if invocation is None:
+            if not hook.match.selects(attributes, self._reader):
                 return []
-            if hook.spec.get("paramKind") is not None:
-                params.resource_of(hook.spec["paramKind"], self._served)
+            if hook.parameters is not None:
+                params.resource_of(hook.parameters, self._served)
         except (StatusError, ConfigurationError) as error:
             return _misconfigured(hook, None, f"failed to configure policy: {error}")
         denials: list[tuple[Hook[Policy], Binding | None, Denial]] = []
         annotations: dict[str, dict[str, None]] = {}
         for binding in hook.bindings:
             try:
-                if binding.match.invocation(attributes, self._equivalents, self._reader) is None:
+                if not binding.match.matches(attributes, self._equivalents, self._reader):
                     continue
                 chosen = params.collect(
-                    hook.spec.get("paramKind"), binding.parameters, attributes.namespace, self._served, self._reader
+                    hook.parameters, binding.parameters, attributes.namespace, self._served, self._reader
                 )
             except (StatusError, ConfigurationError) as error:
                 denials += _misconfigured(hook, binding, f"failed to configure binding: {error}")
                 continue
             for parameter in chosen:
                 found, values = await self._evaluate(hook, request, invocation, parameter)
-                denials += _act(hook, binding, found, attributes)
+                if found:
+                    denials += _act(hook, binding, found, attributes)
                 for key, value in values:
                     if value is None:
                         continue
@@ -186,14 +189,11 @@ class ValidatingPolicies:
 
     async def _evaluate(
         self, hook: Hook[Policy], request: _Request, invocation: Invocation, parameter: Object | None
-    ) -> tuple[list[Denial], list[tuple[str, str | Denial | None]]]:
-        from kubegate.cel.libraries.authorizer import evaluate_with
-
+    ) -> tuple[list[Denial], Sequence[tuple[str, str | Denial | None]]]:
         values = request.values_for(invocation)
         if hook.policy.environment.has_params:
             values = {**values, "params": parameter}
-        pace = hook.policy.pace
-        return await evaluate_with(request.answers, lambda: pace.run(lambda: _evaluated(hook, values)))
+        return await hook.policy.pace.evaluate(request.answers, lambda: _evaluated(hook, values))
 
 
 def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, reader: Reader) -> _Request:
@@ -208,22 +208,26 @@ def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, r
 
 def _evaluated(
     hook: Hook[Policy], values: Mapping[str, Any]
-) -> tuple[list[Denial], list[tuple[str, str | Denial | None]]]:
+) -> tuple[list[Denial], Sequence[tuple[str, str | Denial | None]]]:
     """The denials, and the values of audit annotations by key (None: leave it out)."""
-    from kubegate.cel.costs import POLICY_BUDGET
-
     policy, forgiving = hook.policy, hook.ignores_failure
+    budgets = [cel.Budget(POLICY_BUDGET)]
     try:
-        if policy.conditions and not policy.conditions.match(values, not forgiving):
-            return [], []
+        if policy.conditions:
+            budgets.append(cel.Budget(MATCH_CONDITIONS_BUDGET))
+            if not policy.conditions.match(values, not forgiving, budgets[-1]):
+                return [], ()
+        denials = _validated(policy, values, budgets[0], forgiving)
+        if not policy.annotations:
+            return denials, ()
+        budgets.append(cel.Budget(POLICY_BUDGET))
+        return denials, _annotated(policy, values, budgets[-1], forgiving)
     except ConditionError as error:
-        return [Denial(str(error))], []
-    budget = cel.Budget(POLICY_BUDGET)
-    try:
-        denials = _validated(policy, values, budget, forgiving)
-        return denials, _annotated(policy, values, cel.Budget(POLICY_BUDGET), forgiving)
+        return [Denial(str(error))], ()
     except OutOfBudget as error:
-        return ([] if forgiving else [Denial(str(error))]), []
+        return ([] if forgiving else [Denial(str(error))]), ()
+    finally:
+        policy.pace.cost = sum(budget.spent for budget in budgets)
 
 
 def _validated(policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool) -> list[Denial]:
@@ -237,6 +241,8 @@ def _validated(policy: Policy, values: Mapping[str, Any], budget: cel.Budget, fo
         except Failed as error:
             if not forgiving:
                 denials.append(Denial(str(error), position=position))
+    if not failing:
+        return denials
     messages = Evaluation(policy.environment, values, budget)
     for position, validation in failing:
         denials.append(Denial(_message(validation, messages), validation.reason, position))
@@ -260,8 +266,6 @@ def _message(validation: Validation, messages: Evaluation) -> str:
 def _annotated(
     policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool
 ) -> list[tuple[str, str | Denial | None]]:
-    if not policy.annotations:
-        return []
     evaluation = Evaluation(policy.environment, values, budget)
     found: list[tuple[str, str | Denial | None]] = []
     for annotation in policy.annotations:

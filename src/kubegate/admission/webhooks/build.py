@@ -8,9 +8,9 @@ from kubegate.admission import Plugin
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.webhooks import dispatch, mutating, validating
 from kubegate.admission.webhooks.calls import Caller
-from kubegate.admission.webhooks.configurations import Configurations
+from kubegate.admission.webhooks.configurations import Configurations, Webhook
 from kubegate.admission.webhooks.dispatch import Dispatcher
-from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.admission.webhooks.matching import Equivalents, Routes
 
 
 def build_plugins(dependencies: Dependencies) -> dict[str, Plugin]:
@@ -21,7 +21,8 @@ def build_plugins(dependencies: Dependencies) -> dict[str, Plugin]:
         base = Path(dependencies.options.config_file or ".").parent
         credentials = dispatch.credentials(dependencies.configuration(name), base)
         dispatcher = Dispatcher(dependencies.reader, dependencies.services, credentials)
-        return Caller(dependencies.reader, dependencies.authorize, equivalents, dispatcher)
+        routes: Routes[Webhook] = Routes(equivalents, lambda webhook: webhook.rules)
+        return Caller(dependencies.reader, dependencies.authorize, routes, dispatcher)
 
     reader = dependencies.reader
     return {

@@ -13,7 +13,7 @@ from kubegate.admission.webhooks import expressions, matching, review
 from kubegate.admission.webhooks.configurations import Webhook
 from kubegate.admission.webhooks.dispatch import Dispatcher
 from kubegate.admission.webhooks.expressions import ConditionError, Invocation
-from kubegate.admission.webhooks.matching import Equivalents
+from kubegate.admission.webhooks.matching import Routes
 from kubegate.api import Object, status
 from kubegate.api.field import quoted
 from kubegate.api.status import StatusError
@@ -78,34 +78,28 @@ class Caller:
 
     reader: Reader
     authorize: Authorize
-    equivalents: Equivalents
+    routes: Routes[Webhook]
     dispatcher: Dispatcher
 
-    async def invocation(self, webhook: Webhook, attributes: Attributes, versions: Versions) -> Invocation | None:
-        """As what the webhook is to see the request, None where it is not to see it. Raises StatusError."""
-        found = self.equivalents.invocation(webhook.rules, (), webhook.exact, attributes)
-        if found is None or not matching.object_matches(webhook.object_selector, attributes):
-            return None
+    async def wanted(
+        self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation
+    ) -> bool:
+        """Whether a webhook that has a rule about the request is to see it. Raises StatusError."""
+        if not matching.object_matches(webhook.object_selector, attributes):
+            return False
         if not matching.namespace_matches(webhook.namespace_selector, attributes, self.reader):
-            return None
-        if webhook.conditions and not await self._conditions_hold(webhook, attributes, versions, found):
-            return None
-        return found
+            return False
+        return not webhook.conditions or await self._conditions_hold(webhook, attributes, versions, invocation)
 
     async def _conditions_hold(
         self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation
     ) -> bool:
-        from kubegate.cel.libraries.authorizer import evaluate_with
-
         answers: Answers = expressions.answers(self.authorize, attributes.user)
         new, old = versions.of(invocation.kind)
         variables = expressions.values(attributes, invocation, new, old, answers)
 
-        async def match() -> bool:
-            return webhook.conditions.match(variables, not webhook.ignores_failure)
-
         try:
-            return await evaluate_with(answers, match)
+            return await webhook.conditions.hold(variables, not webhook.ignores_failure, answers)
         except ConditionError as error:
             resource = attributes.resource
             raise status.forbidden(resource.group, resource.resource, attributes.name, str(error)) from None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kubegate.admission.webhooks.expressions import WEBHOOK_VARIABLES, Conditions
+from kubegate.admission.webhooks.matching import Rules
 from kubegate.api import Object
 from kubegate.api.selectors import LabelSelector, from_object
 from kubegate.storage import ObjectEvent, Reader
@@ -20,8 +20,7 @@ class Webhook:
     uid: str
     configuration: str
     name: str
-    rules: Sequence[Object]
-    exact: bool
+    rules: Rules
     namespace_selector: LabelSelector
     object_selector: LabelSelector
     conditions: Conditions
@@ -40,8 +39,7 @@ def _webhook(configuration: str, entry: Object, position: int) -> Webhook:
         uid=f"{configuration}/{entry['name']}/{position}",
         configuration=configuration,
         name=entry["name"],
-        rules=entry.get("rules") or (),
-        exact=entry.get("matchPolicy") == "Exact",
+        rules=Rules(entry.get("rules") or (), exact=entry.get("matchPolicy") == "Exact"),
         namespace_selector=from_object(entry.get("namespaceSelector") or {}),
         object_selector=from_object(entry.get("objectSelector") or {}),
         conditions=Conditions(entry.get("matchConditions") or (), WEBHOOK_VARIABLES),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kubegate import authorization, cel
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
@@ -12,6 +13,7 @@ from kubegate.admission.dependencies import Authorize
 from kubegate.api import Object, selectors
 from kubegate.authentication import UserInfo
 from kubegate.cel import CelType, types
+from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET
 
 if TYPE_CHECKING:
     from kubegate.cel.libraries.authorizer import Answer, Answers, Question
@@ -221,6 +223,38 @@ def _requirements(parse: Callable[[str], Any], text: str) -> list[Object] | None
         return None
 
 
+T = TypeVar("T")
+
+DEAR = 20_000
+"""Evaluations that cost more than this (a few milliseconds) do not hold up everybody else's requests."""
+
+
+class Pace:
+    """Evaluates on the event loop what is cheap, and elsewhere what was dear the last time.
+
+    Kubernetes' cost limits bound every evaluation. Who evaluates says in `cost` what it came to.
+    """
+
+    __slots__ = ("cost",)
+
+    def __init__(self) -> None:
+        self.cost = 0
+
+    async def evaluate(self, answers: Answers, evaluate: Callable[[], T]) -> T:
+        """What `evaluate` gives, once the authorizer has answered all that it asks."""
+        from kubegate.cel.libraries.authorizer import DecisionNeeded, evaluate_with
+
+        if self.cost <= DEAR:
+            try:
+                return evaluate()
+            except DecisionNeeded:
+                pass
+        return await evaluate_with(answers, lambda: self._anywhere(evaluate))
+
+    async def _anywhere(self, evaluate: Callable[[], T]) -> T:
+        return await asyncio.to_thread(evaluate) if self.cost > DEAR else evaluate()
+
+
 class Conditions:
     """The matchConditions of a webhook or policy: all must be true."""
 
@@ -228,20 +262,30 @@ class Conditions:
         """Compiled when first needed; what cannot be compiled counts as an expression that fails."""
         self._conditions, self._variables = conditions, variables
         self._programs: list[cel.Program | cel.CompileError] | None = None
+        self._pace = Pace()
 
     def __bool__(self) -> bool:
         return bool(self._conditions)
 
-    def match(self, variables: Mapping[str, Any], fail: bool) -> bool:
+    async def hold(self, variables: Mapping[str, Any], fail: bool, answers: Answers) -> bool:
+        """As `match`, once the authorizer has answered all that the conditions ask it."""
+
+        def evaluate() -> bool:
+            budget = cel.Budget(MATCH_CONDITIONS_BUDGET)
+            try:
+                return self.match(variables, fail, budget)
+            finally:
+                self._pace.cost = budget.spent
+
+        return await self._pace.evaluate(answers, evaluate)
+
+    def match(self, variables: Mapping[str, Any], fail: bool, budget: cel.Budget) -> bool:
         """Whether all are true. Raises ConditionError where that cannot be told and `fail`; False otherwise.
 
         One that is false decides, whatever fails beside it. Raises authorizer.DecisionNeeded, too.
         """
-        from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET
-
         if self._programs is None:
             self._programs = [_compiled(c.get("expression", ""), self._variables) for c in self._conditions]
-        budget = cel.Budget(MATCH_CONDITIONS_BUDGET)
         errors: list[str] = []
         for program, condition in zip(self._programs, self._conditions, strict=True):
             expression = condition.get("expression", "")

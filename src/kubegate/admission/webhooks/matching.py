@@ -5,7 +5,9 @@ Follows k8s.io/apiserver/pkg/admission/plugin/webhook/predicates and generic.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.admission.webhooks.expressions import Invocation
@@ -25,6 +27,8 @@ _POLICIES = frozenset(
 )
 _CONFIGURATIONS = frozenset({"validatingwebhookconfigurations", "mutatingwebhookconfigurations"})
 _NAMESPACES = ("", "namespaces")
+
+H = TypeVar("H")
 
 
 def concerns_policies(attributes: Attributes) -> bool:
@@ -73,13 +77,33 @@ def is_namespaced(attributes: Attributes) -> bool:
     return bool(attributes.namespace) and (resource.group, resource.resource) != _NAMESPACES
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a webhook or policy wants to see. `exact` is matchPolicy Exact."""
+
+    include: Sequence[Object]
+    exclude: Sequence[Object] = ()
+    exact: bool = False
+
+    @property
+    def name_objects(self) -> bool:
+        """Whether it depends on the object's name."""
+        return any(rule.get("resourceNames") for rules in (self.include, self.exclude) for rule in rules)
+
+
 class Equivalents:
     """Under which other names the objects of a resource are served: in other versions, or another group."""
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._known: dict[GroupVersionResource, tuple[Resource, ...]] = {}
-        resources.on_change(self._known.clear)
+        self.changes = 0
+        """How often what is served changed."""
+        resources.on_change(self._on_change)
+
+    def _on_change(self) -> None:
+        self._known.clear()
+        self.changes += 1
 
     def of(self, resource: GroupVersionResource) -> tuple[Resource, ...]:
         found = self._known.get(resource)
@@ -98,9 +122,7 @@ class Equivalents:
             )
         return found
 
-    def invocation(
-        self, rules: Sequence[Object], exclude: Sequence[Object], exact: bool, attributes: Attributes
-    ) -> Invocation | None:
+    def invocation(self, rules: Rules, attributes: Attributes) -> Invocation | None:
         """As what a request is to be shown, or None where no rule speaks of it or an excluding one does.
 
         The request as it was made comes first; unless `exact`, then its equivalents that a rule names.
@@ -109,16 +131,16 @@ class Equivalents:
         operation, subresource, name = attributes.operation, attributes.subresource, attributes.name
         if any(
             rule_matches(rule, operation, resource, subresource, namespaced) and _names(rule, name)
-            for rule in exclude
-            for resource in self._all(attributes.resource, exact)
+            for rule in rules.exclude
+            for resource in self._all(attributes.resource, rules.exact)
         ):
             return None
-        for rule in rules:
+        for rule in rules.include:
             if rule_matches(rule, operation, attributes.resource, subresource, namespaced) and _names(rule, name):
                 return Invocation(attributes.kind, attributes.resource, subresource)
-        if exact:
+        if rules.exact:
             return None
-        for rule in rules:
+        for rule in rules.include:
             if not _names(rule, name):
                 continue
             for other in self.of(attributes.resource):
@@ -131,6 +153,42 @@ class Equivalents:
     def _all(self, resource: GroupVersionResource, exact: bool) -> list[GroupVersionResource]:
         others = () if exact else self.of(resource)
         return [resource, *(GroupVersionResource(o.group, o.version, o.resource) for o in others)]
+
+
+class Routes(Generic[H]):
+    """Which of all webhooks (or policies) have rules about a request, worked out once for each sort of request."""
+
+    def __init__(self, equivalents: Equivalents, rules: Callable[[H], Rules]) -> None:
+        self._equivalents, self._rules = equivalents, rules
+        self._hooks: Sequence[H] = ()
+        self._changes = 0
+        self._known: dict[tuple[object, ...], tuple[tuple[int, H, Invocation | None], ...]] = {}
+
+    def of(self, hooks: Sequence[H], attributes: Attributes) -> list[tuple[int, H, Invocation]]:
+        """Position, hook, and as what it is to be shown the request; selectors are not looked at."""
+        if hooks is not self._hooks or self._changes != self._equivalents.changes or len(self._known) > 4096:
+            self._known.clear()
+            self._hooks, self._changes = hooks, self._equivalents.changes
+        resource, kind = attributes.resource, attributes.kind
+        key = (attributes.operation, resource, kind, attributes.subresource, is_namespaced(attributes))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = tuple(self._sorted_out(attributes))
+        found = []
+        for position, hook, settled in known:
+            invocation = settled or self._equivalents.invocation(self._rules(hook), attributes)
+            if invocation is not None:
+                found.append((position, hook, invocation))
+        return found
+
+    def _sorted_out(self, attributes: Attributes) -> Iterator[tuple[int, H, Invocation | None]]:
+        """Without an invocation where the object's name decides."""
+        for position, hook in enumerate(self._hooks):
+            rules = self._rules(hook)
+            if rules.name_objects:
+                yield position, hook, None
+            elif invocation := self._equivalents.invocation(rules, attributes):
+                yield position, hook, invocation
 
 
 def _names(rule: Object, name: str) -> bool:

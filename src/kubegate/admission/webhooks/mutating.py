@@ -57,20 +57,24 @@ class MutatingWebhooks:
         webhooks = self._configurations.webhooks()
         if not webhooks or matching.concerns_configurations(attributes):
             return
+        routes = self._caller.routes.of(webhooks, attributes)
+        if not routes:
+            return
         rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
         if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
             rounds.changed()
         versions = Versions(attributes, self._objects)
         called = False
         try:
-            for position, webhook in enumerate(webhooks):
-                invocation = await self._caller.invocation(webhook, attributes, versions)
-                if invocation is None or (attributes.reinvoking and webhook.uid not in rounds.again):
+            for position, webhook, invocation in routes:
+                if not await self._caller.wanted(webhook, attributes, versions, invocation):
+                    continue
+                if attributes.reinvoking and webhook.uid not in rounds.again:
                     continue
                 called = True
                 await self._call(webhook, attributes, versions, invocation, rounds, position)
         finally:
-            if called or attributes.reinvoking or not rounds.output:
+            if called or attributes.reinvoking:
                 rounds.output = orjson.dumps(attributes.object)
 
     async def _call(

@@ -41,9 +41,8 @@ class ValidatingWebhooks:
             return
         versions = Versions(attributes, self._objects)
         asked: list[tuple[int, Webhook, Invocation]] = []
-        for position, webhook in enumerate(webhooks):
-            invocation = await self._caller.invocation(webhook, attributes, versions)
-            if invocation is not None:
+        for position, webhook, invocation in self._caller.routes.of(webhooks, attributes):
+            if await self._caller.wanted(webhook, attributes, versions, invocation):
                 versions.of(invocation.kind)
                 asked.append((position, webhook, invocation))
         if not asked:
