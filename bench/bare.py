@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from kubegate.server.transport import Listener, Transport
+from kubegate.transport import Listener, Transport
 
 
 def application(size: int) -> Any:

@@ -28,7 +28,6 @@ from kubegate.controllers import World
 from kubegate.controllers.manager import Manager, chosen
 from kubegate.pki.cluster import Pki, ensure
 from kubegate.registry.admissionregistration.objects import RegistryObjects
-from kubegate.registry.apiextensions.definitions import Definitions, watch_definitions
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
@@ -139,8 +138,7 @@ class Server:
             ),
         )
         await self._bootstrap(internal)
-        self._closers.append(watch_definitions(registry.reader, resources))
-        self._spawn("definitions", Definitions(internal, self.clock).run())
+        self._serve_definitions(internal)
         self._run_controllers()
 
         # what clients see
@@ -173,6 +171,7 @@ class Server:
         port = await self._transport.start()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
+        self._spawn("controllers", self._run_controllers(chosen(options.controllers)))
 
     def _documents(self) -> dict[str, Callable[[Call], Response]]:
         """The service account issuer's documents."""

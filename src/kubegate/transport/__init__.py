@@ -1,0 +1,106 @@
+"""The ASGI server, kept behind one module so that another can take its place.
+
+h2corn speaks HTTP/1.1 and HTTP/2 over TLS and hands the verified client certificate chain to the application.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h2corn
+
+_MAX_REQUEST_LINE = 256 * 1024
+
+
+class CannotListen(Exception):
+    """The address cannot be had; one line for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where to listen, with which certificate, and whose client certificates the handshake takes.
+
+    Port 0 takes a free one. `client_ca_bundle` may hold several pools; each authenticator checks against its own.
+    `max_connections` 0: as many as the process may have files. `grace` is how long a request in flight may take once
+    the server is told to end, in seconds. `socket_fd` is a listening socket to take instead of address and port; it
+    stays open when the transport ends.
+    """
+
+    address: str
+    port: int
+    certificate: Path
+    private_key: Path
+    client_ca_bundle: Path | None
+    max_body: int
+    max_connections: int = 0
+    grace: float = 25.0
+    socket_fd: int | None = None
+
+
+class Transport:
+    """Serves an ASGI application until `stop`."""
+
+    def __init__(self, app: Any, listener: Listener) -> None:
+        self._listener = listener
+        host = f"[{listener.address}]" if ":" in listener.address else listener.address
+        config = h2corn.Config(
+            bind=(f"{host}:{listener.port}" if listener.socket_fd is None else f"fd://{listener.socket_fd}",),
+            certfile=listener.certificate,
+            keyfile=listener.private_key,
+            ca_certs=listener.client_ca_bundle,
+            cert_reqs="optional" if listener.client_ca_bundle else "none",
+            lifespan="off",
+            access_log=False,
+            server_header="off",
+            log_format="text",
+            max_request_body_size=listener.max_body,
+            timeout_graceful_shutdown=listener.grace,
+            max_concurrent_streams=250,
+            websocket_max_message_size=1024 * 1024,
+            # Go takes a mebibyte of headers however many there are; a selector may be long, a group list too.
+            limit_request_line=_MAX_REQUEST_LINE,
+            limit_request_fields=1000,
+            limit_request_head_size=1024 * 1024,
+            limit_request_field_size=64 * 1024,
+            limit_connections=listener.max_connections,
+            # A client that dawdles is let go: none holds a connection by sending a byte now and then.
+            timeout_handshake=10.0,
+            timeout_request_header=10.0,
+            timeout_request_body_idle=30.0,
+            timeout_keep_alive=120.0,
+            h2_timeout_response_stall=60.0,
+            h2_timeout_write=60.0,
+        )
+        self._server = h2corn.Server(app, config)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises CannotListen where the address cannot be had."""
+        self._serving = asyncio.create_task(self._server.serve(), name="transport")
+        started = asyncio.create_task(self._server.wait_started())
+        await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if self._serving.done() and not started.done():
+            started.cancel()
+        error = self._serving.exception() if self._serving.done() else started.exception() if started.done() else None
+        if error is not None:
+            self._serving.cancel()
+            where = f"{self._listener.address}:{self._listener.port}"
+            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+                raise CannotListen(f"{where} is in use by another program; name a free port (0 takes one)") from error
+            raise CannotListen(f"cannot listen on {where}: {error}") from error
+        return int(self._server.addresses[0].rpartition(":")[2])
+
+    async def stop(self) -> None:
+        """Take no more connections, let what is in flight finish, close."""
+        self._server.shutdown()
+        if self._serving is not None:
+            await asyncio.gather(self._serving, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Until it ends by itself, which it does only on an error."""
+        if self._serving is not None:
+            await self._serving
