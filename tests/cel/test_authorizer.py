@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kubegate import cel
+from kubegate.cel.decisions import Answer, Answers, Question, evaluate_with
 from kubegate.cel.libraries import authorizer
-from kubegate.cel.libraries.authorizer import Answer, Answers, Authorizer, Question, evaluate_with
+from kubegate.cel.libraries.authorizer import Authorizer
 
 VARIABLES = {"authorizer": authorizer.AUTHORIZER, "authorizer.requestResource": authorizer.RESOURCE_CHECK}
 

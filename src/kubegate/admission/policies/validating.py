@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -27,10 +27,8 @@ from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
 from kubegate.cel import types
 from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET, POLICY_BUDGET
+from kubegate.cel.decisions import Answers
 from kubegate.storage import Reader
-
-if TYPE_CHECKING:
-    from kubegate.cel.libraries.authorizer import Answers
 
 NAME = "ValidatingAdmissionPolicy"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.admission.dependencies import Authorize, Objects
@@ -20,9 +20,6 @@ from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
 from kubegate.remote.client import RemoteError
 from kubegate.storage import Reader
-
-if TYPE_CHECKING:
-    from kubegate.cel.libraries.authorizer import Answers
 
 _UNSEEN = frozenset({("", "secrets")})
 
@@ -94,7 +91,7 @@ class Caller:
     async def _conditions_hold(
         self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation
     ) -> bool:
-        answers: Answers = expressions.answers(self.authorize, attributes.user)
+        answers = expressions.answers(self.authorize, attributes.user)
         new, old = versions.of(invocation.kind)
         variables = expressions.values(attributes, invocation, new, old, answers)
 

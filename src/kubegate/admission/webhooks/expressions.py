@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kubegate import authorization, cel
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
@@ -14,9 +14,7 @@ from kubegate.api import Object, selectors
 from kubegate.authentication import UserInfo
 from kubegate.cel import CelType, types
 from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET
-
-if TYPE_CHECKING:
-    from kubegate.cel.libraries.authorizer import Answer, Answers, Question
+from kubegate.cel.decisions import Answer, Answers, DecisionNeeded, Question, evaluate_with
 
 _STRING, _STRINGS = types.STRING, types.list_of(types.STRING)
 _TEXTS = types.map_of(types.STRING, types.STRING)
@@ -182,13 +180,12 @@ def values(
 
 def answers(authorize: Authorize, user: UserInfo) -> Answers:
     """Who answers what expressions ask the authorizer, for one request of this user."""
-    from kubegate.cel.libraries import authorizer
 
     async def ask(question: Question) -> Answer:
         decision = await authorize(_attributes(question, user))
-        return authorizer.Answer(decision.allowed, decision.reason, decision.error)
+        return Answer(decision.allowed, decision.reason, decision.error)
 
-    return authorizer.Answers(ask)
+    return Answers(ask)
 
 
 def _attributes(question: Question, user: UserInfo) -> authorization.Attributes:
@@ -242,8 +239,6 @@ class Pace:
 
     async def evaluate(self, answers: Answers, evaluate: Callable[[], T]) -> T:
         """What `evaluate` gives, once the authorizer has answered all that it asks."""
-        from kubegate.cel.libraries.authorizer import DecisionNeeded, evaluate_with
-
         if self.cost <= DEAR:
             try:
                 return evaluate()
