@@ -172,10 +172,7 @@ class Watcher:
         self.check()
         if self._error is not None:
             raise self._error
-        if self._backlog:
-            batch, self._backlog = self._backlog, []
-            return batch
-        batch = []
+        batch, self._backlog = self._backlog, []
         node = self._node
         while node.next is not None:
             node = node.next
