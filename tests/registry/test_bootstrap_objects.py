@@ -1,0 +1,45 @@
+"""What a new server has."""
+
+from __future__ import annotations
+
+import pytest
+from kinds_world import kinds_world
+
+from kubegate.api.status import StatusError
+from kubegate.registry import bootstrap
+from kubegate.registry.internal import Internal
+from kubegate.server.options import Options
+
+
+async def test_everything_that_a_server_starts_with_is_accepted() -> None:
+    async with kinds_world() as w:
+        options = Options(advertise_address="192.0.2.1", service_cluster_ip_range="10.96.0.0/24")
+        w.registry.extensions["options"] = options
+        internal = Internal(w.registry)
+        for kind, obj in bootstrap.objects(options):
+            await internal.ensure(kind, obj)
+            await internal.ensure(kind, obj)
+        service = await internal.get("services", "default", "kubernetes")
+        assert service is not None
+        assert service["spec"]["clusterIP"] == "10.96.0.1"
+        local = await internal.get("apiservices.apiregistration.k8s.io", "", "v1.apps")
+        assert local is not None
+        assert local["status"]["conditions"][0]["reason"] == "Local"
+
+
+def test_nobody_is_sent_to_an_address_that_only_the_server_reaches() -> None:
+    kinds = [kind for kind, _ in bootstrap.objects(Options(bind_address="127.0.0.1"))]
+    assert "services" in kinds
+    assert "endpoints" not in kinds
+
+
+async def test_the_levels_that_must_be_there_stay_as_they_are() -> None:
+    async with kinds_world() as w:
+        internal = Internal(w.registry)
+        for kind, obj in bootstrap.objects(Options()):
+            if "flowcontrol" in kind:
+                await internal.ensure(kind, obj)
+        change = {"spec": {"limited": {"nominalConcurrencyShares": 7}}}
+        with pytest.raises(StatusError) as caught:
+            await w.patch("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "catch-all", change)
+        assert "spec of 'catch-all' must equal the fixed value" in caught.value.message

@@ -1,0 +1,196 @@
+"""Quotas, limits, disruption budgets and evictions, priorities, autoscalers, network policies, ingresses and leases."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from kinds_world import KindsWorld, kinds_world, meta, pod
+
+SCALED = {"scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}, "maxReplicas": 3}
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[KindsWorld]:
+    async with kinds_world() as found:
+        yield found
+
+
+# --- quotas and limits ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("spec", "texts"),
+    [
+        ({"hard": {"pods": "-1"}}, ['spec.hard[pods]: Invalid value: "-1": must be greater than or equal to 0']),
+        ({"hard": {"pods": "1.5"}}, ['spec.hard[pods]: Invalid value: "1500m": must be an integer']),
+        ({"hard": {"sheep": "1"}}, ['spec.hard[sheep]: Invalid value: "sheep": must be a standard resource type or '
+                                    "fully qualified",
+                                    'spec.hard[sheep]: Invalid value: "sheep": must be a standard resource for quota']),
+        (
+            {"scopes": ["BestEffort", "NotBestEffort"]},
+            ['spec.scopes: Invalid value: ["BestEffort","NotBestEffort"]: conflicting scopes'],
+        ),
+        (
+            {"hard": {"requests.cpu": "1"}, "scopes": ["BestEffort"]},
+            ['spec.scopes: Invalid value: ["BestEffort"]: unsupported scope applied to resource'],
+        ),
+        (
+            {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}},
+            ["spec.scopeSelector.matchExpressions.values: Required value: "
+             "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"],
+        ),
+    ],
+)  # fmt: skip
+async def test_what_a_quota_may_not_say(w: KindsWorld, spec: Any, texts: list[str]) -> None:
+    assert await w.wrong(w.create("resourcequotas", {**meta("q"), "spec": spec})) == texts
+
+
+async def test_a_quotas_scopes_do_not_change(w: KindsWorld) -> None:
+    await w.create("resourcequotas", {**meta("q"), "spec": {"hard": {"pods": "1"}, "scopes": ["BestEffort"]}})
+    texts = await w.wrong(w.patch("resourcequotas", "q", {"spec": {"scopes": ["Terminating"]}}))
+    assert texts == ['spec.scopes: Invalid value: ["Terminating"]: field is immutable']
+
+
+async def test_a_limit_range_fills_in_defaults_for_containers(w: KindsWorld) -> None:
+    limit = {"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}, "default": {"memory": "1Gi"}}
+    [found] = (await w.create("limitranges", {**meta("l"), "spec": {"limits": [limit]}}))["spec"]["limits"]
+    assert found["default"] == {"cpu": "2", "memory": "1Gi"}
+    assert found["defaultRequest"] == {"cpu": "2", "memory": "1Gi"}
+
+
+async def test_amounts_of_a_limit_range_agree(w: KindsWorld) -> None:
+    limit = {"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}, "default": {"cpu": "3"}}
+    texts = await w.wrong(w.create("limitranges", {**meta("l"), "spec": {"limits": [limit]}}))
+    path = "spec.limits[0]"
+    assert texts == [
+        f'{path}.min[cpu]: Invalid value: "2": min value 2 is greater than max value 1',
+        f'{path}.defaultRequest[cpu]: Invalid value: "3": default request value 3 is greater than max value 1',
+        f'{path}.default[cpu]: Invalid value: "1": default value 3 is greater than max value 1',
+    ]
+
+
+# --- disruptions ----------------------------------------------------------------------------------------------------
+def budget(**spec: Any) -> dict[str, Any]:
+    return {**meta("b"), "spec": {"selector": {"matchLabels": {"a": "b"}}, **spec}}
+
+
+async def _budget_and_pod(w: KindsWorld, allowed: int) -> None:
+    await w.create("poddisruptionbudgets.policy", budget(minAvailable=1))
+    status = {"disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1, "observedGeneration": 1}
+    await w.patch("poddisruptionbudgets.policy", "b", {"status": status}, "status")
+    await w.create("pods", {**pod(), **meta("p", labels={"a": "b"})})
+    await w.patch(
+        "pods", "p", {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}, "status"
+    )
+
+
+async def test_an_eviction_waits_for_the_budget(w: KindsWorld) -> None:
+    await _budget_and_pod(w, 0)
+    error = await w.refusal(w.post("pods", "p", "eviction", meta("p")))
+    assert (error.code, error.reason) == (429, "TooManyRequests")
+    assert error.message == "Cannot evict pod as it would violate the pod's disruption budget."
+    assert w.get("pods", "p")
+
+
+async def test_an_eviction_counts_in_the_budget(w: KindsWorld) -> None:
+    await _budget_and_pod(w, 1)
+    assert (await w.post("pods", "p", "eviction", meta("p")))["status"] == "Success"
+    assert (await w.refusal(w.delete("pods", "p"))).code == 404
+    status = w.get("poddisruptionbudgets.policy", "b")["status"]
+    assert status["disruptionsAllowed"] == 0
+    assert list(status["disruptedPods"]) == ["p"]
+
+
+async def test_a_budget_says_one_thing(w: KindsWorld) -> None:
+    [text] = await w.wrong(w.create("poddisruptionbudgets.policy", budget(minAvailable=1, maxUnavailable="5%")))
+    assert text.endswith(": minAvailable and maxUnavailable cannot be both set")
+
+
+# --- priority classes -----------------------------------------------------------------------------------------------
+async def test_priorities_of_users_have_a_limit_and_no_name_of_the_systems(w: KindsWorld) -> None:
+    kind = "priorityclasses.scheduling.k8s.io"
+    assert await w.wrong(w.create(kind, {**meta("p"), "value": 1_000_000_001})) == [
+        "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"
+    ]
+    assert await w.wrong(w.create(kind, {**meta("system-mine"), "value": 1})) == [
+        "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. "
+        "error: system-mine is not a known system priority class"
+    ]
+
+
+async def test_a_priority_does_not_change(w: KindsWorld) -> None:
+    kind = "priorityclasses.scheduling.k8s.io"
+    made = await w.create(kind, {**meta("p"), "value": 5})
+    assert made["preemptionPolicy"] == "PreemptLowerPriority"
+    assert await w.wrong(w.patch(kind, "p", {"value": 6})) == ["value: Forbidden: may not be changed in an update."]
+
+
+# --- autoscalers ----------------------------------------------------------------------------------------------------
+async def test_both_versions_of_an_autoscaler_are_one_object(w: KindsWorld) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    await w.create(first, {**meta("h"), "spec": {**SCALED, "targetCPUUtilizationPercentage": 70}})
+    [metric] = w.get(second, "h")["spec"]["metrics"]
+    assert metric["resource"] == {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}
+    changed = await w.patch(second, "h", {"spec": {"maxReplicas": 5}})
+    assert changed["spec"]["minReplicas"] == 1
+    assert w.get(first, "h")["spec"]["targetCPUUtilizationPercentage"] == 70
+
+
+async def test_an_autoscaler_that_names_no_metric_looks_at_the_cpu(w: KindsWorld) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    assert (await w.create(first, {**meta("h"), "spec": SCALED}))["spec"]["targetCPUUtilizationPercentage"] == 80
+    made = await w.create(second, {**meta("i"), "spec": SCALED})
+    assert made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
+
+
+async def test_an_autoscalers_bounds_agree(w: KindsWorld) -> None:
+    kind = "horizontalpodautoscalers.autoscaling@v2"
+    spec = {"minReplicas": 4, "maxReplicas": 3, "scaleTargetRef": {"kind": "", "name": "d"}}
+    assert await w.wrong(w.create(kind, {**meta("h"), "spec": spec})) == [
+        "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`",
+        "spec.scaleTargetRef.kind: Required value",
+    ]
+
+
+# --- networking -----------------------------------------------------------------------------------------------------
+async def test_a_network_policy_is_about_what_it_speaks_of(w: KindsWorld) -> None:
+    kind = "networkpolicies.networking.k8s.io"
+    made = await w.create(kind, {**meta("a"), "spec": {"podSelector": {}}})
+    assert made["spec"]["policyTypes"] == ["Ingress"]
+    made = await w.create(kind, {**meta("b"), "spec": {"podSelector": {}, "egress": [{"ports": [{"port": 1}]}]}})
+    assert made["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert made["spec"]["egress"] == [{"ports": [{"port": 1, "protocol": "TCP"}]}]
+
+
+async def test_an_exception_lies_within_its_block(w: KindsWorld) -> None:
+    block = {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "192.168.0.0/16", "10.0.0.0/8"]}
+    spec = {"podSelector": {}, "ingress": [{"from": [{"ipBlock": block}]}]}
+    path, text = "spec.ingress[0].from[0].ipBlock.except", "must be a strict subset of `cidr`"
+    assert await w.wrong(w.create("networkpolicies.networking.k8s.io", {**meta("a"), "spec": spec})) == [
+        f'{path}[1]: Invalid value: "192.168.0.0/16": {text}',
+        f'{path}[2]: Invalid value: "10.0.0.0/8": {text}',
+    ]
+
+
+async def test_what_an_ingress_may_not_say(w: KindsWorld) -> None:
+    kind = "ingresses.networking.k8s.io"
+    assert await w.wrong(w.create(kind, {**meta("i"), "spec": {}})) == [
+        "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"
+    ]
+    path = {"path": "x", "pathType": "Prefix", "backend": {"service": {"name": "s"}}}
+    rules = [{"host": "10.0.0.1", "http": {"paths": [path]}}]
+    where = "spec.rules[0].http.paths[0]"
+    assert await w.wrong(w.create(kind, {**meta("i"), "spec": {"rules": rules}})) == [
+        'spec.rules[0].host: Invalid value: "10.0.0.1": must be a DNS name, not an IP address',
+        f'{where}.path: Invalid value: "x": must be an absolute path',
+        f"{where}.backend: Required value: port name or number is required",
+    ]
+
+
+async def test_leases_are_put_with_their_version_alone(w: KindsWorld) -> None:
+    kind = "leases.coordination.k8s.io"
+    made = await w.update(kind, {**meta("l"), "spec": {"holderIdentity": "a"}})
+    texts = await w.wrong(w.update(kind, {**meta("l"), "spec": {"holderIdentity": "b"}}))
+    assert texts == ["metadata.resourceVersion: Invalid value: 0: must be specified for an update"]
+    made["spec"]["holderIdentity"] = "b"
+    assert (await w.update(kind, made))["spec"] == {"holderIdentity": "b"}

@@ -1,0 +1,128 @@
+"""Services: addresses and ports that the server gives, and what their types allow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from kinds_world import Flags, KindsWorld, kinds_world, meta
+
+PORTS = [{"port": 80}]
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[KindsWorld]:
+    async with kinds_world() as found:
+        yield found
+
+
+def service(name: str = "s", **spec: Any) -> dict[str, Any]:
+    return {**meta(name), "spec": {"ports": PORTS, **spec}}
+
+
+async def test_a_plain_service_gets_an_address_and_the_defaults(w: KindsWorld) -> None:
+    made = (await w.create("services", service()))["spec"]
+    address = made["clusterIP"]
+    assert address.startswith("10.96.0.")
+    assert made == {
+        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+        "clusterIP": address,
+        "clusterIPs": [address],
+        "type": "ClusterIP",
+        "sessionAffinity": "None",
+        "ipFamilies": ["IPv4"],
+        "ipFamilyPolicy": "SingleStack",
+        "internalTrafficPolicy": "Cluster",
+    }
+
+
+async def test_a_node_port_service_gets_a_port_from_the_range(w: KindsWorld) -> None:
+    made = (await w.create("services", service(type="NodePort")))["spec"]
+    assert 30000 <= made["ports"][0]["nodePort"] <= 30063
+    assert made["externalTrafficPolicy"] == "Cluster"
+
+
+async def test_nothing_is_given_to_an_external_name(w: KindsWorld) -> None:
+    made = (await w.create("services", {**meta("s"), "spec": {"type": "ExternalName", "externalName": "a.b"}}))["spec"]
+    assert made == {"externalName": "a.b", "type": "ExternalName", "sessionAffinity": "None"}
+
+
+async def test_services_made_at_once_have_addresses_of_their_own(w: KindsWorld) -> None:
+    made = await asyncio.gather(*(w.create("services", service(f"s{n}", type="NodePort")) for n in range(40)))
+    assert len({one["spec"]["clusterIP"] for one in made}) == 40
+    assert len({one["spec"]["ports"][0]["nodePort"] for one in made}) == 40
+
+
+async def test_an_address_that_is_taken_or_out_of_range_is_refused(w: KindsWorld) -> None:
+    await w.create("services", service("a", clusterIP="10.96.0.9"))
+    taken = await w.wrong(w.create("services", service("b", clusterIP="10.96.0.9")))
+    assert taken == [
+        'spec.clusterIPs: Invalid value: ["10.96.0.9"]: failed to allocate IP 10.96.0.9: '
+        "provided IP is already allocated"
+    ]
+    outside = await w.wrong(w.create("services", service("b", clusterIP="10.97.0.1")))
+    assert len(outside) == 1
+    assert outside[0].startswith('spec.clusterIPs: Invalid value: ["10.97.0.1"]: failed to allocate IP 10.97.0.1: ')
+
+
+async def test_what_a_deleted_service_had_is_free_again(w: KindsWorld) -> None:
+    await w.create("services", service("a", clusterIP="10.96.0.9"))
+    await w.delete("services", "a")
+    again = await w.create("services", service("b", clusterIP="10.96.0.9"))
+    assert again["spec"]["clusterIP"] == "10.96.0.9"
+
+
+async def test_a_range_can_be_used_up() -> None:
+    async with kinds_world(Flags(service_cluster_ip_range="10.0.0.0/29")) as w:
+        for n in range(6):
+            await w.create("services", service(f"s{n}"))
+        error = await w.refusal(w.create("services", service("last")))
+        assert error.code in (422, 500)
+        assert "range is full" in error.message
+
+
+async def test_a_services_address_does_not_change(w: KindsWorld) -> None:
+    await w.create("services", service("a", clusterIP="10.96.0.9"))
+    texts = await w.wrong(w.patch("services", "a", {"spec": {"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8"]}}))
+    assert texts == ['spec.clusterIPs[0]: Invalid value: ["10.96.0.8"]: may not change once set']
+
+
+async def test_a_put_without_the_address_keeps_it(w: KindsWorld) -> None:
+    made = await w.create("services", service("a"))
+    changed = await w.update("services", {**service("a"), "spec": {"ports": [{"port": 81}]}})
+    assert changed["spec"]["clusterIP"] == made["spec"]["clusterIP"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "texts"),
+    [
+        ({"ports": []}, ["spec.ports: Required value"]),
+        (
+            {"ports": [{"port": 1}, {"port": 2}]},
+            ["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"],
+        ),
+        (
+            {"type": "Odd"},
+            ['spec.type: Unsupported value: "Odd": supported values: '
+             '"ClusterIP", "ExternalName", "LoadBalancer", "NodePort"'],
+        ),
+        ({"externalIPs": ["127.0.0.1"]},
+         ['spec.externalIPs[0]: Invalid value: "127.0.0.1": '
+          "may not be in the loopback range (127.0.0.0/8, ::1/128)"]),
+    ],
+)  # fmt: skip
+async def test_what_a_service_may_not_say(w: KindsWorld, spec: Any, texts: list[str]) -> None:
+    assert await w.wrong(w.create("services", service(**spec))) == texts
+
+
+async def test_a_service_can_be_made_by_put(w: KindsWorld) -> None:
+    made = await w.update("services", service("new"))
+    assert made["spec"]["clusterIP"]
+
+
+async def test_external_addresses_are_warned_about(w: KindsWorld) -> None:
+    assert await w.warnings("services", service(externalIPs=["192.0.2.1"])) == [
+        "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+    ]

@@ -1,0 +1,117 @@
+"""ConfigMaps, Secrets, ServiceAccounts and Namespaces."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+
+import pytest
+from kinds_world import KindsWorld, kinds_world, meta
+
+IMMUTABLE = "Forbidden: field is immutable when `immutable` is set"
+
+
+@pytest.fixture
+async def w() -> AsyncIterator[KindsWorld]:
+    async with kinds_world() as found:
+        yield found
+
+
+# --- ConfigMaps -----------------------------------------------------------------------------------------------------
+async def test_an_immutable_config_map_stays_as_it_is(w: KindsWorld) -> None:
+    await w.create("configmaps", {**meta("c"), "data": {"a": "1"}, "immutable": True})
+    texts = await w.wrong(w.patch("configmaps", "c", {"data": {"a": "2"}, "immutable": None}))
+    assert texts == [f"immutable: {IMMUTABLE}", f"data: {IMMUTABLE}"]
+    await w.patch("configmaps", "c", {"metadata": {"labels": {"a": "b"}}})
+
+
+async def test_a_config_map_holds_a_mebibyte(w: KindsWorld) -> None:
+    await w.create("configmaps", {**meta("c"), "data": {"a": "x" * (1 << 20)}})
+    texts = await w.wrong(w.create("configmaps", {**meta("d"), "data": {"a": "x" * (1 << 20), "b": "y"}}))
+    assert texts == ["[]: Too long: may not be more than 1048576 bytes"]
+
+
+async def test_keys_of_a_config_map_are_names_of_files_in_one_of_its_maps(w: KindsWorld) -> None:
+    obj = {**meta("c"), "data": {"a/b": "1", "c": "2"}, "binaryData": {"c": "YQ=="}}
+    texts = await w.wrong(w.create("configmaps", obj))
+    assert texts == [
+        "data[a/b]: Invalid value: \"a/b\": a valid config key must consist of alphanumeric characters, '-', '_' or "
+        "'.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
+        'data[c]: Invalid value: "c": duplicate of key present in binaryData',
+    ]
+
+
+# --- Secrets --------------------------------------------------------------------------------------------------------
+async def test_string_data_is_written_over_data_and_never_read(w: KindsWorld) -> None:
+    made = await w.create("secrets", {**meta("s"), "data": {"a": "eA==", "b": "eQ=="}, "stringData": {"a": "z"}})
+    assert made["data"] == {"a": base64.b64encode(b"z").decode(), "b": "eQ=="}
+    assert "stringData" not in made
+    assert made["type"] == "Opaque"
+
+
+@pytest.mark.parametrize(
+    ("kind", "texts"),
+    [
+        ("kubernetes.io/service-account-token",
+         ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]),
+        ("kubernetes.io/dockerconfigjson", ["data[.dockerconfigjson]: Required value"]),
+        ("kubernetes.io/basic-auth", ["data[username]: Required value", "data[password]: Required value"]),
+        ("kubernetes.io/ssh-auth", ["data[ssh-privatekey]: Required value"]),
+        ("kubernetes.io/tls", ["data[tls.crt]: Required value", "data[tls.key]: Required value"]),
+    ],
+)  # fmt: skip
+async def test_types_of_secrets_want_their_keys(w: KindsWorld, kind: str, texts: list[str]) -> None:
+    assert await w.wrong(w.create("secrets", {**meta("s"), "type": kind})) == texts
+
+
+async def test_a_secrets_type_does_not_change(w: KindsWorld) -> None:
+    await w.create("secrets", {**meta("s"), "type": "mine"})
+    assert await w.wrong(w.patch("secrets", "s", {"type": "yours"})) == [
+        'type: Invalid value: "yours": field is immutable'
+    ]
+
+
+async def test_secrets_are_found_by_type(w: KindsWorld) -> None:
+    rules = w.registry.rules_of(w.resource("secrets"))
+    assert rules.fields is not None
+    assert rules.fields({"type": "mine"}) == {"type": "mine"}
+    assert "type" in rules.field_labels
+
+
+# --- ServiceAccounts ------------------------------------------------------------------------------------------------
+async def test_a_service_account_names_secrets_of_its_own_namespace_alone(w: KindsWorld) -> None:
+    made = await w.create("serviceaccounts", {**meta("a"), "secrets": [{"name": "s", "namespace": "other"}]})
+    assert made["secrets"] == [{"name": "s"}]
+
+
+# --- Namespaces -----------------------------------------------------------------------------------------------------
+async def test_a_new_namespace_is_active_and_says_its_name(w: KindsWorld) -> None:
+    made = await w.create("namespaces", meta("n"))
+    assert made["metadata"]["labels"] == {"kubernetes.io/metadata.name": "n"}
+    assert made["spec"] == {"finalizers": ["kubernetes"]}
+    assert made["status"] == {"phase": "Active"}
+
+
+async def test_a_deleted_namespace_waits_for_finalize(w: KindsWorld) -> None:
+    await w.create("namespaces", meta("n"))
+    assert not (await w.delete("namespaces", "n")).gone
+    going = w.get("namespaces", "n")
+    assert going["status"] == {"phase": "Terminating"}
+    await w.update("namespaces", {**going, "spec": {}}, "finalize")
+    assert (await w.refusal(w.delete("namespaces", "n"))).code == 404
+
+
+async def test_only_finalize_changes_a_namespaces_finalizers(w: KindsWorld) -> None:
+    await w.create("namespaces", meta("n"))
+    changed = await w.patch("namespaces", "n", {"spec": {"finalizers": ["example.org/x"]}})
+    assert changed["spec"] == {"finalizers": ["kubernetes"]}
+    texts = await w.wrong(w.update("namespaces", {**changed, "spec": {"finalizers": ["mine"]}}, "finalize"))
+    assert texts == [
+        'spec.finalizers[0]: Invalid value: "mine": name is neither a standard finalizer name nor is it fully qualified'
+    ]
+
+
+@pytest.mark.parametrize("name", ["A", "a.b", "-a"])
+async def test_a_namespaces_name_is_a_label(w: KindsWorld, name: str) -> None:
+    texts = await w.wrong(w.create("namespaces", meta(name)))
+    assert texts[0].startswith(f'metadata.name: Invalid value: "{name}": ')
