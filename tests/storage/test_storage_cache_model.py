@@ -14,7 +14,7 @@ from kubegate.storage import Compacted, RevisionConflict
 from kubegate.storage.cache import NOTHING, CacheEvent, WatchCache, Watcher
 from kubegate.storage.memory import MemoryStore
 
-WINDOW = 8
+WINDOW = 4
 KEYS = st.sampled_from([f"/registry/{path}" for path in ("a/x", "a/x1", "a/y/z", "b/x", "b/y")])
 PREFIXES = st.sampled_from(
     ["/registry/", "/registry/a/", "/registry/a/x", "/registry/a/y/", "/registry/b/", "/registry/c/"]
@@ -67,6 +67,11 @@ class CacheModel(RuleBasedStateMachine):
         self.changes.append((revision, key, value))
         self.state[key] = (value, revision)
 
+    @rule(keys=st.lists(KEYS, min_size=2, max_size=6))
+    def put_some(self, keys: list[str]) -> None:
+        for key in keys:
+            self.put(key, b"")
+
     @rule(key=KEYS)
     def delete(self, key: str) -> None:
         try:
@@ -77,7 +82,7 @@ class CacheModel(RuleBasedStateMachine):
         self.changes.append((revision, key, None))
         del self.state[key]
 
-    @rule(prefix=PREFIXES, back=st.integers(-2, 12))
+    @rule(prefix=PREFIXES, back=st.integers(-2, 7))
     def watch(self, prefix: str, back: int) -> None:
         after = max(self.cache.revision - back, 1)
         missing = [entry for entry in self.changes if entry[0] > after]
@@ -125,6 +130,6 @@ class CacheModel(RuleBasedStateMachine):
 
 
 def test_the_cache_does_what_the_model_does() -> None:
-    quiet = settings(max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+    quiet = settings(max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
     with asyncio.Runner() as CacheModel.runner:
         run_state_machine_as_test(CacheModel, settings=quiet)
