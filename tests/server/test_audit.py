@@ -9,7 +9,8 @@ import orjson
 import pytest
 from conftest import Start
 
-from kubegate.server.audit import LogFile, read_policy
+from kubegate.server.audit_policy import read_policy
+from kubegate.server.audit_sinks import LogFile
 from kubegate.server.options import UsageError
 
 EVERYTHING = (

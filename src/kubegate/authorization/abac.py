@@ -23,7 +23,7 @@ _FIELDS: dict[str, type] = {
 }  # fmt: skip
 
 
-class PolicyError(Exception):
+class PolicyError(ValueError):
     """A policy file that cannot be used: the file, the line, and what is wrong with it."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:

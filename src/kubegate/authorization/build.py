@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Protocol, cast
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Attributes, Authorizer, Decision, RuleResolver, SubjectRules, Verdict, config
-from kubegate.authorization.abac import Abac, PolicyError
 from kubegate.authorization.always import AlwaysAllow, AlwaysDeny
 from kubegate.authorization.bootstrap import node_rules
 from kubegate.authorization.masters import Masters
 from kubegate.authorization.node import Graph, NodeAuthorizer
 from kubegate.authorization.rbac import RbacIndex
 from kubegate.authorization.union import Union, UnionRules
-from kubegate.pki.kubeconfig import BadKubeconfig
 from kubegate.storage import Reader
 
 if TYPE_CHECKING:
@@ -120,7 +118,7 @@ def build(options: Options, reader: Reader, clock: Clock) -> Authorization:
     """Raises BuildError, naming the flag, or the file and the place in it."""
     try:
         return _build(options, reader, clock)
-    except (config.ConfigError, PolicyError, BadKubeconfig, ValueError) as error:
+    except (config.ConfigError, ValueError) as error:  # BadKubeconfig and PolicyError are ValueErrors
         raise BuildError(str(error)) from error
 
 
@@ -188,6 +186,8 @@ class _Parts:
             case "ABAC":
                 if not self._options.authorization_policy_file:
                     raise BuildError("ABAC needs a policy file: --authorization-policy-file")
+                from kubegate.authorization.abac import Abac
+
                 return Abac.from_file(Path(self._options.authorization_policy_file))
             case "Node":
                 return self._node

@@ -107,6 +107,7 @@ class Options:
     # bounds
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200
+    max_connections: int = 0
     min_request_timeout: int = 1800
     max_request_body_bytes: int = 3 * 1024 * 1024
     shutdown_delay_duration: float = 0.0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 from kubegate import KUBERNETES_VERSION, __version__
 from kubegate.api import negotiate, status
@@ -12,8 +14,10 @@ from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
 from kubegate.server.health import Health
 from kubegate.server.metrics import Metrics
-from kubegate.server.openapi import OpenApi
 from kubegate.server.responses import Response
+
+if TYPE_CHECKING:
+    from kubegate.server.openapi import OpenApi
 
 _INDEX = (
     "/.well-known/openid-configuration",
@@ -33,17 +37,20 @@ _INDEX = (
 
 
 class Paths:
-    """`documents`: further paths (the console's pages, the issuer's keys) -> a function that answers a call."""
+    """`openapi` makes the keeper of the OpenAPI documents when they are first asked for.
+
+    `documents`: further paths (the service account issuer's keys) -> a function that answers a call.
+    """
 
     def __init__(
         self,
         discovery: Discovery,
-        openapi: OpenApi,
+        openapi: Callable[[], OpenApi],
         health: Health,
         metrics: Metrics,
         documents: dict[str, Callable[[Call], Response]],
     ) -> None:
-        self._discovery, self._openapi, self._health, self._metrics = discovery, openapi, health, metrics
+        self._discovery, self._openapi, self._health, self._metrics = discovery, cache(openapi), health, metrics
         self._documents = documents
         self._version = responses.json(version())
 
@@ -55,7 +62,7 @@ class Paths:
         if first in ("api", "apis"):
             return self._discovery.answer(call)
         if first == "openapi":
-            return self._openapi.answer(call)
+            return self._openapi().answer(call)
         if path.rstrip("/") == "/version":
             negotiate.check_route(call.header("accept"), (negotiate.JSON,))
             return _only_get(call) or self._version

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubegate.admission.build import build as build_admission
 from kubegate.admission.chain import Chain
@@ -17,6 +17,7 @@ from kubegate.admission.config import AdmissionOptions, ConfigurationError
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.quota import Reservations
 from kubegate.admission.webhooks import services
+from kubegate.api import Object
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Document
@@ -25,7 +26,7 @@ from kubegate.authentication.build import build as build_authentication
 from kubegate.authorization.build import Authorization, BuildError
 from kubegate.authorization.build import build as build_authorization
 from kubegate.controllers import World
-from kubegate.controllers.manager import Manager, chosen
+from kubegate.controllers.manager import chosen
 from kubegate.pki.cluster import Pki, ensure
 from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.codec import ObjectCodec
@@ -39,15 +40,17 @@ from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
-from kubegate.server.openapi import OpenApi
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
-from kubegate.storage import Store, StoreUnavailable
+from kubegate.storage import ObjectEvent, Store, StoreUnavailable
 from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
 from kubegate.transport import CannotListen, Listener, Transport
+
+if TYPE_CHECKING:
+    from kubegate.server.openapi import OpenApi
 
 log = logging.getLogger("kubegate")
 
@@ -139,7 +142,6 @@ class Server:
         )
         await self._bootstrap(internal)
         self._serve_definitions(internal)
-        self._run_controllers()
 
         # what clients see
         metrics = Metrics()
@@ -157,7 +159,7 @@ class Server:
             resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout)),
             paths=Paths(
                 Discovery(resources, self._address),
-                OpenApi(resources),
+                self._openapi,
                 health_checks,
                 metrics,
                 self._documents(),
@@ -185,6 +187,11 @@ class Server:
             return answer
 
         return {path: served(make) for path, make in self._authentication.documents(self._address).items()}
+
+    def _openapi(self) -> OpenApi:
+        from kubegate.server.openapi import OpenApi
+
+        return OpenApi(self.registry.resources)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """A task that lives as long as the server; `stop` ends it and waits for it."""
@@ -224,8 +231,26 @@ class Server:
             await asyncio.gather(*batch)
         await reconcile(RoleWriter(internal))
 
-    def _run_controllers(self) -> None:
-        names = chosen(self.options.controllers)
+    def _serve_definitions(self, internal: Internal) -> None:
+        """Serve custom resources from the first definition on; what that takes is loaded then."""
+        registry, begun = self.registry, False
+
+        def first(event: ObjectEvent, definition: Object, previous: Object | None) -> None:
+            nonlocal begun
+            if begun:
+                return
+            begun = True
+            from kubegate.registry.apiextensions.definitions import Definitions, watch_definitions
+
+            self._closers.append(watch_definitions(registry.reader, registry.resources))
+            self._spawn("definitions", Definitions(internal, self.clock).run())
+
+        self._closers.append(registry.reader.subscribe("customresourcedefinitions.apiextensions.k8s.io", first))
+
+    async def _run_controllers(self, names: Sequence[str]) -> None:
+        """As long as the server lives. They are loaded when it listens already: nobody waits for them."""
+        from kubegate.controllers.manager import Manager
+
         registry = self.registry
 
         def client(name: str) -> Internal:
@@ -240,16 +265,19 @@ class Server:
             reservations=self._reservations,
             signer=self._authentication.signer,
         )
-        self._spawn("controllers", Manager(world, names).run())
+        await Manager(world, names).run()
 
     def _auditor(self) -> audit.Auditor:
         options = self.options
         if not options.audit_policy_file:
             return audit.Auditor(None, (), self.clock)
-        policy = audit.read_policy(Path(options.audit_policy_file))
+        from kubegate.server import audit_sinks
+        from kubegate.server.audit_policy import read_policy
+
+        policy = read_policy(Path(options.audit_policy_file))
         sinks: list[audit.Sink] = []
         if options.audit_log_path:
-            file = audit.LogFile(
+            file = audit_sinks.LogFile(
                 options.audit_log_path,
                 max_megabytes=options.audit_log_maxsize,
                 max_backups=options.audit_log_maxbackup,
@@ -258,8 +286,8 @@ class Server:
             sinks.append(file)
             self._closers.append(file.close)
         if options.audit_webhook_config_file:
-            webhook = audit.Webhook(
-                audit.sender(options.audit_webhook_config_file),
+            webhook = audit_sinks.Webhook(
+                audit_sinks.sender(options.audit_webhook_config_file),
                 max_size=options.audit_webhook_batch_max_size,
                 max_wait=options.audit_webhook_batch_max_wait,
                 buffer=options.audit_webhook_batch_buffer_size,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-from kubegate.api import Object, codec, field, metadata, negotiate, patch, status, strategic, tables
+from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
 from kubegate.api.resources import Resource
 from kubegate.registry import Context
@@ -92,11 +92,7 @@ class Rest:
     def _converted_list(self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted) -> bytes:
         objects = [self._registry.as_requested(resource, entry.object()) for entry in page.entries]
         if accepted.transform == "Table":
-            include = tables.include_object(call.parameter("includeObject"))
-            now, version = self._clock.now(), accepted.version
-            return accepted.encode(
-                tables.table(resource, objects, page.metadata, include=include, now=now, version=version)
-            )
+            return accepted.encode(self._table(call, resource, objects, page.metadata, accepted))
         if accepted.transform:
             items = [metadata.partial(obj, accepted.version) for obj in objects]
             if accepted.transform == "PartialObjectMetadata":
@@ -140,15 +136,13 @@ class Rest:
         if same_version and not accepted.transform:
             return None
         first = True
-        include = tables.include_object(call.parameter("includeObject")) if accepted.transform == "Table" else ""
 
         def render(data: bytes) -> bytes:
             nonlocal first
             obj = self._registry.as_requested(resource, orjson.loads(data))
             if accepted.transform == "Table":
                 meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-                now, version = self._clock.now(), accepted.version
-                found = tables.table(resource, [obj], meta, include=include, now=now, columns=first, version=version)
+                found = self._table(call, resource, [obj], meta, accepted, columns=first)
                 first = False
                 return orjson.dumps(found)
             return orjson.dumps(metadata.partial(obj, accepted.version) if accepted.transform else obj)
@@ -211,6 +205,8 @@ class Rest:
     def _patcher(
         self, media_type: str, body: bytes, resource: Resource, context: Context
     ) -> Callable[[Object], Object]:
+        from kubegate.api import patch, strategic
+
         def apply_patch(current: Object) -> Object:
             if media_type == accept.JSON_PATCH:
                 return bodies.patched(lambda: patch.json_patch(current, body), resource, context)
@@ -351,11 +347,28 @@ class Rest:
             options={"kind": kind_name, "apiVersion": "meta.k8s.io/v1", **found},
         )
 
+    def _table(
+        self,
+        call: Call,
+        resource: Resource,
+        objects: Sequence[Object],
+        list_metadata: Object,
+        accepted: Accepted,
+        *,
+        columns: bool = True,
+    ) -> Object:
+        from kubegate.api import tables  # loaded when somebody asks for one
+
+        include = tables.include_object(call.parameter("includeObject"))
+        now, version = self._clock.now(), accepted.version
+        return tables.table(
+            resource, objects, list_metadata, include=include, now=now, columns=columns, version=version
+        )
+
     def _object(self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200) -> Response:
         if accepted.transform == "Table":
-            include = tables.include_object(call.parameter("includeObject"))
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            obj = tables.table(resource, [obj], meta, include=include, now=self._clock.now(), version=accepted.version)
+            obj = self._table(call, resource, [obj], meta, accepted)
         elif accepted.transform:
             if accepted.transform == "PartialObjectMetadataList":
                 raise negotiate.wrong_list(accepted.transform, False, codec.go_type(resource.group, resource.kind))
