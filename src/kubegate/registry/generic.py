@@ -253,6 +253,7 @@ class Registry:
                 resource, current, clone(applied), context, subresource, force, self._default_of(resource)
             )
             self.default(resource, merged)
+            self._check_namespace(resource, namespace, merged)
             if resource.namespaced:
                 merged["metadata"].setdefault("namespace", namespace)
             merged["metadata"].setdefault("name", name)
@@ -638,6 +639,9 @@ class Registry:
             )
         if not isinstance(patched.get("metadata"), dict):
             patched["metadata"] = {}
+        old, new = current["metadata"]["name"], patched["metadata"].get("name")
+        if new and new != old:
+            raise status.bad_request(f"the name of the object ({new}) does not match the name on the URL ({old})")
 
     def _ttl(self, resource: Resource) -> int:
         """Events live for --event-ttl."""

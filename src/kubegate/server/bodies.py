@@ -98,9 +98,13 @@ def decode_apply(body: bytes, resource: Resource, context: Context) -> Object:
     except DecodeError as error:
         raise status.bad_request(f"error decoding YAML: error converting YAML to JSON: {error}") from error
     if not isinstance(value, dict):
-        raise status.bad_request("error decoding YAML: the applied configuration must be an object")
+        if value is None:
+            raise status.bad_request("error decoding YAML: invalid object type: /, Kind=")
+        found = f"json: cannot unmarshal {json_type(value)} into Go value of type map[string]interface {{}}"
+        raise status.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {found}")
     if context.field_validation == "Strict" and lines:
-        raise status.bad_request("error strict decoding YAML: " + ", ".join(lines))
+        errors = "yaml: unmarshal errors:\n  " + "\n  ".join(lines)
+        raise status.bad_request(f"error strict decoding YAML: error converting YAML to JSON: {errors}")
     if context.field_validation == "Warn":
         for text in lines:
             context.trace.warn(text)
