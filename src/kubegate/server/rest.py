@@ -19,7 +19,7 @@ from kubegate.api.resources import Resource
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
-from kubegate.server import accept, bodies, connect, lists, responses, watch
+from kubegate.server import accept, bodies, connect, explain, lists, responses, watch
 from kubegate.server.accept import Accepted
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
@@ -157,6 +157,8 @@ class Rest:
         if not resource.persistent:
             obj.setdefault("metadata", {})
             created = await self._registry.connect(resource, _namespace(call, resource), "", "", obj, context)
+            if "explain" in call.query and resource.group_resource == explain.RESOURCE:
+                created = explain.annotated(created, self._registry)
         else:
             created = await self._registry.create(resource, _namespace(call, resource), obj, context)
         return self._object(call, resource, created, accepted, 201)
