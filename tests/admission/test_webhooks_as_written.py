@@ -1,9 +1,10 @@
-"""A mutating webhook as people write them, a small Flask application, asked by a whole server."""
+"""Webhooks and policies as people write them, those of the documentation among them, asked by a whole server."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import runpy
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -12,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import flask
-import jsonpatch
 import pytest
 import requests
+import yaml
 from werkzeug.serving import make_server
 
 from kubegate.admission.webhooks import services
@@ -24,24 +25,27 @@ from kubegate.server.options import Options, UsageError
 from kubegate.server.process import Server
 
 Object = dict[str, Any]
+REGISTRATION = "/apis/admissionregistration.k8s.io/v1"
+
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
 def application() -> flask.Flask:
-    """`/right` answers as it should; `/bare` without apiVersion and kind; `/lower` writes `patchtype`."""
-    app = flask.Flask("webhook")
+    """The documentation's `/label`, and what is often got wrong: `/bare` without apiVersion and kind, `/lower` with
+    `patchtype`."""
+    app: flask.Flask = runpy.run_path(str(EXAMPLES / "webhook" / "label.py"))["app"]
+    right = app.view_functions["label"]
 
-    def patched(review: Object) -> str:
-        old = review["request"]["object"]
-        new = {**old, "metadata": {**old["metadata"], "labels": {**old["metadata"].get("labels", {}), "mutate": "yes"}}}
-        return base64.b64encode(jsonpatch.make_patch(old, new).to_string().encode()).decode()
+    @app.post("/bare")
+    def bare() -> flask.Response:
+        return flask.jsonify({"response": right().get_json()["response"]})
 
-    @app.post("/<how>")
-    def mutate(how: str) -> flask.Response:
-        review = flask.request.get_json()
-        response: Object = {"uid": review["request"]["uid"], "allowed": True, "patch": patched(review)}
-        response["patchtype" if how == "lower" else "patchType"] = "JSONPatch"
-        envelope = {} if how == "bare" else {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-        return flask.jsonify({**envelope, "response": response})
+    @app.post("/lower")
+    def lower() -> flask.Response:
+        review = right().get_json()
+        review["response"]["patchtype"] = review["response"].pop("patchType")
+        return flask.jsonify(review)
 
     return app
 
@@ -118,23 +122,19 @@ async def client(tmp_path: Path, webhook: Webhook) -> AsyncIterator[Client]:
 async def configure(client: Client, webhook: Webhook, how: str) -> None:
     """The webhook for pods in namespaces that are labelled for it, of which `watched` is one."""
     await client.make("/api/v1/namespaces", {"metadata": {"name": "watched", "labels": {"mutate": "on"}}})
-    hook = {
-        "name": "label.example.com",
-        "clientConfig": {
-            "service": {"name": "label", "namespace": "hooks", "path": f"/{how}"},
-            "caBundle": webhook.bundle,
-        },
-        "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}],
-        "namespaceSelector": {"matchLabels": {"mutate": "on"}},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-    }
-    path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-    await client.make(path, {"metadata": {"name": "label"}, "webhooks": [hook]})
+    [configuration] = documents("webhook/configuration.yaml")
+    config = configuration["webhooks"][0]["clientConfig"]
+    config["caBundle"] = webhook.bundle
+    config["service"]["path"] = f"/{how}"
+    await client.make(f"{REGISTRATION}/mutatingwebhookconfigurations", configuration)
+
+
+def documents(name: str) -> list[Object]:
+    return list(yaml.safe_load_all((EXAMPLES / name).read_text()))
 
 
 async def test_the_application_labels_the_pods_of_one_namespace(client: Client, webhook: Webhook) -> None:
-    await configure(client, webhook, "right")
+    await configure(client, webhook, "label")
     status, pod = await client.pod("watched")
     assert (status, pod["metadata"]["labels"]) == (201, {"mutate": "yes"})
     status, pod = await client.pod("default")
@@ -159,6 +159,46 @@ async def test_an_answer_that_lacks_something_is_told_what(
         f"received invalid webhook response: {told}"
     )
     assert (await client.pod("default"))[0] == 201
+
+
+async def apply(client: Client, name: str) -> None:
+    for document in documents(name):
+        plural = document["kind"].lower().removesuffix("y") + ("ies" if document["kind"].endswith("y") else "s")
+        await client.make(f"{REGISTRATION}/{plural}", document)
+
+
+def deployment(replicas: int) -> Object:
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": replicas, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    return {"metadata": {"generateName": "d-"}, "spec": spec}
+
+
+async def test_the_policy_of_the_documentation_limits_replicas(client: Client) -> None:
+    await apply(client, "policies/replicas.yaml")
+    await client.make("/api/v1/namespaces", {"metadata": {"name": "big", "labels": {"limits": "own"}}})
+    limits = {"metadata": {"name": "limits"}, "data": {"replicas": "10"}}
+    await client.make("/api/v1/namespaces/big/configmaps", limits)
+    told = {}
+    for namespace, replicas in (("default", 3), ("default", 4), ("big", 10), ("big", 11)):
+        status, answer = await client.post(f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment(replicas))
+        told[namespace, replicas] = (status, (answer.get("message") or "").rpartition(": ")[2])
+    assert told == {
+        ("default", 3): (201, ""),
+        ("default", 4): (403, "at most 3 replicas here"),
+        ("big", 10): (201, ""),
+        ("big", 11): (403, "at most 10 replicas here"),
+    }
+
+
+async def test_the_policy_of_the_documentation_adds_a_proxy(client: Client) -> None:
+    await apply(client, "policies/sidecar.yaml")
+    await client.make("/api/v1/namespaces", {"metadata": {"name": "meshed", "labels": {"mesh": "on"}}})
+    status, pod = await client.pod("meshed")
+    [proxy] = pod["spec"]["initContainers"]
+    assert (status, proxy["image"], proxy["imagePullPolicy"]) == (201, "mesh/proxy:1", "IfNotPresent")
+    assert pod["metadata"]["annotations"] == {"mesh/by": "admin"}
+    _, pod = await client.pod("default")
+    assert "initContainers" not in pod["spec"]
 
 
 def test_addresses_of_services_are_read_from_flags() -> None:
