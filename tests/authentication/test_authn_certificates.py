@@ -224,7 +224,7 @@ def test_a_chain_in_a_circle_ends() -> None:
     assert "x509:" in check(root, leaf, der(a_by_b), der(b_by_a), der(a_by_b), der(b_by_a))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(position=st.integers(0, 400), value=st.integers(0, 255))
 def test_no_changed_byte_makes_somebody_else(position: int, value: int) -> None:
     der_ = bytearray(_LEAF)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -128,9 +128,7 @@ class BuiltAuthentication:
     client_ca_pem: bytes = b""
     requestheader_ca_pem: bytes = b""
     _files: list[WatchedFile[Any]] = field(default_factory=list)
-    _closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _directory: Path | None = None
+    _ends: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     def impersonator(self, refuse: Refuse[Any]) -> Impersonator[Any]:
         """`refuse(attributes)` gives the 403 that a request with these attributes would get, None where it may."""
@@ -159,27 +157,30 @@ class BuiltAuthentication:
             file.apply()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for close in self._closers:
-            await close()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        """End what runs in the background; calls in flight fail."""
+        await self._ends.aclose()
 
 
 async def build(options: AuthenticationOptions, dependencies: Dependencies) -> BuiltAuthentication:
     """Read the files, make the authenticators, and begin to watch files and issuers.
 
-    Raises ValueError: the flag, and what is wrong with it or with its file.
+    Raises ValueError: the flag, and what is wrong with it or with its file; nothing is left running then.
     """
+    async with contextlib.AsyncExitStack() as ends:
+        built = await _build(options, dependencies, ends)
+        built._ends = ends.pop_all()
+    return built
+
+
+async def _build(
+    options: AuthenticationOptions, dependencies: Dependencies, ends: contextlib.AsyncExitStack
+) -> BuiltAuthentication:
     clock, reader = dependencies.clock, dependencies.reader
     api_audiences = options.api_audiences or options.service_account_issuer
     signer, public_keys = _service_account_keys(options)
     requests: list[Authenticator] = []
     tokens: list[TokenAuthenticator] = []
     files: list[WatchedFile[Any]] = []
-    closers: list[Callable[[], Awaitable[None]]] = []
     bundle: list[bytes] = []
     digest = Digest()
 
@@ -243,14 +244,13 @@ async def build(options: AuthenticationOptions, dependencies: Dependencies) -> B
         tokens.append(agnostic(BootstrapTokenAuthenticator(reader, clock)))
 
     configuration, file = _jwt_configuration(options)
-    tasks: list[asyncio.Task[None]] = []
     if configuration.jwt or file is not None:
         from kubegate.authentication.oidc import JwtAuthenticators
 
         issuers_known = JwtAuthenticators(clock, digest)
+        ends.push_async_callback(issuers_known.close)
         issuers_known.use(configuration.jwt)
         tokens.append(agnostic(issuers_known))
-        closers.append(issuers_known.close)
         if file is not None:
             watched = file
             watched.on_change = lambda: issuers_known.use(watched.value.jwt)
@@ -270,13 +270,12 @@ async def build(options: AuthenticationOptions, dependencies: Dependencies) -> B
                 digest=digest,
             )
         tokens.append(asked)
-        closers.append(asked.close)
+        ends.push_async_callback(asked.close)
 
     token_union = TokenUnion(tokens, digest, clock)
     if tokens:
         requests += [BearerAuthenticator(token_union), WebSocketAuthenticator(token_union)]
     anonymous = _anonymous(options, configuration)
-    directory, bundle_file = _write_bundle(bundle)
     built = BuiltAuthentication(
         options=options,
         authenticator=Union(requests, anonymous, api_audiences),
@@ -285,17 +284,20 @@ async def build(options: AuthenticationOptions, dependencies: Dependencies) -> B
         service_account_issuers=options.service_account_issuer,
         public_keys=public_keys,
         signer=signer,
-        client_ca_bundle=bundle_file,
+        client_ca_bundle=_write_bundle(bundle, ends),
         client_ca_pem=clients.file.value.pem if options.client_ca_file else b"",
         requestheader_ca_pem=front.file.value.pem if options.requestheader_client_ca_file else b"",
         _files=files,
-        _closers=closers,
-        _tasks=tasks,
-        _directory=directory,
     )
     if files:
-        tasks.append(asyncio.create_task(_watch(built, dependencies), name="authentication-files"))
+        watching = asyncio.create_task(_watch(built, dependencies), name="authentication-files")
+        ends.push_async_callback(_cancel, watching)
     return built
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _watch(built: BuiltAuthentication, dependencies: Dependencies) -> None:
@@ -352,14 +354,15 @@ def _anonymous(
     return AnonymousAuthenticator(chosen.paths)
 
 
-def _write_bundle(pems: list[bytes]) -> tuple[Path | None, Path | None]:
-    """TLS wants one file with all authorities."""
+def _write_bundle(pems: list[bytes], ends: contextlib.AsyncExitStack) -> Path | None:
+    """TLS wants one file with all authorities; it goes when the rest does."""
     if not pems:
-        return None, None
+        return None
     directory = Path(tempfile.mkdtemp(prefix="kubegate-"))
+    ends.callback(shutil.rmtree, directory, ignore_errors=True)
     bundle = directory / "client-ca.crt"
     bundle.write_bytes(b"\n".join(pems))
-    return directory, bundle
+    return bundle
 
 
 @contextlib.contextmanager

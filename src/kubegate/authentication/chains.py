@@ -43,7 +43,9 @@ class VerificationError(Exception):
 class _Certificate:
     """A certificate with its extensions read once. Raises VerificationError where it is malformed."""
 
-    __slots__ = ("basic", "certificate", "der", "issuer", "key_usage", "names", "permitted", "subject", "usages")
+    __slots__ = (
+        "basic", "certificate", "der", "end", "issuer", "key_usage", "names", "permitted", "start", "subject", "usages"
+    )  # fmt: skip
 
     def __init__(self, certificate: x509.Certificate, der: bytes) -> None:
         self.certificate, self.der = certificate, der
@@ -53,6 +55,7 @@ class _Certificate:
         self.names: tuple[x509.GeneralName, ...] = ()
         self.permitted: x509.NameConstraints | None = None
         try:
+            self.start, self.end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
             self.subject, self.issuer = certificate.subject.public_bytes(), certificate.issuer.public_bytes()
             for extension in certificate.extensions:
                 value = extension.value
@@ -68,16 +71,14 @@ class _Certificate:
                     self.permitted = value
                 if extension.critical and extension.oid not in _HANDLED:
                     raise VerificationError("x509: unhandled critical extension")
-        except (ValueError, x509.DuplicateExtension) as error:
+        except VerificationError:
+            raise
+        except Exception as error:  # the library has many for bytes that are not what they should be
             raise VerificationError(f"x509: malformed certificate ({type(error).__name__})") from None
 
     @property
     def authority(self) -> bool:
         return self.basic is not None and self.basic.ca
-
-    @property
-    def serial(self) -> int:
-        return self.certificate.serial_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ def verify(
     leaf, others = parsed[0], parsed[1:]
     _check_time(leaf, moment)
     path = _Search(pool, others, moment, usage).find([leaf])
-    until = min(found.certificate.not_valid_after_utc for found in path).timestamp()
+    until = min(found.end for found in path).timestamp()
     return Verified(leaf.certificate, until)
 
 
@@ -207,10 +208,8 @@ class _Search:
 
 
 def _check_time(certificate: _Certificate, now: datetime) -> None:
-    found = certificate.certificate
-    if not found.not_valid_before_utc <= now <= found.not_valid_after_utc:
-        text = expiry_text(found.not_valid_before_utc, found.not_valid_after_utc, now)
-        raise VerificationError(f"x509: {text}")
+    if not certificate.start <= now <= certificate.end:
+        raise VerificationError(f"x509: {expiry_text(certificate.start, certificate.end, now)}")
 
 
 def _check_names(names: Sequence[x509.GeneralName], constraints: x509.NameConstraints) -> None:

@@ -245,7 +245,7 @@ def parse_certificates(pem: bytes, source: str = "certificates") -> list[x509.Ce
     """All certificates of a PEM text, in order. `source` names it in errors. BadCertificate where there is none."""
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate(f"{source}: no PEM certificate could be read ({error})") from None
 
 
@@ -253,7 +253,7 @@ def parse_der(der: bytes) -> x509.Certificate:
     """Read one certificate as TLS hands it over. Raises BadCertificate."""
     try:
         return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate(f"no certificate could be read ({error})") from None
 
 
@@ -290,7 +290,7 @@ def parse_request(pem: bytes, source: str = "certificate signing request") -> x5
     """Read one PEM signing request. Raises BadCertificate."""
     try:
         return x509.load_pem_x509_csr(pem)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise BadCertificate(f"{source}: no PEM certificate request could be read ({error})") from None
 
 
