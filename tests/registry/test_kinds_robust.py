@@ -104,7 +104,7 @@ def checked(rules: Rules, obj: Any, old: Any, scope: Scope) -> Any:
         if rules.warnings is not None:
             rules.warnings(obj, old)
         if rules.fields is not None:
-            assert rules.fields(obj).keys() == set(rules.field_labels)
+            assert rules.fields(obj).keys() >= set(rules.field_labels)
     except (StatusError, TypeMismatch):
         return None
     return obj

@@ -53,8 +53,6 @@ RULES = Rules(
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     warnings=templates.pod_name_warnings,
-    fields=templates.replicas_field("replicas"),
-    field_labels=("status.replicas",),
     status=True,
     generation=True,
     subresources={"status": Rules(validate=checked(_validate_status))},

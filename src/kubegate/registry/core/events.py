@@ -8,7 +8,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import dns_subdomain, mapped, qualified_name
 
-_INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 _MAX_INSTANCE = _MAX_ACTION = _MAX_REASON = 128
 _MAX_MESSAGE = 1024
 _ELSEWHERE = "does not match event.namespace"
@@ -56,11 +56,12 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 def fields(event: Object) -> dict[str, str]:
+    """By the names of both groups, since what is stored is asked for through both."""
     involved = mapped(event, "involvedObject")
-    found = {f"involvedObject.{name}": involved.get(name, "") for name in _INVOLVED}
+    found = {f"{part}.{name}": involved.get(name, "") for part in ("involvedObject", "regarding") for name in INVOLVED}
     component = event.get("reportingComponent", "")
     found["reason"], found["type"] = event.get("reason", ""), event.get("type", "")
-    found["reportingComponent"] = component
+    found["reportingComponent"] = found["reportingController"] = component
     found["source"] = mapped(event, "source").get("component", "") or component
     return found
 
@@ -70,7 +71,7 @@ RULES = Rules(
     validate=_validate,
     fields=fields,
     field_labels=(
-        *(f"involvedObject.{name}" for name in _INVOLVED),
+        *(f"involvedObject.{name}" for name in INVOLVED),
         "reason",
         "reportingComponent",
         "source",

@@ -11,7 +11,6 @@ from kubegate.registry.core import events
 from kubegate.registry.objectmeta import checked
 
 _VERSION = "events.k8s.io/v1"
-_REGARDING = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
 _IMMUTABLE = (
     "involvedObject",
     "reason",
@@ -85,19 +84,13 @@ def _zero(name: str) -> object:
 
 
 def _fields(obj: Object) -> dict[str, str]:
-    found = events.fields(_as_core(obj))
-    renamed = {f"regarding.{name}": found[f"involvedObject.{name}"] for name in _REGARDING}
-    return renamed | {
-        "reason": found["reason"],
-        "reportingController": found["reportingComponent"],
-        "type": found["type"],
-    }
+    return events.fields(_as_core(obj))
 
 
 RULES = Rules(
     default=defaulted("io.k8s.api.events.v1.Event"),
     validate=checked(_validate),
     fields=_fields,
-    field_labels=(*(f"regarding.{name}" for name in _REGARDING), "reason", "reportingController", "type"),
+    field_labels=(*(f"regarding.{name}" for name in events.INVOLVED), "reason", "reportingController", "type"),
     create_on_update=True,
 )
