@@ -212,3 +212,11 @@ async def test_a_replication_controller_takes_labels_from_its_template(w: KindsW
     made = await w.create("replicationcontrollers", {**meta("r"), "spec": {"template": template()}})
     assert made["spec"]["selector"] == {"a": "b"}
     assert made["metadata"]["labels"] == {"a": "b"}
+
+
+async def test_fields_of_features_that_are_off_are_left_out(w: KindsWorld) -> None:
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 2}}
+    spec = template(schedulingGroup={"podGroupName": "g"})
+    made = await w.create("statefulsets.apps", workload(updateStrategy=rolling, template=spec))
+    assert made["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 0}
+    assert "schedulingGroup" not in made["spec"]["template"]["spec"]

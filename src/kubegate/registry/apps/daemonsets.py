@@ -41,6 +41,7 @@ def _default(obj: Object) -> None:
 
 
 def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    templates.drop_disabled(obj, old, scope)
     annotations = obj["metadata"].setdefault("annotations", {})
     if old is None:
         generation = max(1, _number(annotations.get(_GENERATION, "")))

@@ -31,6 +31,7 @@ def _default(obj: Object) -> None:
 
 
 def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    templates.drop_disabled(obj, old, scope)
     if old is not None and mapped(obj["metadata"], "annotations") != mapped(old["metadata"], "annotations"):
         # The controller copies annotations to replica sets, so they count.
         obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1

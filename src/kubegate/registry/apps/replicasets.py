@@ -50,7 +50,7 @@ def replica_status(status: Object) -> list[FieldError]:
 
 RULES = Rules(
     default=defaulted(_TYPE, _default),
-    prepare=with_blank_status(_TYPE),
+    prepare=with_blank_status(_TYPE, templates.drop_disabled),
     validate=checked(_validate, again="subdomain"),
     warnings=templates.pod_name_warnings,
     status=True,

@@ -66,6 +66,14 @@ def _default(obj: Object) -> None:
     spec.setdefault("revisionHistoryLimit", 10)
 
 
+def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    templates.drop_disabled(obj, old, scope)
+    # MaxUnavailableStatefulSet is switched off in v1.36; what an object has already is borne with.
+    before = {} if old is None else mapped(mapped(old["spec"], "updateStrategy"), "rollingUpdate")
+    if "maxUnavailable" not in before:
+        mapped(obj["spec"]["updateStrategy"], "rollingUpdate").pop("maxUnavailable", None)
+
+
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     spec = obj["spec"]
     before = None if old is None else old["spec"]
@@ -166,7 +174,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 RULES = Rules(
     default=defaulted(_TYPE, _default),
-    prepare=with_blank_status(_TYPE),
+    prepare=with_blank_status(_TYPE, _prepare),
     validate=checked(_validate),
     warnings=_warnings,
     name="label",

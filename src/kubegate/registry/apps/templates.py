@@ -9,7 +9,7 @@ from kubegate.api import Object, field, names, selectors
 from kubegate.api.field import FieldError
 from kubegate.registry import Scope
 from kubegate.registry.checks import mapped, nonnegative
-from kubegate.registry.core.podspec import warnings
+from kubegate.registry.core.podspec import features, warnings
 from kubegate.registry.core.podspec.options import Options
 from kubegate.registry.core.podspec.spec import validate_template
 
@@ -26,6 +26,14 @@ def options_of(scope: Scope, old_template: Any = None) -> Options:
     privileged = bool(scope.registry.extensions.get("allow_privileged", True))
     bears = old_template is not None
     return Options(allow_privileged=privileged, allow_invalid_label_values_in_selector=bears)
+
+
+def drop_disabled(obj: Object, old: Object | None, scope: Scope) -> None:
+    """`prepare`, or a part of it, of kinds with `spec.template`."""
+    template = obj["spec"].get("template")
+    if template is not None:
+        before = None if old is None else mapped(old["spec"].get("template"), "spec")
+        features.drop_disabled(template["spec"], before)
 
 
 def labels_of(template: Any) -> Any:

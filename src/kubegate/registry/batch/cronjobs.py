@@ -37,6 +37,10 @@ def _default(obj: Object) -> None:
     spec.setdefault("failedJobsHistoryLimit", 1)
 
 
+def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    templates.drop_disabled(obj["spec"]["jobTemplate"], None if old is None else old["spec"]["jobTemplate"], scope)
+
+
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     spec = obj["spec"]
     before = None if old is None else old["spec"]
@@ -119,7 +123,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 RULES = Rules(
     default=defaulted(_TYPE, _default),
-    prepare=with_blank_status(_TYPE),
+    prepare=with_blank_status(_TYPE, _prepare),
     validate=checked(_validate),
     warnings=_warnings,
     status=True,

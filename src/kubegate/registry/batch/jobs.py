@@ -48,6 +48,7 @@ def _copy_labels(obj: Object) -> None:
 
 
 def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    templates.drop_disabled(obj, old, scope)
     spec, meta = obj["spec"], obj["metadata"]
     if old is not None:
         return

@@ -10,6 +10,14 @@ from kubegate.registry.checks import qualified_name
 from kubegate.registry.objectmeta import checked
 
 
+def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    # CoordinatedLeaderElection is switched off in v1.36; what an object has already is borne with.
+    before = {} if old is None else old["spec"]
+    for name in ("strategy", "preferredHolder"):
+        if name not in before:
+            obj["spec"].pop(name, None)
+
+
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     spec, errors = obj["spec"], []
     duration, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
@@ -34,6 +42,7 @@ def _strategy(strategy: str, path: str) -> list[FieldError]:
 
 RULES = Rules(
     default=defaulted("io.k8s.api.coordination.v1.Lease"),
+    prepare=_prepare,
     validate=checked(_validate),
     create_on_update=True,
     unconditional_update=False,

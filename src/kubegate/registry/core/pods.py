@@ -13,6 +13,7 @@ from kubegate.registry.checks import ip, is_dual_stack, listed, mapped, qualifie
 from kubegate.registry.core import bindings, evictions
 from kubegate.registry.core.podspec import podannotations, resources, scheduling, spec, warnings
 from kubegate.registry.core.podspec.defaults import default_pod
+from kubegate.registry.core.podspec.features import drop_disabled
 from kubegate.registry.core.podspec.options import Options
 from kubegate.registry.objectmeta import checked
 
@@ -57,6 +58,7 @@ def _options(pod: Object, scope: Scope) -> Options:
 # ---------------------------------------------------------------------- the pod itself
 def _prepare(pod: Object, old: Object | None, scope: Scope) -> None:
     found = pod["spec"]
+    drop_disabled(found, None if old is None else old["spec"])
     if old is not None:
         return
     status: Object = {"phase": "Pending", "qosClass": resources.quality_of_service(found)}

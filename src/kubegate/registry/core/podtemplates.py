@@ -9,12 +9,17 @@ from kubegate.registry.apps import templates
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.core.podspec import warnings
 from kubegate.registry.core.podspec.defaults import default_template
+from kubegate.registry.core.podspec.features import drop_disabled
 from kubegate.registry.core.podspec.spec import validate_template
 from kubegate.registry.objectmeta import checked
 
 
 def _default(obj: Object) -> None:
     default_template(obj["template"])
+
+
+def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+    drop_disabled(obj["template"]["spec"], None if old is None else old["template"]["spec"])
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
@@ -28,6 +33,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.PodTemplate", _default),
+    prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     generation=True,

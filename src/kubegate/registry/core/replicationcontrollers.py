@@ -60,7 +60,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 RULES = Rules(
     default=defaulted(_TYPE, _default),
-    prepare=with_blank_status(_TYPE),
+    prepare=with_blank_status(_TYPE, templates.drop_disabled),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     fields=templates.replicas_field("replicas"),
