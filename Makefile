@@ -17,7 +17,7 @@ up: env
 	$(BIN)/kubegate up --data-dir $(STATE)
 
 test: env lint
-	$(BIN)/python scripts/tools.py kubectl helm etcd
+	$(BIN)/python scripts/tools.py kubectl helm etcd oidc
 	$(BIN)/python -m pytest
 
 lint: env

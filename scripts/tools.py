@@ -76,11 +76,24 @@ def etcd() -> None:
             write(base, outer.read(name))
 
 
+def oidc_provider() -> None:
+    """A certified OpenID provider, by npm."""
+    folder = TOOLS / "oidc-provider"
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), "oidc-provider@9"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise RuntimeError("npm is not installed") from None
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["npm gave no reason"])[-1])
+
+
 # What may be asked for -> the files it makes, and how.
 RECIPES: dict[str, list[tuple[tuple[str, ...], Callable[[], None]]]] = {
     "kubectl": [(("kubectl-1.36",), kubectl), (("kubectl-1.32",), kubectl_old)],
     "helm": [(("helm",), kubectl)],
     "etcd": [(("etcd", "etcdctl"), etcd)],
+    "oidc": [(("oidc-provider/node_modules/oidc-provider",), oidc_provider)],
 }
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.authentication import Authenticator, TokenAuthenticator, basic_auth, signing
@@ -18,7 +18,6 @@ from kubegate.authentication.anonymous import AnonymousAuthenticator
 from kubegate.authentication.basic_auth import BasicAuthenticator
 from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
 from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
-from kubegate.authentication.config import AuthenticationConfiguration, JwtAuthenticator, from_oidc_flags, load
 from kubegate.authentication.front_proxy import FrontProxyAuthenticator
 from kubegate.authentication.impersonation import Impersonator, Refuse
 from kubegate.authentication.secrets import Digest
@@ -35,6 +34,9 @@ from kubegate.authentication.watched import WatchedFile
 from kubegate.authentication.x509 import Verifier, X509Authenticator
 from kubegate.pki import keys
 from kubegate.storage import Reader
+
+if TYPE_CHECKING:
+    from kubegate.authentication.config import AuthenticationConfiguration
 
 log = logging.getLogger("kubegate.authentication")
 
@@ -244,7 +246,7 @@ async def _build(
         tokens.append(agnostic(BootstrapTokenAuthenticator(reader, clock)))
 
     configuration, file = _jwt_configuration(options)
-    if configuration.jwt or file is not None:
+    if configuration is not None and (configuration.jwt or file is not None):
         from kubegate.authentication.oidc import JwtAuthenticators
 
         issuers_known = JwtAuthenticators(clock, digest)
@@ -326,13 +328,16 @@ def _service_account_keys(options: AuthenticationOptions) -> tuple[TokenSigner |
 
 def _jwt_configuration(
     options: AuthenticationOptions,
-) -> tuple[AuthenticationConfiguration, WatchedFile[AuthenticationConfiguration] | None]:
+) -> tuple[AuthenticationConfiguration | None, WatchedFile[AuthenticationConfiguration] | None]:
+    """What flags or a file say of issuers and of the anonymous, and the file to watch; None where neither is given."""
+    if not options.authentication_config and not options.oidc_issuer_url:
+        return None, None
+    # here, because most servers have neither
+    from kubegate.authentication.config import AuthenticationConfiguration, from_oidc_flags, load
+
     if not options.authentication_config:
-        found: tuple[JwtAuthenticator, ...] = ()
-        if options.oidc_issuer_url:
-            with _naming("--oidc-issuer-url"):
-                found = (from_oidc_flags(options),)
-        return AuthenticationConfiguration(jwt=found, anonymous=None), None
+        with _naming("--oidc-issuer-url"):
+            return AuthenticationConfiguration(jwt=(from_oidc_flags(options),), anonymous=None), None
     if options.oidc_issuer_url or options.oidc_client_id:
         raise ValueError("--authentication-config and the --oidc-* flags cannot be used together")
     own_issuers = options.service_account_issuer
@@ -343,10 +348,10 @@ def _jwt_configuration(
 
 
 def _anonymous(
-    options: AuthenticationOptions, configuration: AuthenticationConfiguration
+    options: AuthenticationOptions, configuration: AuthenticationConfiguration | None
 ) -> AnonymousAuthenticator | None:
     """What the configuration says; else the flag, which is on where nobody says otherwise."""
-    chosen = configuration.anonymous
+    chosen = configuration.anonymous if configuration is not None else None
     if chosen is None:
         return AnonymousAuthenticator() if options.anonymous_auth is not False else None
     if not chosen.enabled:

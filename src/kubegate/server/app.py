@@ -147,6 +147,10 @@ class App:
             self._auditor.refused(call)
             raise status.unauthorized()
         call.user = call.authenticated_user = who.user
+        for text in who.warnings:
+            call.trace.warn(text)
+        for key, value in who.annotations.items():
+            call.trace.annotate(key, value)
         now = perf_counter()
         stages.append(Stage("authentication", "authenticated", who.authenticator, who.user.name, None, now - started))
 

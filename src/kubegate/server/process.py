@@ -29,6 +29,7 @@ from kubegate.controllers import World
 from kubegate.controllers.manager import chosen
 from kubegate.pki.cluster import Pki, ensure
 from kubegate.registry.admissionregistration.objects import RegistryObjects
+from kubegate.registry.authentication import legacy_tokens
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
@@ -113,7 +114,9 @@ class Server:
         # who may do what to them
         self._authentication = await build_authentication(
             AuthenticationOptions.from_flags(options),
-            AuthenticationDependencies(reader=registry.reader, clock=self.clock),
+            AuthenticationDependencies(
+                reader=registry.reader, clock=self.clock, mark_token_used=legacy_tokens.marker(internal)
+            ),
         )
         self._authorization = build_authorization(options, registry.reader, self.clock)
         self._spawn("authorization", self._authorization.run())
