@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import heapq
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ PAGE = 1000
 
 PATIENCE = 10.0
 """Seconds that the cache may lag behind a store that is another process, before readers are told."""
+
+TICK = 0.5
+"""Seconds by which those who wait for a revision may wait longer than they asked to."""
 
 LABELS = 4096
 """Sets of labels that are remembered, to be shared by the objects that have them."""
@@ -86,6 +90,15 @@ class CacheEvent:
     def size(self) -> int:
         held = self.entry or self.previous
         return len(held.data) if held else 0
+
+
+@dataclass(slots=True, order=True)
+class _Waiter:
+    """Somebody who waits for the cache to reach a revision, until a moment of the clock."""
+
+    revision: int
+    deadline: float = field(compare=False)
+    future: asyncio.Future[None] = field(compare=False)
 
 
 class SlowWatcher(Exception):
@@ -236,7 +249,8 @@ class WatchCache:
         self._channels: dict[str, _Channel] = {}
         self._subscribers: dict[str, list[Callable[[CacheEvent], None]]] = {}
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters: list[_Waiter] = []  # a heap by revision
+        self._hurrying: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._trouble: str | None = "the cache was not started"
@@ -296,9 +310,12 @@ class WatchCache:
                 await self._following
             self._following = None
         self._end_watchers(StopAsyncIteration())
-        for _, future in self._waiting:
-            if not future.done():
-                future.set_exception(StoreUnavailable(self._trouble))
+        if self._hurrying is not None:
+            self._hurrying.cancel()
+        for waiter in self._waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(StoreUnavailable(self._trouble))
+        self._waiters.clear()
 
     def health(self) -> str | None:
         """What keeps the cache from being up to date, in a sentence; None while it is."""
@@ -331,18 +348,28 @@ class WatchCache:
         """
         if revision <= self._revision:
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((revision, future))
-        timer = asyncio.ensure_future(self._clock.sleep(timeout))
+        loop = asyncio.get_running_loop()
+        waiter = _Waiter(revision, self._clock.monotonic() + timeout, loop.create_future())
+        heapq.heappush(self._waiters, waiter)
+        if self._hurrying is None:
+            self._hurrying = loop.create_task(self._give_up_late(), name="watch cache waiters")
+        await waiter.future
+
+    async def _give_up_late(self) -> None:
+        """Tell waiters whose time is over, while there are any. One task for all: a write through etcd waits too."""
         try:
-            await asyncio.wait((future, timer), return_when=asyncio.FIRST_COMPLETED)
-            if not future.done():
-                raise FutureRevision(self._revision)
-            future.result()
+            while self._waiters:
+                now = self._clock.monotonic()
+                for waiter in self._waiters:
+                    if waiter.deadline <= now and not waiter.future.done():
+                        waiter.future.set_exception(FutureRevision(self._revision))
+                self._waiters = [waiter for waiter in self._waiters if not waiter.future.done()]
+                heapq.heapify(self._waiters)
+                if self._waiters:
+                    first = min(waiter.deadline for waiter in self._waiters)
+                    await self._clock.sleep(min(max(first - now, 0.0), TICK))
         finally:
-            timer.cancel()
-            future.cancel()
-            self._waiting = [waiter for waiter in self._waiting if waiter[1] is not future]
+            self._hurrying = None
 
     async def put(self, key: str, value: bytes, expected: int | None, *, ttl: int = 0) -> int:
         """`Store.put`; when it returns, the cache has the write."""
@@ -603,8 +630,9 @@ class WatchCache:
 
     def _reached(self, revision: int) -> None:
         self._revision = max(self._revision, revision)
-        for wanted, future in self._waiting:
-            if wanted <= self._revision and not future.done():
+        while self._waiters and self._waiters[0].revision <= self._revision:
+            future = heapq.heappop(self._waiters).future
+            if not future.done():
                 future.set_result(None)
 
     async def _reach(self, revision: int) -> None:
