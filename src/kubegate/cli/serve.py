@@ -25,28 +25,24 @@ docs/flags.md lists them all.
 
 def serve(argv: Sequence[str]) -> int:
     """Run the API server with kube-apiserver's flags; the process's exit code."""
-    if any(word in ("-h", "--help") for word in argv):
-        print(_HELP.format(command="serve", what="An API server. SIGTERM ends it in good order."))
-        return 0
-    try:
-        parsed = parse(argv)
-    except UsageError as error:
-        print(f"kubegate: {error}", file=sys.stderr)
-        return 1
-    return _run(parsed, welcome=False)
+    return _main(argv, "serve", "An API server. SIGTERM ends it in good order.", welcome=False)
 
 
 def up(argv: Sequence[str]) -> int:
     """Run the API server on a state directory of its own, and say how to reach it."""
+    return _main(argv, "up", "An API server on a state directory of its own, ready for kubectl.", welcome=True)
+
+
+def _main(argv: Sequence[str], command: str, what: str, *, welcome: bool) -> int:
     if any(word in ("-h", "--help") for word in argv):
-        print(_HELP.format(command="up", what="An API server on a state directory of its own, ready for kubectl."))
+        print(_HELP.format(command=command, what=what))
         return 0
     try:
         parsed = parse(argv)
     except UsageError as error:
         print(f"kubegate: {error}", file=sys.stderr)
         return 1
-    return _run(parsed, welcome=True)
+    return _run(parsed, welcome=welcome)
 
 
 def _run(parsed: Parsed, *, welcome: bool) -> int:
