@@ -6,7 +6,9 @@ STATE ?= .kubegate
 
 .PHONY: up env test lint bench test-crash clean
 
+# Compiled ahead, also where Python is told to write no bytecode: a start costs half.
 env: $(VENV)/.made
+	@$(BIN)/python -m compileall -q src/kubegate
 
 $(VENV)/.made: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
