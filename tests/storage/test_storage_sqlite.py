@@ -121,6 +121,15 @@ async def test_writes_that_wait_together_are_one_transaction(store: SqliteStore,
     reader.close()
 
 
+async def test_a_key_that_cannot_be_does_not_spoil_the_writes_beside_it(store: SqliteStore) -> None:
+    outcomes = await asyncio.gather(
+        store.put(KEY, b"1", 0), store.put("/registry/\ud800", b"1", 0), store.put(f"{KEY}b", b"1", 0),
+        return_exceptions=True,
+    )  # fmt: skip
+    assert [type(outcome) for outcome in outcomes] == [int, UnicodeEncodeError, int]
+    assert store.health() is None
+
+
 async def test_a_busy_loop_of_writers_does_not_stop_the_event_loop(store: SqliteStore) -> None:
     longest = 0.0
     loop = asyncio.get_running_loop()

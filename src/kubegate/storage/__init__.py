@@ -105,7 +105,8 @@ class Store(Protocol):
     async def put(self, key: str, value: bytes, expected: int | None, *, ttl: int = 0) -> int:
         """Write if the key's mod_revision is `expected` (0: must not exist; None: whatever is there).
 
-        Returns the new revision, after it is durable. `ttl` in seconds; 0 keeps it for ever. Raises RevisionConflict.
+        Returns the new revision, after it is durable. `ttl` in seconds; 0 keeps it for ever. Raises RevisionConflict,
+        and ValueError for a key that cannot be.
         """
         ...
 

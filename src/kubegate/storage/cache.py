@@ -250,7 +250,7 @@ class WatchCache:
         self._subscribers: dict[str, list[Callable[[CacheEvent], None]]] = {}
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._waiters: list[_Waiter] = []  # a heap by revision
-        self._hurrying: asyncio.Task[None] | None = None
+        self._giving_up: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._trouble: str | None = "the cache was not started"
@@ -289,10 +289,11 @@ class WatchCache:
             self._following = asyncio.get_running_loop().create_task(self._follow(), name="watch cache")
             await self._catch_up(revision)
         elif self._revision < revision:
-            async for events in self.store.watch("", self._revision):
-                self._apply(events)
-                if self._revision >= revision:
-                    break
+            async with aclosing(self.store.watch("", self._revision)) as changes:
+                async for events in changes:
+                    self._apply(events)
+                    if self._revision >= revision:
+                        break
         self._apply([event for event in held if event.revision > self._revision])
         if self._unreadable:
             raise ValueError(next(iter(self._unreadable.values())))
@@ -310,8 +311,8 @@ class WatchCache:
                 await self._following
             self._following = None
         self._end_watchers(StopAsyncIteration())
-        if self._hurrying is not None:
-            self._hurrying.cancel()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         for waiter in self._waiters:
             if not waiter.future.done():
                 waiter.future.set_exception(StoreUnavailable(self._trouble))
@@ -351,8 +352,8 @@ class WatchCache:
         loop = asyncio.get_running_loop()
         waiter = _Waiter(revision, self._clock.monotonic() + timeout, loop.create_future())
         heapq.heappush(self._waiters, waiter)
-        if self._hurrying is None:
-            self._hurrying = loop.create_task(self._give_up_late(), name="watch cache waiters")
+        if self._giving_up is None:
+            self._giving_up = loop.create_task(self._give_up_late(), name="watch cache waiters")
         await waiter.future
 
     async def _give_up_late(self) -> None:
@@ -369,7 +370,7 @@ class WatchCache:
                     first = min(waiter.deadline for waiter in self._waiters)
                     await self._clock.sleep(min(max(first - now, 0.0), TICK))
         finally:
-            self._hurrying = None
+            self._giving_up = None
 
     async def put(self, key: str, value: bytes, expected: int | None, *, ttl: int = 0) -> int:
         """`Store.put`; when it returns, the cache has the write."""

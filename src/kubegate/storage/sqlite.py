@@ -6,11 +6,12 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.storage import (
@@ -27,6 +28,7 @@ from kubegate.storage.logfile import LogFile, Outcome, Write
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 BATCH = 500
 BATCH_BYTES = 8 * 1024 * 1024
@@ -110,11 +112,12 @@ class SqliteStore:
         return self._revision
 
     async def get(self, key: str, revision: int = 0) -> KeyValue | None:
-        return await self._at(revision, lambda file, at: file.get(key, at))
+        return await self._at(revision, lambda at: self._in_reader(LogFile.get, key, at))
 
     async def range(self, prefix: str, *, after: str = "", limit: int = 0, revision: int = 0) -> Range:
-        def read(file: LogFile, at: int) -> Range:
-            items, remaining = file.range(prefix, after, limit, at, self._following.get((prefix, at, after)))
+        async def read(at: int) -> Range:
+            following = self._following.get((prefix, at, after))
+            items, remaining = await self._in_reader(LogFile.range, prefix, after, limit, at, following)
             return Range(items, at, remaining)
 
         page = await self._at(revision, read)
@@ -144,7 +147,7 @@ class SqliteStore:
             if position < self._compacted:
                 raise Compacted(self._compacted)
             if position < upto:
-                events = await self._in_reader(lambda file, start=position, end=upto: file.events(start, end))  # type: ignore[misc]
+                events = await self._in_reader(LogFile.events, position, upto)
                 position = events[-1].revision if events else upto
                 yield [event for event in events if event.key.startswith(prefix)]
             else:
@@ -195,12 +198,14 @@ class SqliteStore:
 
         await asyncio.get_running_loop().run_in_executor(None, stop)
 
-    async def _in_writer(self, function: Callable[..., T], *arguments: object) -> T:
+    async def _in_writer(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         if self._writing is None:
             raise StoreUnavailable("the store is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._writing, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._writing, partial(function, *arguments, **named))
 
-    async def _in_reader(self, function: Callable[[LogFile], T]) -> T:
+    async def _in_reader(
+        self, function: Callable[Concatenate[LogFile, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T:
         if self._reading is None:
             raise StoreUnavailable("the store is closed")
 
@@ -211,11 +216,11 @@ class SqliteStore:
                 file.open()
                 self._local.file = file
                 self._readers.append(file)
-            return function(file)
+            return function(file, *arguments, **named)
 
         return await asyncio.get_running_loop().run_in_executor(self._reading, read)
 
-    async def _at(self, revision: int, read: Callable[[LogFile, int], T]) -> T:
+    async def _at(self, revision: int, read: Callable[[int], Awaitable[T]]) -> T:
         """Read at a revision; 0 is the last acknowledged one, which a compaction may overtake."""
         self._require_open()
         if revision > self._revision:
@@ -223,14 +228,15 @@ class SqliteStore:
         while True:
             at = revision or self._revision
             try:
-                return await self._in_reader(lambda file, at=at: read(file, at))  # type: ignore[misc]
+                return await read(at)
             except Compacted:
                 if revision or at == self._revision:
                     raise
 
     async def _write(self, write: Write) -> int:
-        """Queue a write and wait until it is durable. Raises RevisionConflict, StoreUnavailable."""
+        """Queue a write and wait until it is durable. Raises RevisionConflict, StoreUnavailable, ValueError."""
         self._require_open()
+        write.key.encode()  # a key that is no Unicode must not spoil the batch that it would come into
         size = len(write.value or b"")
         if len(self._queue) >= QUEUE or self._queue_bytes + size > QUEUE_BYTES:
             raise StoreUnavailable(f"{len(self._queue)} writes are waiting for the disk already")
@@ -268,10 +274,10 @@ class SqliteStore:
                 if not future.done():
                     future.set_exception(StoreUnavailable(reason))
             return
-        if self._trouble is not None and not self._closing:
-            log.info("writes to %s succeed again", self._file.path)
-            self._trouble = None
-        self._publish(missed + [outcome for outcome in outcomes if isinstance(outcome, StoreEvent)])
+        written = [outcome for outcome in outcomes if isinstance(outcome, StoreEvent)]
+        if written:
+            self._succeeded()
+        self._publish(missed + written)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 _settle(future, outcome)
@@ -285,6 +291,11 @@ class SqliteStore:
                 except Exception:  # these writes are durable, and their writers wait to be told
                     log.exception("a listener failed at revision %d", self._revision)
             self._wake()
+
+    def _succeeded(self) -> None:
+        if self._trouble is not None and not self._closing:
+            log.info("writes to %s succeed again", self._file.path)
+            self._trouble = None
 
     def _failed(self, reason: str) -> None:
         """Remember why writes fail, and try until they do not."""
@@ -305,9 +316,7 @@ class SqliteStore:
                 except StoreUnavailable as error:
                     self._trouble = self._trouble and str(error)
                 else:
-                    if self._trouble is not None:
-                        log.info("writes to %s succeed again", self._file.path)
-                    self._trouble = None
+                    self._succeeded()
         finally:
             self._probing = None
 
@@ -338,13 +347,13 @@ class SqliteStore:
                     await self._clock.sleep(min(1.0, self._next_expiry - now))
                     continue
                 try:
-                    due = await self._in_reader(lambda file, upto=now: file.expired(self._expired, upto))  # type: ignore[misc]
+                    due = await self._in_reader(LogFile.expired, self._expired, now)
                     deletions = (self.delete(key, revision) for key, revision in due)
                     for outcome in await asyncio.gather(*deletions, return_exceptions=True):
                         if isinstance(outcome, StoreUnavailable):
                             raise outcome  # changed meanwhile is fine; not written is not
                     self._expired = max(self._expired, now)
-                    self._next_expiry = await self._in_reader(lambda file: file.next_expiry(self._expired))
+                    self._next_expiry = await self._in_reader(LogFile.next_expiry, self._expired)
                 except StoreUnavailable:
                     await self._clock.sleep(1.0)
         finally:
