@@ -167,7 +167,7 @@ def int_or_percent(value: int | str, path: str) -> list[FieldError]:
 def int_or_percent_value(value: int | str) -> int:
     """The number before the percent sign, or the number; 0 for any other text."""
     text = str(value).removesuffix("%")
-    return int(text) if text.lstrip("-").isdigit() else 0
+    return int(text) if len(text) < 19 and text.isascii() and text.lstrip("-").isdigit() else 0
 
 
 def at_most_100_percent(value: int | str, path: str) -> list[FieldError]:

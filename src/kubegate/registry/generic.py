@@ -418,9 +418,9 @@ class Registry:
                 error = field.invalid("metadata.resourceVersion", 0, "must be specified for an update")
                 raise status.invalid(resource.group, resource.resource, name, [error])
             return False
-        if not text.isdigit():
+        if not (text.isascii() and text.isdigit()):
             raise status.StatusError(500, "", f'strconv.ParseUint: parsing "{text}": invalid syntax')
-        if int(text) != current:
+        if text.lstrip("0") != str(current):
             raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
         return True
 

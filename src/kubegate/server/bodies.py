@@ -128,10 +128,7 @@ def delete_options(call: Call, body: bytes) -> Object:
     found: Object = {}
     query = call.query
     if "gracePeriodSeconds" in query:
-        text = call.parameter("gracePeriodSeconds")
-        if not text.lstrip("+-").isdigit():
-            raise status.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-        found["gracePeriodSeconds"] = int(text)
+        found["gracePeriodSeconds"] = lists.number(call.parameter("gracePeriodSeconds"))
     if "propagationPolicy" in query:
         found["propagationPolicy"] = call.parameter("propagationPolicy")
     if "orphanDependents" in query:

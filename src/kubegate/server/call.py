@@ -59,7 +59,7 @@ class Call:
         """The whole body. Raises 413 past the bound, 504 where it does not come in time, 400 when the client goes."""
         if self.body is None:
             length = self.header("content-length")
-            if length.isdigit() and int(length) > self.max_body:
+            if length.isdigit() and (len(length) > 18 or int(length) > self.max_body):
                 raise status.too_large(self.max_body)
             first = await self._chunk()
             if first.get("more_body"):

@@ -8,7 +8,6 @@ k8s.io/kubernetes/pkg/registry/core/{pod,service,node}.
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -91,25 +90,15 @@ def _options(call: Call, resource: Resource) -> Object:
     return found
 
 
-def _number(values: Sequence[str]) -> int:
-    text = values[0]
-    if not re.fullmatch(r"[+-]?[0-9]+", text):
-        raise status.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
-    value = int(text) if len(text) < 30 else 2**64
-    if not -(2**63) <= value < 2**63:
-        raise status.bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
-    return value
-
-
 def _numbers(values: Sequence[str]) -> list[int]:
-    return [_number([part]) for value in values for part in value.split(",")]
+    return [lists.number(part) for value in values for part in value.split(",")]
 
 
 _READERS: dict[str, Callable[[Sequence[str]], object]] = {
     "text": lambda values: values[0],
     "texts": list,
     "bool": lambda values: lists.truth(values[0]),
-    "number": _number,
+    "number": lambda values: lists.number(values[0]),
     "numbers": _numbers,
 }
 
@@ -213,7 +202,7 @@ def _service_proxy(registry: Registry, resource: Resource, namespace: str, name:
     service, port = found
     obj = registry.get(resource, namespace, service)
     ports = obj["spec"].get("ports") or []
-    if port.isdigit() and not any(one.get("port") == int(port) for one in ports):
+    if port.isdecimal() and not any(str(one.get("port")) == port for one in ports):
         return status.StatusError(503, "ServiceUnavailable", f'no service port {port} found for service "{service}"')
     return status.StatusError(503, "ServiceUnavailable", f'no endpoints available for service "{service}"')
 

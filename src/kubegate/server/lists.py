@@ -60,13 +60,14 @@ def truth(text: str) -> bool:
     return text.lower() not in ("0", "false")
 
 
-def _number(call: Call, name: str) -> int:
-    text = call.parameter(name)
-    if not text:
-        return 0
+def number(text: str) -> int:
+    """An int64 in a query. Raises 400 with Go's text."""
     digits = text[1:] if text[:1] in ("-", "+") else text
     if not (digits.isascii() and digits.isdigit()):
         raise status.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    # Python refuses to read numbers of thousands of digits.
+    if len(digits.lstrip("0")) > 19 or not -(2**63) <= int(text) < 2**63:
+        raise status.bad_request(f'strconv.ParseInt: parsing "{text}": value out of range')
     return int(text)
 
 
@@ -84,11 +85,11 @@ def options(call: Call) -> ListOptions:
     found = ListOptions(
         labels=labels,
         fields=fields,
-        limit=max(_number(call, "limit"), 0),
+        limit=max(number(call.parameter("limit") or "0"), 0),
         continue_=call.parameter("continue"),
         resource_version=call.parameter("resourceVersion"),
         match=call.parameter("resourceVersionMatch"),
-        timeout_seconds=float(max(_number(call, "timeoutSeconds"), 0)),
+        timeout_seconds=float(max(number(call.parameter("timeoutSeconds") or "0"), 0)),
         watch="watch" in query and truth(call.parameter("watch")),
         bookmarks="allowWatchBookmarks" in query and truth(call.parameter("allowWatchBookmarks")),
         send_initial_events="sendInitialEvents" in query and truth(call.parameter("sendInitialEvents")),
@@ -149,6 +150,10 @@ def version(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise status.bad_request(
             f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        )
+    if len(text.lstrip("0")) > 20 or int(text) >= 2**64:
+        raise status.bad_request(
+            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
         )
     return int(text)
 

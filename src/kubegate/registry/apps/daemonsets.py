@@ -54,7 +54,7 @@ def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
 
 
 def _number(text: str) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if len(text) < 19 and text.isascii() and text.isdigit() else 0
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:

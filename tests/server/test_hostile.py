@@ -1,0 +1,388 @@
+"""What a hostile client may send: the answer is a 4xx or a closed connection, never a 500, and memory stays bounded."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import ssl
+import time
+from collections.abc import Iterator
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from server_process import ServerProcess, serving
+
+MEGABYTE = 1024 * 1024
+CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
+ADMIN = b"Authorization: Bearer admin-token\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with serving(tmp_path_factory.mktemp("hostile")) as running:
+        yield running
+
+
+# ------------------------------------------------------------------ asking without a client library in the way
+def exchange(server: ServerProcess, sent: bytes, timeout: float = 10.0) -> bytes:
+    """Send these bytes on a new connection, and read the answer; b"" where it is closed without one."""
+    with server.connect(timeout) as connection:
+        with contextlib.suppress(OSError):  # it may close before it took everything: what it said is still to be read
+            connection.sendall(sent)
+        return read_answer(connection)
+
+
+def read_answer(connection: ssl.SSLSocket) -> bytes:
+    received = b""
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+            head, found, body = received.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            if found and length and len(body) >= int(length[1]):
+                break
+    except (ConnectionError, ssl.SSLError):
+        pass
+    return received
+
+
+def status_of(answer: bytes) -> int:
+    """0 where there is no answer at all."""
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+def request(method: str, path: str, body: bytes = b"", content_type: str = "application/json", more: str = "") -> bytes:
+    more = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{more}"
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{more}".encode() + ADMIN + b"\r\n" + body
+
+
+def posted(headers: str, rest: bytes) -> bytes:
+    return f"POST /api HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n".encode() + rest
+
+
+def assert_refused(answer: bytes) -> None:
+    """A 4xx with a Status, or with nothing and the connection closed; or closed without a word."""
+    if not answer:
+        return
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert 400 <= status_of(answer) < 500, answer[:300]
+    if body:
+        said = orjson.loads(body)
+        assert (said["kind"], said["code"]) == ("Status", status_of(answer))
+    else:
+        assert b"connection: close" in head
+
+
+def assert_alive(server: ServerProcess) -> None:
+    assert status_of(exchange(server, b"GET /livez HTTP/1.1\r\nHost: x\r\n" + ADMIN + b"\r\n")) == 200
+    assert "Traceback" not in server.log
+
+
+# ------------------------------------------------------------------ request lines and headers
+HEADS = {
+    "a path of a million characters": b"GET /" + b"a" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path of a hundred thousand segments": b"GET " + b"/a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "ten thousand headers": b"GET /api HTTP/1.1\r\nHost: x\r\n" + b"X-A: b\r\n" * 10_000 + b"\r\n",
+    "a header of a megabyte": b"GET /api HTTP/1.1\r\nHost: x\r\nX-A: " + b"y" * MEGABYTE + b"\r\n\r\n",
+    "headers without end": b"GET /api HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(300_000)),
+    "no request at all": b"\x16\x03\x01 garbage\r\n\r\n",
+    "zeros": b"\0" * 10_000 + b"\r\n\r\n",
+    "another protocol": b"SSH-2.0-OpenSSH_9.7\r\n\r\n",
+    "a version that never was": b"GET /api HTTP/9.9\r\nHost: x\r\n\r\n",
+    "no host": b"GET /api HTTP/1.1\r\n\r\n",
+    "a zero byte in the path": b"GET /a\0b HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path that is no UTF-8": b"GET /api/%ff%fe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path with a broken escape": b"GET /api/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method of ten thousand letters": b"A" * 10_000 + b" /api HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method that is none": b"BREW /api/v1/pods HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a folded header": b"GET /api HTTP/1.1\r\nHost: x\r\nX-A: b\r\n c\r\n\r\n",
+    "a space before the colon": b"GET /api HTTP/1.1\r\nHost: x\r\nX-A : b\r\n\r\n",
+    "two lengths": posted("Content-Length: 5\r\nContent-Length: 6", b"abcdef"),
+    "a length and chunks": posted("Transfer-Encoding: chunked\r\nContent-Length: 5", b"0\r\n\r\n"),
+    "a negative length": posted("Content-Length: -5", b""),
+    "a length past all bounds": posted("Content-Length: 99999999999999999999", b""),
+    "chunks that are none": posted("Transfer-Encoding: chunked", b"ZZ\r\n"),
+    "a chunk of negative size": posted("Transfer-Encoding: chunked", b"-1\r\n"),
+    "a chunk larger than memory": posted("Transfer-Encoding: chunked", b"ffffffffffffffff\r\n"),
+    "an encoding that is none": posted("Transfer-Encoding: gzip", b""),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_request_that_is_none_is_refused(server: ServerProcess, name: str) -> None:
+    assert_refused(exchange(server, HEADS[name]))
+    assert_alive(server)
+
+
+PATH_TRICKS = [
+    "//api/v1/secrets",
+    "/api//v1/secrets",
+    "/./api/v1/secrets",
+    "/api/v1/../v1/secrets",
+    "/healthz/../api/v1/secrets",
+    "/livez/%2e%2e/api/v1/secrets",
+    "/livez%2f..%2fapi/v1/secrets",
+    "/api/v1/namespaces/default/secrets/..%2f..%2fkube-system%2fsecrets",
+    "/api/v1/namespaces/%2e%2e/secrets",
+    "/version/../api/v1/secrets",
+    "/api/v1/secrets;x=y",
+    "/API/V1/secrets",
+    "/api/v1/secrets%00",
+    "/api/v1/secrets%20",
+    "/openapi/v3/../../api/v1/secrets",
+    "/.well-known/../api/v1/secrets",
+    "/api/v1/secrets/",
+    "/api/v1/proxy/namespaces/default/pods/x:99999999999/",
+    "http://elsewhere/api/v1/secrets",
+]
+
+
+@pytest.mark.parametrize("path", PATH_TRICKS)
+def test_no_trick_with_a_path_gets_past_authorization(server: ServerProcess, path: str) -> None:
+    head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer alice-token\r\n\r\n"
+    answer = exchange(server, head.encode())
+    assert 400 <= status_of(answer) < 500, answer[:200]
+    assert b"SecretList" not in answer
+
+
+# ------------------------------------------------------------------ bodies
+NESTED = 100_000
+DEEP_JSON = b'{"a":' * NESTED + b"1" + b"}" * NESTED
+BOMB = "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}' if level else 'x'] * 10)}]\n" for level in range(9)
+).encode()
+META = b'{"metadata":{"name":"x"},'
+BODIES: dict[str, tuple[str, bytes]] = {
+    "JSON that nests a hundred thousand deep": ("application/json", DEEP_JSON),
+    "lists that nest a hundred thousand deep": ("application/json", b"[" * NESTED),
+    "deep data in an object": ("application/json", META + b'"data":' + DEEP_JSON + b"}"),
+    "bytes that are no UTF-8": ("application/json", META + b'"data":{"a":"\xff\xfe\xc0\x80"}}'),
+    "half a surrogate pair as a name": ("application/json", b'{"metadata":{"name":"\\ud800"}}'),
+    "a number past all bounds": ("application/json", META + b'"data":{"a":1' + b"0" * 100_000 + b"}}"),
+    "not a number": ("application/json", META + b'"data":{"a":NaN}}'),
+    "nothing": ("application/json", b""),
+    "an object cut short": ("application/json", META),
+    "zeros": ("application/json", b"\0" * 1000),
+    "the wrong type everywhere": ("application/json", b'{"metadata":[[[]]],"data":7,"kind":{},"apiVersion":[]}'),
+    "a kind of a megabyte": ("application/json", b'{"kind":"' + b"k" * MEGABYTE + b'","metadata":{"name":"x"}}'),
+    "a name of a megabyte": ("application/json", b'{"metadata":{"name":"' + b"n" * MEGABYTE + b'"}}'),
+    "a YAML bomb": ("application/yaml", BOMB),
+    "YAML that refers to itself": ("application/yaml", b"metadata: &a\n  name: x\n  annotations: *a\n"),
+    "YAML that nests deep": ("application/yaml", b"[" * NESTED),
+    "YAML that makes objects": ("application/yaml", b"!!python/object/apply:os.system ['true']\n"),
+    "YAML of a million short lines": ("application/yaml", b"- a\n" * 700_000),
+    "YAML that indents on and on": ("application/yaml", b"".join(b" " * i + b"a:\n" for i in range(1500))),
+    "protobuf that is none": ("application/vnd.kubernetes.protobuf", b"k8s\0" + b"\xff" * 10_000),
+    "protobuf that nests deep": ("application/vnd.kubernetes.protobuf", b"k8s\0" + b"\x0a\x80\x08" * 10_000),
+    "CBOR": ("application/cbor", b"\xd9\xd9\xf7\x9f" * 1000),
+    "a media type of a line": ("text/" + "x" * 30_000, b"{}"),
+    "more than may be sent": ("application/json", META + b'"data":{"a":"' + b"a" * (4 * MEGABYTE) + b'"}}'),
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_that_cannot_be_taken_is_refused_soon(server: ServerProcess, name: str) -> None:
+    content_type, body = BODIES[name]
+    before = time.monotonic()
+    assert_refused(exchange(server, request("POST", CONFIGMAPS, body, content_type)))
+    assert time.monotonic() - before < 5
+    assert_alive(server)
+
+
+def test_a_field_that_is_there_twice_is_refused_where_the_client_is_strict(server: ServerProcess) -> None:
+    body = b'{"metadata":{"name":"twice"},"data":{"a":"1"},"data":{"a":"2"}}'
+    answer = exchange(server, request("POST", f"{CONFIGMAPS}?fieldValidation=Strict", body))
+    assert_refused(answer)
+    assert b'duplicate field \\"data\\"' in answer
+
+
+def test_chunks_without_end_are_cut_off(server: ServerProcess) -> None:
+    chunk = b"10000\r\n" + b"a" * 65536 + b"\r\n"
+    head = f"POST {CONFIGMAPS} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n".encode() + ADMIN + b"\r\n"
+    assert_refused(exchange(server, head + chunk * 200))
+    assert_alive(server)
+
+
+PATCHES = {
+    "a JSON patch that doubles": (
+        "json-patch",
+        orjson.dumps(
+            [{"op": "add", "path": "/data", "value": {"a": "x" * 1000}}]
+            + [{"op": "copy", "from": "/data", "path": f"/data/a{i}"} for i in range(40)]
+        ),
+    ),
+    "a JSON patch of a hundred thousand steps": (
+        "json-patch",
+        b"[" + b",".join([b'{"op":"test","path":"/kind","value":"ConfigMap"}'] * 50_000) + b"]",
+    ),
+    "a pointer of a hundred thousand parts": (
+        "json-patch",
+        orjson.dumps([{"op": "add", "path": "/a" * NESTED, "value": 1}]),
+    ),
+    "a merge patch that nests deep": ("merge-patch", DEEP_JSON),
+    "a strategic patch that nests deep": ("strategic-merge-patch", DEEP_JSON),
+    "a strategic patch of directives": (
+        "strategic-merge-patch",
+        b'{"$patch":{"$patch":[]},"$setElementOrder/x":1,"$retainKeys":{}}',
+    ),
+    "an applied bomb": ("apply-patch", BOMB.replace(b"json", b"yaml")),
+}
+
+
+@pytest.mark.parametrize("name", PATCHES)
+def test_a_patch_that_cannot_be_done_is_refused_soon(server: ServerProcess, name: str) -> None:
+    kind, body = PATCHES[name]
+    exchange(server, request("POST", CONFIGMAPS, b'{"metadata":{"name":"patched"},"data":{"a":"1"}}'))
+    suffix = "yaml" if kind == "apply-patch" else "json"
+    path = f"{CONFIGMAPS}/patched?fieldManager=hostile"
+    before = time.monotonic()
+    assert_refused(exchange(server, request("PATCH", path, body, f"application/{kind}+{suffix}")))
+    assert time.monotonic() - before < 5
+    assert_alive(server)
+
+
+# ------------------------------------------------------------------ queries
+def token(**value: object) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
+
+
+QUERIES = {
+    "a selector of nothing but brackets": "labelSelector=" + "a%20in%20(" * 5000,
+    "a hundred thousand requirements": "labelSelector=" + ",".join(f"a{i}=b" for i in range(100_000)),
+    "a selector with a value of a hundred thousand letters": "labelSelector=a%3D" + "b" * 100_000,
+    "a field selector that is none": "fieldSelector=" + "%3D" * 1000,
+    "a thousand and one parameters": "&".join(f"p{i}=1" for i in range(1001)),
+    "a limit past all bounds": "limit=" + "9" * 5000,
+    "a revision past all bounds": "resourceVersion=" + "9" * 5000,
+    "a revision that is none": "resourceVersion=-1",
+    "a token to go on that is none": "limit=1&continue=" + "A" * 50_000,
+    "a token to go on that leads out": "limit=1&continue="
+    + token(v="meta.k8s.io/v1", rv=1, start="../secrets"),
+    "a timeout past all bounds": "watch=1&timeoutSeconds=" + "9" * 400,
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_that_makes_no_sense_is_refused(server: ServerProcess, name: str) -> None:
+    assert_refused(exchange(server, request("GET", f"{CONFIGMAPS}?{QUERIES[name]}")))
+    assert_alive(server)
+
+
+def test_a_review_with_a_hundred_thousand_requirements_is_answered(server: ServerProcess) -> None:
+    requirements = [{"key": f"k{i}", "operator": "In", "values": ["a", "b"]} for i in range(50_000)]
+    attributes = {"verb": "list", "resource": "pods", "labelSelector": {"requirements": requirements}}
+    review = {"spec": {"user": "alice", "resourceAttributes": attributes}}
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    answer = exchange(server, request("POST", path, orjson.dumps(review)))
+    assert status_of(answer) in (201, 413, 422)
+    assert_alive(server)
+
+
+# ------------------------------------------------------------------ slow clients
+def test_who_does_not_finish_a_request_s_head_is_let_go(server: ServerProcess) -> None:
+    with server.connect(timeout=15.0) as connection:
+        connection.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert_refused(read_answer(connection))
+    assert_alive(server)
+
+
+# ------------------------------------------------------------------ anything
+def words(text: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(text.split(" "))
+
+
+PLACES = words(
+    "api apis v1 apps namespaces default pods secrets configmaps watch proxy log exec token status scale "
+    ".. . %2f %2e%2e %00 %ff x:y:z ~ * @  " + "a" * 300
+)
+METHODS = words("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT get M-X")
+PARAMETERS = words(
+    "watch limit continue labelSelector fieldSelector resourceVersion resourceVersionMatch pretty sendInitialEvents "
+    "dryRun fieldManager force timeoutSeconds container command tailLines"
+)
+VALUES = words(" 1 -1 true a+in+( ! = %ff metadata.name=x All null " + "9" * 40)
+MEDIA = words(
+    "application/json application/yaml application/vnd.kubernetes.protobuf application/apply-patch+yaml "
+    "application/json-patch+json application/merge-patch+json application/strategic-merge-patch+json * "
+)
+NAMES = words("metadata name kind apiVersion data spec status items op path ") | st.text(max_size=5)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+BODY = st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode())
+ONE_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "derandomize": True}
+
+
+@settings(max_examples=250, **ONE_SERVER)
+@given(
+    method=METHODS,
+    places=st.lists(PLACES, max_size=8),
+    query=st.lists(st.tuples(PARAMETERS, VALUES), max_size=4),
+    media=MEDIA,
+    accept=MEDIA,
+    body=BODY,
+)
+def test_whatever_is_asked_is_answered_and_never_with_a_500(
+    server: ServerProcess,
+    method: str,
+    places: list[str],
+    query: list[tuple[str, str]],
+    media: str,
+    accept: str,
+    body: bytes,
+) -> None:
+    path = "/" + "/".join(places) + "?" + "&".join(f"{name}={value}" for name, value in query)
+    path += "&timeoutSeconds=1" if "watch" in path else ""
+    answer = exchange(server, request(method, path, body, media, f"Accept: {accept}\r\n"), 20.0)
+    assert status_of(answer) < 500, (method, path, body, answer[:500])
+    assert "Traceback" not in server.log
+
+
+@settings(max_examples=150, **ONE_SERVER)
+@given(sent=st.binary(min_size=1, max_size=400).map(lambda noise: noise + b"\r\n\r\n"))
+def test_noise_is_refused_or_the_connection_closed(server: ServerProcess, sent: bytes) -> None:
+    assert_refused(exchange(server, sent))
+
+
+# ------------------------------------------------------------------ memory
+def test_memory_stays_bounded_whatever_was_sent(server: ServerProcess) -> None:
+    def barrage() -> None:
+        for content_type, body in BODIES.values():
+            exchange(server, request("POST", CONFIGMAPS, body, content_type))
+        for head in HEADS.values():
+            exchange(server, head)
+
+    barrage()
+    before = server.resident()
+    for _ in range(3):
+        barrage()
+    assert server.resident() - before < 48 * MEGABYTE
+    assert server.resident() < 400 * MEGABYTE
+
+
+def test_words_that_clients_make_up_are_not_kept(server: ServerProcess) -> None:
+    """Metrics, caches and discovery must not grow with the names of what is not there."""
+
+    def ask(first: int, count: int) -> None:
+        with server.connect() as connection:
+            for number in range(first, first + count):
+                pad = f"{number}-{'p' * 2000}"
+                for path in (f"/apis/g{pad}/v1/r{pad}", f"/api/{pad}", f"/api/v1/r{pad}/n", f"{CONFIGMAPS}/x{pad}"):
+                    connection.sendall(f"G{number} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                    read_answer(connection)
+                kind = b'{"kind":"K%s","apiVersion":"g%d/v1"}' % (pad.encode(), number)
+                connection.sendall(request("POST", CONFIGMAPS, kind))
+                read_answer(connection)
+
+    ask(0, 200)
+    before = server.resident()
+    ask(200, 1000)
+    assert server.resident() - before < 12 * MEGABYTE
+    listed = exchange(server, b"GET /metrics HTTP/1.1\r\nHost: x\r\n" + ADMIN + b"\r\n")
+    assert b"ppppp" not in listed
