@@ -1,0 +1,175 @@
+"""AdmissionReview: mutate and validate policies. Versions v1 and v1beta1 of admission.k8s.io."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from kubegate.admission.difference import between
+from kubegate.api import Object
+from kubegate.webhooks.answers import Answer, BadReview, extra, strings, typed
+from kubegate.webhooks.calls import Caller, PolicyFailed, failed
+from kubegate.webhooks.gate import Deny, Policy, Review
+
+
+async def answer(caller: Caller, policies: Sequence[Policy], review: Object) -> Answer:
+    """Ask the policies one after the other, each about the object as the one before left it.
+
+    The first that denies or fails decides. Raises BadReview.
+    """
+    request = _request(review)
+    shared = Review(request)
+    log: dict[str, Any] = {
+        "uid": request["uid"],
+        "operation": request.get("operation"),
+        "resource": _resource_text(request),
+        "namespace": shared.namespace,
+        "name": shared.name,
+        "user": (request.get("userInfo") or {}).get("username"),
+        "dryRun": shared.dry_run,
+    }
+    response: Object = {"uid": request["uid"], "allowed": True}
+    outcome: Any = "allowed"
+    try:
+        patch = await _ask(caller, policies, request, shared)
+        if patch:
+            log["patched"] = len(patch)
+            response["patchType"] = "JSONPatch"
+            response["patch"] = base64.b64encode(orjson.dumps(patch)).decode()
+    except Deny as denied:
+        outcome, log["reason"] = "denied", denied.message
+        response |= {"allowed": False, "status": refusal(denied.code, denied.reason, denied.message)}
+    except PolicyFailed as failure:
+        outcome, log["reference"], log["policy"] = "failed", failure.reference, failure.policy.name
+        response |= {"allowed": False, "status": refusal(500, "InternalError", str(failure))}
+    if shared.warnings:
+        response["warnings"] = shared.warnings
+    if shared.annotations:
+        response["auditAnnotations"] = shared.annotations
+    return Answer(response, outcome, log)
+
+
+def refusal(code: int, reason: str, message: str) -> Object:
+    """The metav1.Status of a refusal."""
+    return {"status": "Failure", "message": message, "reason": reason, "code": code}
+
+
+def matching(policies: Sequence[Policy], review: Object) -> list[Policy]:
+    """Those policies whose rules and object selector speak of a request; all of them for what is no request.
+
+    Of a namespace selector only the label `kubernetes.io/metadata.name` can be known here: the others are taken to
+    match. Whoever registers each policy by its own path (as `kubegate manifests` does) has them looked at by the
+    API server.
+    """
+    from kubegate.admission import GroupVersionResource, Operation
+    from kubegate.admission.webhooks.matching import rule_matches
+    from kubegate.api.selectors import from_object
+
+    request = _request(review)
+    gvr = request.get("requestResource") or request.get("resource") or {}
+    resource = GroupVersionResource(gvr.get("group") or "", gvr.get("version") or "", gvr.get("resource") or "")
+    try:
+        operation = Operation(request.get("operation"))
+    except ValueError:
+        raise BadReview("request.operation: wanted is CREATE, UPDATE, DELETE or CONNECT") from None
+    namespace, subresource = request.get("namespace") or "", request.get("subResource") or ""
+    namespaced = bool(namespace) and (resource.group, resource.resource) != ("", "namespaces")
+    found = []
+    for policy in policies:
+        scope = policy.scope
+        if scope is None:
+            continue
+        if not any(rule_matches(rule, operation, resource, subresource, namespaced) for rule in scope.rules()):
+            continue
+        if namespace and not _may_match(scope.namespace_selector, namespace):
+            continue
+        selector = from_object(scope.object_selector)
+        shown = [_labels(request.get(name)) for name in ("object", "oldObject")]
+        if selector.empty or any(labels is not None and selector.matches(labels) for labels in shown):
+            found.append(policy)
+    return found
+
+
+_NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def _may_match(selector: Any, namespace: str) -> bool:
+    """Whether the part of a namespace selector that speaks of the namespace's name holds."""
+    from kubegate.api.selectors import from_object
+
+    labels = {key: value for key, value in (selector.get("matchLabels") or {}).items() if key == _NAME_LABEL}
+    rules = [each for each in selector.get("matchExpressions") or () if each.get("key") == _NAME_LABEL]
+    known = {"matchLabels": labels, "matchExpressions": rules}
+    return not (labels or rules) or from_object(known).matches({_NAME_LABEL: namespace})
+
+
+def _labels(found: Any) -> dict[str, str] | None:
+    """An object's labels; None for what has no metadata."""
+    metadata = found.get("metadata") if isinstance(found, dict) else None
+    if not isinstance(metadata, dict):
+        return None
+    labels = metadata.get("labels")
+    return {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
+
+
+async def _ask(caller: Caller, policies: Sequence[Policy], request: Object, shared: Review) -> list[Object]:
+    """The JSON patch that the policies' changes amount to. Raises Deny and PolicyFailed."""
+    current = request.get("object")
+    first, before = b"", b""
+    secret = _resource_text(request).startswith("secrets")
+    for policy in policies:
+        if policy.kind == "validate":
+            shown = current if current is not None else request.get("oldObject")
+            await caller.call(policy, shown, shared, secret=secret)
+            continue
+        if current is None:
+            continue  # there is nothing to change in what is deleted
+        try:
+            before = before or orjson.dumps(current)
+        except TypeError as error:  # nested deeper than it can be written
+            raise failed(policy, error, secret=secret) from None
+        first = first or before
+        returned = await caller.call(policy, current, shared, secret=secret)
+        changed = current if returned is None else returned
+        try:
+            if not isinstance(changed, dict):
+                raise TypeError(f"it returned {type(changed).__name__}; wanted is the object, or None")
+            after = orjson.dumps(changed)
+        except TypeError as error:
+            raise failed(policy, error, secret=secret) from None
+        current, before = changed, after
+    return between(first, before) if first != before else []
+
+
+def _request(review: Object) -> Object:
+    """The review's request with the fields that are looked at here of their types. Raises BadReview."""
+    request = typed(review, "request", dict, "AdmissionReview")
+    if request is None:
+        raise BadReview("AdmissionReview.request: there is none")
+    if not typed(request, "uid", str, "request"):
+        raise BadReview("request.uid: there is none")
+    for name in ("operation", "namespace", "name", "subResource"):
+        typed(request, name, str, "request")
+    for name in ("object", "oldObject", "options"):
+        typed(request, name, dict, "request")
+    for name in ("resource", "requestResource", "kind", "requestKind"):
+        found = typed(request, name, dict, "request", {})
+        for part in found:
+            typed(found, part, str, f"request.{name}")
+    user = typed(request, "userInfo", dict, "request", {})
+    for name in ("username", "uid"):
+        typed(user, name, str, "request.userInfo")
+    strings(user, "groups", "request.userInfo")
+    extra(user, "request.userInfo")
+    return dict(request)
+
+
+def _resource_text(request: Object) -> str:
+    """`pods`, `deployments.apps`, `pods/exec`: for the log."""
+    found = request.get("resource") or {}
+    text = str(found.get("resource") or "")
+    text = f"{text}.{found['group']}" if found.get("group") else text
+    return f"{text}/{request['subResource']}" if request.get("subResource") else text

@@ -1,0 +1,187 @@
+"""The HTTP side: an ASGI application that answers reviews, health checks and metrics."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+
+from kubegate.webhooks import reviews
+from kubegate.webhooks.answers import BadReview
+from kubegate.webhooks.calls import Caller
+from kubegate.webhooks.gate import Gate
+from kubegate.webhooks.metrics import Metrics
+
+log = logging.getLogger("kubegate.webhooks")
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    413: "RequestEntityTooLarge",
+    429: "TooManyRequests",
+    500: "InternalError",
+}
+
+
+class _Refused(Exception):
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+class App:
+    """Answers for the Gate that `gate()` gives at that moment.
+
+    `most` reviews are answered at once, another one is refused with 429; bodies of more than `max_body` bytes with
+    413. `decided` is given a line for the decision log for each review. `client_certificates`: reviews are answered
+    for callers alone whose certificate TLS has verified.
+    """
+
+    def __init__(
+        self,
+        gate: Callable[[], Gate],
+        caller: Caller,
+        *,
+        metrics: Metrics | None = None,
+        decided: Callable[[Mapping[str, Any]], None] = lambda entry: None,
+        most: int = 256,
+        max_body: int = 7 * 1024 * 1024,
+        client_certificates: bool = False,
+    ) -> None:
+        self._gate, self._caller, self._decided = gate, caller, decided
+        self.metrics = metrics or Metrics()
+        self._most, self._max_body, self._client_certificates = most, max_body, client_certificates
+        self._known: Gate | None = None
+        self._endpoints: dict[str, reviews.Endpoint] = {}
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            return
+        path = scope["path"]
+        try:
+            if scope["method"] == "POST":
+                body = await self._review(path, scope, receive)
+                await _send(send, 200, body, _JSON)
+            else:
+                code, text = self._get(path, scope["method"])
+                await _send(send, code, text.encode(), _TEXT)
+        except _Refused as refused:
+            self.metrics.refused.add((_REASONS.get(refused.code, "InternalError"),))
+            await _send(send, refused.code, _status(refused), _JSON)
+
+    def endpoints(self) -> dict[str, reviews.Endpoint]:
+        """By path, for the Gate in force."""
+        gate = self._gate()
+        if gate is not self._known:
+            self._endpoints, self._known = reviews.endpoints(gate), gate
+        return self._endpoints
+
+    async def _review(self, path: str, scope: Scope, receive: Receive) -> bytes:
+        endpoint = self.endpoints().get(path)
+        if endpoint is None:
+            raise _Refused(404, "no policy is served at this path")
+        if self._client_certificates and not _has_certificate(scope):
+            raise _Refused(401, "a client certificate is wanted here")
+        metrics = self.metrics
+        if metrics.in_flight >= self._most:
+            raise _Refused(429, f"{self._most} reviews are being answered; try again")
+        metrics.in_flight += 1
+        start = time.perf_counter()
+        try:
+            body = await self._body(receive)
+            try:
+                review = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                raise _Refused(400, "the body is not JSON") from None
+            found, answer = await reviews.answer(self._caller, endpoint, review)
+            encoded = orjson.dumps(found)
+        except BadReview as error:
+            raise _Refused(400, str(error)) from None
+        except _Refused:
+            raise
+        except Exception:  # ours, not a policy's: the caller's failure policy decides
+            log.exception("a review at %s could not be answered", path)
+            raise _Refused(500, "the review could not be answered") from None
+        finally:
+            metrics.in_flight -= 1
+        seconds = time.perf_counter() - start
+        metrics.reviews.add((path, answer.outcome))
+        metrics.seconds.observe((path,), seconds)
+        entry = {"time": time.time(), "path": path, "outcome": answer.outcome, "seconds": round(seconds, 6)}
+        self._decided({**entry, **answer.log})
+        return encoded
+
+    async def _body(self, receive: Receive) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            if len(body) > self._max_body:
+                raise self._too_large()
+            return body
+        parts, size = [body], len(body)
+        while message.get("more_body"):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Refused(400, "the body ended early")
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                raise self._too_large()
+            parts.append(part)
+        return b"".join(parts)
+
+    def _too_large(self) -> _Refused:
+        return _Refused(413, f"a body of more than {self._max_body} bytes")
+
+    def _get(self, path: str, method: str) -> tuple[int, str]:
+        if path in ("/livez", "/healthz", "/readyz", "/metrics"):
+            if method not in ("GET", "HEAD"):
+                raise _Refused(405, "this is read with GET")
+            if path == "/metrics":
+                return 200, self.metrics.text()
+            if path == "/readyz" and self.draining:
+                return 503, "shutting down"
+            return 200, "ok"
+        if path in self.endpoints():
+            raise _Refused(405, "reviews are sent with POST")
+        raise _Refused(404, "there is nothing at this path")
+
+
+def _has_certificate(scope: Scope) -> bool:
+    """Whether TLS has verified a certificate of the caller."""
+    tls = (scope.get("extensions") or {}).get("tls") or {}
+    return bool(tls.get("client_cert_chain"))
+
+
+def _status(refused: _Refused) -> bytes:
+    status = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": refused.message,
+        "reason": _REASONS.get(refused.code, "InternalError"),
+        "code": refused.code,
+    }
+    return orjson.dumps(status)
+
+
+async def _send(send: Send, code: int, body: bytes, content_type: bytes) -> None:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    if code == 429:
+        headers.append((b"retry-after", b"1"))
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

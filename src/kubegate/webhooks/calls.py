@@ -1,0 +1,69 @@
+"""Calling a policy's function, and what becomes of its errors.
+
+A policy that raises anything but Deny refuses: its error goes to the log under a reference number, and the number is
+all that the caller is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import traceback
+from typing import Any
+
+from kubegate.webhooks.gate import Deny, Policy, Review
+from kubegate.webhooks.threads import Threads
+
+log = logging.getLogger("kubegate.webhooks")
+
+LONGEST = 30.0
+"""Seconds after which an answer is of no use: no API server waits longer."""
+
+
+class PolicyFailed(Exception):
+    """A policy raised, did not answer in time, or gave back what cannot be used. The text may be shown to anybody."""
+
+    def __init__(self, policy: Policy, reference: str) -> None:
+        super().__init__(f"policy {policy.name} failed; the webhook's log has the details under reference {reference}")
+        self.policy, self.reference = policy, reference
+
+
+class Caller:
+    """Runs functions: coroutines here on the event loop, the others in threads."""
+
+    def __init__(self, threads: int = 16, longest: float = LONGEST) -> None:
+        self._threads = Threads(threads)
+        self._longest = longest
+
+    async def call(self, policy: Policy, subject: Any, review: Review, *, secret: bool = False) -> Any:
+        """What the function returns. Raises Deny and PolicyFailed.
+
+        `secret`: the subject is one, and an error's text may hold it; the log is told the error's type and place alone.
+        """
+        arguments = (subject, review) if policy.takes_review else (subject,)
+        try:
+            async with asyncio.timeout(min(self._longest, policy.scope.timeout if policy.scope else self._longest)):
+                if policy.asynchronous:
+                    return await policy.function(*arguments)
+                return await self._threads.run(policy.function, *arguments)
+        except Deny:
+            raise
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise failed(policy, error, secret=secret) from None
+
+    def close(self) -> None:
+        self._threads.close()
+
+
+def failed(policy: Policy, error: BaseException, *, secret: bool = False) -> PolicyFailed:
+    """Write an error to the log, and give what may be told of it."""
+    reference = secrets.token_hex(6)
+    text = type(error).__name__ if secret else f"{type(error).__name__}: {error}"
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("policy %s failed, reference %s: %s\n%s", policy.name, reference, text, frames)
+    return PolicyFailed(policy, reference)
