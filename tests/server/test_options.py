@@ -51,8 +51,8 @@ def test_a_value_of_the_wrong_kind_is_named_with_what_would_be_right(word: str, 
 
 
 def test_a_flag_that_tunes_what_is_not_here_is_taken_and_told() -> None:
-    parsed = parse(["--allow-privileged=true", "--feature-gates", "A=true", "--secure-port=1"])
-    assert parsed.ignored == ("allow-privileged", "feature-gates")
+    parsed = parse(["--runtime-config=api/all=true", "--feature-gates", "A=true", "--secure-port=1"])
+    assert parsed.ignored == ("runtime-config", "feature-gates")
     assert parsed.options.secure_port == 1
 
 

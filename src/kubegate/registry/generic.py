@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
@@ -30,6 +30,9 @@ from kubegate.registry.reader import CacheReader
 from kubegate.registry.rules import rules_for
 from kubegate.storage import RevisionConflict, Store
 from kubegate.storage.cache import Entry, WatchCache
+
+if TYPE_CHECKING:
+    from kubegate.registry.scale import ScaleView
 
 # How often a write that asked for no particular resourceVersion is tried again when others were faster.
 _ATTEMPTS = 32
@@ -161,7 +164,7 @@ class Registry:
         errors = metadata.validate_create(meta, resource.namespaced, rules.name)
         errors += self._check(resource, rules, obj, None, scope)
         if errors:
-            raise status.invalid(resource.group, resource.kind, meta.get("name", ""), errors)
+            raise _invalid(resource, meta.get("name", ""), errors)
         if rules.warnings is not None:
             for text in rules.warnings(obj, None):
                 context.trace.warn(text)
@@ -351,10 +354,13 @@ class Registry:
         wanted_uid = obj["metadata"].get("uid")
         if wanted_uid and wanted_uid != current["metadata"].get("uid"):
             raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
+        viewed = _as_scale(resource) if subresource == "scale" else None
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
+        if viewed is not None:
+            attributes = viewed.attributes(attributes)
         await self.admission.admit(attributes)
         assert attributes.object is not None
-        obj = attributes.object
+        obj = attributes.object if viewed is None else viewed.taken_over(obj, attributes.object)
         if rules.guard is not None and not subresource:
             await rules.guard(obj, current, self.scope(resource, "", context))
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
@@ -370,11 +376,11 @@ class Registry:
         errors = metadata.validate_update(obj["metadata"], current["metadata"]) * 2
         errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
         if errors:
-            raise status.invalid(resource.group, resource.kind, name, errors)
+            raise _invalid(resource, name, errors)
         if sub_rules is not None and sub_rules.warnings is not None:
             for text in sub_rules.warnings(obj, current):
                 context.trace.warn(text)
-        attributes.object = obj
+        attributes.object = obj if viewed is None else viewed.of(obj)
         await self.admission.validate(attributes)
         if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
@@ -654,6 +660,18 @@ class Registry:
         served = dict(obj)
         served["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
         return served
+
+
+def _as_scale(resource: Resource) -> ScaleView:
+    from kubegate.registry.scale import ScaleView
+
+    return ScaleView(resource)
+
+
+def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> status.StatusError:
+    """422, by the kind in which the object is kept (events.k8s.io's are core Events)."""
+    group = resource.group if resource.custom is not None else resource.storage_group
+    return status.invalid(group, resource.kind, name, errors)
 
 
 def _same(new: Object, old: Object) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api import Object, clone, field, gojson, managedfields, patch, selectors, status, strategic
 from kubegate.api.codec import decode_yaml
 from kubegate.api.field import FieldError
@@ -116,6 +117,32 @@ def _check(scale: Object) -> list[FieldError]:
     if replicas < 0:
         return [field.invalid("spec.replicas", replicas, "must be greater than or equal to 0")]
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleView:
+    """A write to a scale subresource as admission sees it: as Scales, whatever kind is scaled."""
+
+    resource: Resource
+
+    def of(self, obj: Object) -> Object:
+        return of(self.resource, obj)
+
+    def attributes(self, attributes: Attributes) -> Attributes:
+        assert attributes.object is not None and attributes.old_object is not None
+        kind = GroupVersionKind("autoscaling", "v1", "Scale")
+        return replace(
+            attributes, kind=kind, object=self.of(attributes.object), old_object=self.of(attributes.old_object)
+        )
+
+    def taken_over(self, obj: Object, scale: Object) -> Object:
+        """The scaled object with the replicas that admission left in its Scale."""
+        wanted = (scale.get("spec") or {}).get("replicas", 0)
+        if wanted == (self.of(obj)["spec"].get("replicas") or 0):
+            return obj
+        changed = clone(obj)
+        _put(changed, paths_of(self.resource)[0], wanted)
+        return changed
 
 
 async def write(

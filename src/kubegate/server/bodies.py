@@ -17,6 +17,9 @@ from kubegate.server.call import Call
 
 _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
 
+# Subresources that take an older version of their kind as well, of the same fields.
+_OLDER_VERSIONS = {("policy", "Eviction"): "v1beta1"}
+
 
 def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Object:
     """The object of a create or update. Raises 400, 415."""
@@ -32,7 +35,10 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     """The object of a subresource, which has a kind of its own."""
     media_type = negotiate.body_media_type(call.header("content-type") or None)
     strict = context.field_validation != "Ignore"
-    document = codec.decode_object(body, media_type, (group, version, kind), gotypes.registered, strict=strict)
+    older = _OLDER_VERSIONS.get((group, kind), version)
+    said = older if f'"{group}/{older}"'.encode() in body else version
+    document = codec.decode_object(body, media_type, (group, said, kind), gotypes.registered, strict=strict)
+    document.value["apiVersion"] = f"{group}/{version}" if group else version
     return _fitting(document, None, (group, version, kind), context)
 
 

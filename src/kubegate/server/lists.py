@@ -177,6 +177,8 @@ def matcher(registry: Registry, resource: Resource, found: ListOptions, name: st
             if resource.custom is None and not registry.rules_of(resource).field_labels:
                 only = '"metadata.name", "metadata.namespace"'
                 raise status.bad_request(f'"{unknown}" is not a known field selector: only {only}')
+            if resource.kind == "Job" and resource.custom is None:
+                raise status.bad_request(f'field label "{unknown}" not supported for batchv1.Job')
             raise status.bad_request(f"field label not supported: {unknown}")
     if labels is None and fields is None and not name:
         return None

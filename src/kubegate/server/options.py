@@ -96,6 +96,7 @@ class Options:
     encryption_provider_config: str = ""
     event_ttl: float = 3600.0
     # the cluster
+    allow_privileged: bool = True
     service_cluster_ip_range: str = "10.96.0.0/12"
     service_node_port_range: str = "30000-32767"
     service_account_legacy_tokens: bool = False
@@ -118,7 +119,7 @@ class Options:
 # Flags of kube-apiserver that are taken and have no effect here: they tune what kubegate does not have.
 IGNORED = frozenset(
     {
-        "allow-metric-labels", "allow-privileged", "apiserver-count", "contention-profiling",
+        "allow-metric-labels", "apiserver-count", "contention-profiling",
         "cors-allowed-origins", "debug-socket-path", "default-watch-cache-size",
         "delete-collection-workers", "egress-selector-config-file", "emulated-version",
         "enable-aggregator-routing", "enable-garbage-collector", "enable-priority-and-fairness",

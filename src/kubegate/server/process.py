@@ -108,7 +108,12 @@ class Server:
         await self._store.start()
         await self._cache.start()
         registry = self.registry = Registry(self._store, self._cache, resources, keys, self.clock)
-        registry.extensions |= {"codec": codec, "event_ttl": options.event_ttl, "options": options}
+        registry.extensions |= {
+            "codec": codec,
+            "event_ttl": options.event_ttl,
+            "allow_privileged": options.allow_privileged,
+            "options": options,
+        }
         internal = Internal(registry)
 
         # who may do what to them
