@@ -1,0 +1,139 @@
+"""EndpointSlices of services with a selector, a hundred endpoints in each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubegate.api import Object
+from kubegate.controllers import Client, World
+from kubegate.controllers.objects import controller_reference, split_key, tolerant
+from kubegate.controllers.queue import Queue
+from kubegate.controllers.serviceendpoints import HEADLESS_LABEL, Backend, backends, follow, is_headless, selects
+from kubegate.storage import ObjectEvent, Reader
+
+RESOURCE = "endpointslices.discovery.k8s.io"
+SERVICE_LABEL, MANAGED_BY = "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by"
+_MANAGER = "endpointslice-controller.k8s.io"
+_MOST = 100
+
+
+class EndpointSlices:
+    """Keys are `NAMESPACE/NAME` of services."""
+
+    name = "endpointslice-controller"
+    _reader: Reader
+    _client: Client
+
+    def __init__(self) -> None:
+        self.queue = Queue()
+
+    def start(self, world: World) -> None:
+        self._reader, self._client = world.reader, world.clients("endpointslice-controller")
+        follow(world.reader, self.queue)
+        world.reader.subscribe(RESOURCE, self._slice_changed)
+
+    def _slice_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
+        labels = found["metadata"].get("labels") or {}
+        if event is ObjectEvent.DELETED and labels.get(MANAGED_BY) == _MANAGER and SERVICE_LABEL in labels:
+            self.queue.add(f"{found['metadata']['namespace']}/{labels[SERVICE_LABEL]}")
+
+    async def sync(self, key: str) -> None:
+        namespace, name = split_key(key)
+        service = await self._client.get("services", namespace, name)
+        present = slices_of(self._reader, namespace, name, _MANAGER)
+        if service is None or not selects(service):
+            await reconcile(self._client, namespace, present, [])
+            return
+        labels = {**(service["metadata"].get("labels") or {}), SERVICE_LABEL: name, MANAGED_BY: _MANAGER}
+        if is_headless(service):
+            labels[HEADLESS_LABEL] = ""
+        metadata = {
+            "generateName": f"{name}-",
+            "namespace": namespace,
+            "labels": labels,
+            "ownerReferences": [controller_reference("v1", "Service", service)],
+        }
+        wanted = []
+        for family in service["spec"].get("ipFamilies") or ("IPv4",):
+            found = list(backends(self._reader, service, family))
+            wanted += [{"metadata": metadata, "addressType": family, **part} for part in _parts(found)]
+        await reconcile(self._client, namespace, present, wanted)
+
+
+def slices_of(reader: Reader, namespace: str, service: str, manager: str) -> list[Object]:
+    return [
+        found
+        for found in reader.list(RESOURCE, namespace)
+        if (labels := found["metadata"].get("labels") or {}).get(SERVICE_LABEL) == service
+        and labels.get(MANAGED_BY) == manager
+    ]
+
+
+async def reconcile(client: Client, namespace: str, present: list[Object], wanted: list[Object]) -> None:
+    """Make the slices that are there those that are wanted; as few writes as go."""
+    left = list(wanted)
+    spare = []
+    for found in present:
+        same = next((one for one in left if _same(found, one)), None)
+        if same is None:
+            spare.append(found)
+        else:
+            left.remove(same)
+    for found in spare:
+        name = found["metadata"]["name"]
+        alike = next((one for one in left if one["addressType"] == found["addressType"]), None)
+        if alike is None:
+            await tolerant(client.delete(RESOURCE, namespace, name))
+            continue
+        left.remove(alike)
+        metadata = {**found["metadata"], "labels": alike["metadata"]["labels"]}
+        changed = {**found, **alike, "metadata": metadata}
+        await tolerant(client.update(RESOURCE, namespace, name, changed))
+    for one in left:
+        await tolerant(client.create(RESOURCE, namespace, one), "NotFound", "Forbidden")
+
+
+def _same(found: Object, wanted: Object) -> bool:
+    return (
+        found["addressType"] == wanted["addressType"]
+        and (found.get("endpoints") or []) == (wanted["endpoints"] or [])
+        and (found.get("ports") or []) == (wanted["ports"] or [])
+        and found["metadata"].get("labels") == wanted["metadata"]["labels"]
+    )
+
+
+def _parts(found: list[Backend]) -> list[Object]:
+    """Endpoints and ports of each slice; one without any where there is none."""
+    groups: dict[tuple[Any, ...], list[Object]] = {}
+    for one in sorted(found, key=lambda backend: backend.address):
+        groups.setdefault(one.ports, []).append(_endpoint(one))
+    parts: list[Object] = []
+    for ports, endpoints in groups.items():
+        shown = [_port(*port) for port in ports]
+        for first in range(0, len(endpoints), _MOST):
+            parts.append({"endpoints": endpoints[first : first + _MOST], "ports": shown})
+    return parts or [{"endpoints": None, "ports": None}]
+
+
+def _endpoint(one: Backend) -> Object:
+    endpoint: Object = {
+        "addresses": [one.address],
+        "conditions": {"ready": one.ready, "serving": one.serving, "terminating": one.terminating},
+        "targetRef": one.target,
+    }
+    if one.hostname and one.pod["spec"].get("subdomain"):
+        endpoint["hostname"] = one.hostname
+    if one.pod["spec"].get("nodeName"):
+        endpoint["nodeName"] = one.pod["spec"]["nodeName"]
+    return endpoint
+
+
+def _port(name: str, number: int, protocol: str, application: str) -> Object:
+    port: Object = {"name": name, "port": number, "protocol": protocol}
+    if application:
+        port["appProtocol"] = application
+    return port
+
+
+def build() -> EndpointSlices:
+    return EndpointSlices()

@@ -1,0 +1,242 @@
+"""StatefulSets: pods with names and claims of their own, made and replaced one after the other.
+
+Follows pkg/controller/statefulset of Kubernetes v1.36.
+"""
+
+from __future__ import annotations
+
+import re
+
+from kubegate.api import Object, selectors
+from kubegate.api.clock import Clock
+from kubegate.api.status import StatusError
+from kubegate.controllers import Client, World, revisions
+from kubegate.controllers.claims import Owner, claim
+from kubegate.controllers.events import Recorder
+from kubegate.controllers.objects import (
+    controller_of,
+    controller_reference,
+    ending,
+    key_of,
+    pod_available,
+    pod_phase,
+    pod_ready,
+    split_key,
+    tolerant,
+)
+from kubegate.controllers.queue import Queue
+from kubegate.controllers.replicasets import pod_of
+from kubegate.controllers.templates import revision_hash
+from kubegate.storage import ObjectEvent, Reader
+
+_SETS, _CLAIMS = "statefulsets.apps", "persistentvolumeclaims"
+_NAME_LABEL, _INDEX_LABEL = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
+_ORDINAL = re.compile(r".*-([0-9]+)")
+
+
+class StatefulSets:
+    """Keys are `NAMESPACE/NAME`."""
+
+    name = "statefulset-controller"
+    _reader: Reader
+    _client: Client
+    _clock: Clock
+    _events: Recorder
+
+    def __init__(self) -> None:
+        self.queue = Queue()
+
+    def start(self, world: World) -> None:
+        self._reader, self._clock = world.reader, world.clock
+        self._client = world.clients("statefulset-controller")
+        self._events = Recorder(self._client, "statefulset-controller", world.clock)
+        world.reader.subscribe(_SETS, self._set_changed)
+        world.reader.subscribe("pods", self._pod_changed)
+
+    def _set_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
+        if event is not ObjectEvent.DELETED:
+            self.queue.add(key_of(found))
+
+    def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
+        for state in (pod, previous):
+            controller = controller_of(state) if state is not None else None
+            if controller is not None and controller["kind"] == "StatefulSet":
+                self.queue.add(f"{pod['metadata']['namespace']}/{controller['name']}")
+
+    async def sync(self, key: str) -> None:
+        namespace, name = split_key(key)
+        owner = await self._client.get(_SETS, namespace, name)
+        if owner is None:
+            return
+        selector = selectors.from_object(owner["spec"]["selector"])
+        mine = Owner("apps/v1", "StatefulSet", _SETS, owner)
+        candidates = [pod for pod in self._reader.list("pods", namespace) if _is_named_after(pod, name)]
+        pods = await claim(self._client, mine, selector, "pods", candidates)
+        update, known = await revisions.current(
+            self._reader,
+            self._client,
+            "StatefulSet",
+            owner,
+            lambda data: revision_hash(data, (owner.get("status") or {}).get("collisionCount")),
+            "controller.kubernetes.io/hash",
+        )
+        status = owner.get("status") or {}
+        present = next((one for one in known if one["metadata"]["name"] == status.get("currentRevision")), update)
+        if not ending(owner):
+            await self._step(owner, pods, present, update)
+        uid = owner["metadata"]["uid"]
+        pods = [one for one in self._reader.list("pods", namespace) if (controller_of(one) or {}).get("uid") == uid]
+        await self._write_status(owner, pods, present, update)
+        live = {present["metadata"]["name"], update["metadata"]["name"]} | {_revision(pod) for pod in pods}
+        await revisions.forget(self._client, known, live, owner["spec"].get("revisionHistoryLimit", 10))
+
+    async def _step(self, owner: Object, pods: list[Object], present: Object, update: Object) -> None:
+        """Create what is missing, each pod after the one before it is available (unless all may start at once)."""
+        spec = owner["spec"]
+        first, count = (spec.get("ordinals") or {}).get("start", 0), spec.get("replicas", 1)
+        ordered = spec.get("podManagementPolicy", "OrderedReady") == "OrderedReady"
+        by_ordinal = {_ordinal(pod): pod for pod in pods}
+        for ordinal in range(first, first + count):
+            pod = by_ordinal.get(ordinal)
+            if pod is not None and pod_phase(pod) in ("Failed", "Succeeded"):
+                await self._delete(owner, pod, "Recreating failed pod")
+                if ordered:
+                    return
+            elif pod is None:
+                await self._create(owner, ordinal, self._revision_for(owner, ordinal, present, update))
+                if ordered:
+                    return
+            elif ordered and (ending(pod) or not self._available(owner, pod)):
+                return
+        surplus = sorted((pod for at, pod in by_ordinal.items() if not first <= at < first + count), key=_ordinal)
+        for pod in reversed(surplus):
+            if not ending(pod):
+                await self._delete(owner, pod, "delete")
+            if ordered:
+                return
+        await self._update(owner, by_ordinal, first, count, update)
+
+    async def _update(
+        self, owner: Object, by_ordinal: dict[int, Object], first: int, count: int, update: Object
+    ) -> None:
+        """Replace the pods of an older template, from the last to the partition, one after the other."""
+        strategy = owner["spec"].get("updateStrategy") or {}
+        if strategy.get("type") == "OnDelete":
+            return
+        partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
+        for ordinal in range(first + count - 1, first + partition - 1, -1):
+            pod = by_ordinal.get(ordinal)
+            if pod is None:
+                continue
+            if _revision(pod) != update["metadata"]["name"] and not ending(pod):
+                await self._delete(owner, pod, "delete")
+                return
+            if not self._available(owner, pod):
+                return
+
+    def _available(self, owner: Object, pod: Object) -> bool:
+        return pod_available(pod, owner["spec"].get("minReadySeconds", 0), self._clock.now()) and not ending(pod)
+
+    def _revision_for(self, owner: Object, ordinal: int, present: Object, update: Object) -> Object:
+        strategy, first = (
+            owner["spec"].get("updateStrategy") or {},
+            (owner["spec"].get("ordinals") or {}).get("start", 0),
+        )
+        partition = (strategy.get("rollingUpdate") or {}).get("partition")
+        if strategy.get("type") == "RollingUpdate" and partition is not None and ordinal < first + partition:
+            return present
+        return update
+
+    async def _create(self, owner: Object, ordinal: int, revision: Object) -> None:
+        metadata = owner["metadata"]
+        name, namespace = f"{metadata['name']}-{ordinal}", metadata["namespace"]
+        template = {name: one for name, one in revision["data"]["spec"]["template"].items() if name != "$patch"}
+        pod = pod_of(
+            {**owner, "spec": {**owner["spec"], "template": template}},
+            controller_reference("apps/v1", "StatefulSet", owner),
+        )
+        pod["metadata"].pop("generateName")
+        labels = {**(pod["metadata"].get("labels") or {}), _NAME_LABEL: name, _INDEX_LABEL: str(ordinal)}
+        labels[revisions.HASH_LABEL] = revision["metadata"]["name"]
+        pod["metadata"] |= {"name": name, "labels": labels}
+        spec = {**pod["spec"], "hostname": name}
+        if owner["spec"].get("serviceName"):
+            spec["subdomain"] = owner["spec"]["serviceName"]
+        try:
+            volumes = [
+                await self._claim(owner, one, ordinal) for one in owner["spec"].get("volumeClaimTemplates") or ()
+            ]
+            kept = [one for one in spec.get("volumes") or () if one["name"] not in {new["name"] for new in volumes}]
+            if volumes:
+                spec["volumes"] = [*volumes, *kept]
+            await self._client.create("pods", namespace, {**pod, "spec": spec})
+        except StatusError as error:
+            if error.reason != "AlreadyExists":
+                text = f"create Pod {name} in StatefulSet {metadata['name']} failed error: {error}"
+                await self._events.warning("apps/v1", "StatefulSet", owner, "FailedCreate", text)
+            raise
+        text = f"create Pod {name} in StatefulSet {metadata['name']} successful"
+        await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulCreate", text)
+
+    async def _claim(self, owner: Object, template: Object, ordinal: int) -> Object:
+        """The volume of a pod's own claim, which is made where it is missing and outlives the pod."""
+        metadata, given = owner["metadata"], template["metadata"]
+        name = f"{given['name']}-{metadata['name']}-{ordinal}"
+        if self._reader.get(_CLAIMS, metadata["namespace"], name) is None:
+            labels = {**(given.get("labels") or {}), **(owner["spec"]["selector"].get("matchLabels") or {})}
+            made = {"metadata": {"name": name, "namespace": metadata["namespace"], "labels": labels}}
+            if given.get("annotations"):
+                made["metadata"]["annotations"] = given["annotations"]
+            made["spec"] = template["spec"]
+            await tolerant(self._client.create(_CLAIMS, metadata["namespace"], made), "AlreadyExists")
+        return {"name": given["name"], "persistentVolumeClaim": {"claimName": name}}
+
+    async def _delete(self, owner: Object, pod: Object, verb: str) -> None:
+        name, owner_name = pod["metadata"]["name"], owner["metadata"]["name"]
+        await tolerant(self._client.delete("pods", pod["metadata"]["namespace"], name))
+        if verb == "delete":
+            text = f"delete Pod {name} in StatefulSet {owner_name} successful"
+            await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulDelete", text)
+
+    async def _write_status(self, owner: Object, pods: list[Object], present: Object, update: Object) -> None:
+        before, metadata, wanted = owner.get("status") or {}, owner["metadata"], owner["spec"].get("replicas", 1)
+        old, new = present["metadata"]["name"], update["metadata"]["name"]
+        stays = [pod for pod in pods if not ending(pod)]
+        ready = sum(1 for pod in stays if pod_ready(pod))
+        counts = {"current": _with(stays, old), "updated": _with(stays, new)}
+        if counts["updated"] == wanted == ready and len(pods) == wanted:
+            old, counts["current"] = new, counts["updated"]
+        status: Object = {
+            "observedGeneration": metadata["generation"],
+            "replicas": len(pods),
+            "currentRevision": old,
+            "updateRevision": new,
+            "collisionCount": before.get("collisionCount", 0),
+            "availableReplicas": sum(1 for pod in stays if self._available(owner, pod)),
+        }
+        more = {"readyReplicas": ready, "currentReplicas": counts["current"], "updatedReplicas": counts["updated"]}
+        status |= {name: count for name, count in more.items() if count}
+        if status != before:
+            changed = {**owner, "status": status}
+            await tolerant(self._client.update_status(_SETS, metadata["namespace"], metadata["name"], changed))
+
+
+def _ordinal(pod: Object) -> int:
+    found = _ORDINAL.fullmatch(pod["metadata"]["name"])
+    return int(found[1]) if found else -1
+
+
+def _is_named_after(pod: Object, name: str) -> bool:
+    return bool(pod["metadata"]["name"].rpartition("-")[0] == name and _ordinal(pod) >= 0)
+
+
+def _revision(pod: Object) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(revisions.HASH_LABEL, ""))
+
+
+def _with(pods: list[Object], revision: str) -> int:
+    return sum(1 for pod in pods if _revision(pod) == revision)
+
+
+def build() -> StatefulSets:
+    return StatefulSets()
