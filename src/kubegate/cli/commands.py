@@ -36,7 +36,7 @@ def up() -> None:
 
 # Commands by module of this package: `app` is a group of its own, `register(app)` adds commands beside these.
 _GROUPS = {"storage": "storage", "pki": "pki", "kubeconfig": "kubeconfig"}
-_REGISTERED = ("access",)
+_REGISTERED = ("access", "webhook")
 
 for _name, _module in _GROUPS.items():
     if importlib.util.find_spec(f"kubegate.cli.{_module}") is not None:

@@ -1,4 +1,4 @@
-"""The serving certificate: given as files, in a Secret's folder (as cert-manager writes it), or made and renewed here."""
+"""The serving certificate: given as files, in a Secret's folder (as cert-manager has it), or made and renewed here."""
 
 from __future__ import annotations
 
@@ -80,6 +80,10 @@ def ensure(folder: Path, hosts: Sequence[str], now: datetime | None = None) -> b
             keys.save(authority.key, folder / "ca.key", force=True)
             files.write_public(authority_file, authority.pem, force=True)
         if not (leaf_file.exists() and _good(leaf_file, hosts, moment)):
+            if leaf_file.exists():  # whoever wanted other names of it before still does
+                hosts = list(
+                    dict.fromkeys([*hosts, *certificates.hosts_of(certificates.load_certificates(leaf_file)[0])])
+                )
             key = keys.generate()
             # an API server looks at the alternative names alone; a common name has 64 characters at most
             made = certificates.issue(
