@@ -31,6 +31,8 @@ MODULES: dict[str, str] = {
     "garbage-collector-controller": "garbage",
     "job-controller": "jobs",
     "namespace-controller": "namespaces",
+    "persistentvolume-protection-controller": "volume_protection",
+    "persistentvolumeclaim-protection-controller": "claim_protection",
     "replicaset-controller": "replicasets",
     "replicationcontroller-controller": "replicationcontrollers",
     "resourcequota-controller": "resourcequotas",
@@ -40,6 +42,7 @@ MODULES: dict[str, str] = {
     "statefulset-controller": "statefulsets",
     "token-cleaner-controller": "token_cleaner",
     "ttl-after-finished-controller": "ttl_after_finished",
+    "ttl-controller": "node_ttl",
     "validatingadmissionpolicy-status-controller": "policy_status",
 }
 # kube-controller-manager has bootstrap-signer-controller and token-cleaner-controller switched off unless they are

@@ -6,7 +6,7 @@ Follows pkg/controller/namespace/deletion of Kubernetes v1.36.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339
@@ -42,6 +42,8 @@ class Namespaces:
 
     def __init__(self) -> None:
         self.queue = Queue()
+        self._followed: set[str] = set()
+        self._waiting: set[str] = set()
 
     def start(self, world: World) -> None:
         self._reader, self._client = world.reader, world.clients("namespace-controller")
@@ -52,7 +54,20 @@ class Namespaces:
         if event is not ObjectEvent.DELETED and "deletionTimestamp" in obj["metadata"]:
             self.queue.add(obj["metadata"]["name"])
 
+    def _follow(self, resources: Iterable[Resource]) -> None:
+        """Hear of what is left going, so that nobody waits for the next look at it."""
+
+        def gone(event: ObjectEvent, obj: Object, _: Object | None) -> None:
+            if event is ObjectEvent.DELETED and obj["metadata"].get("namespace") in self._waiting:
+                self.queue.add(obj["metadata"]["namespace"])
+
+        for resource in resources:
+            if resource.stored_as not in self._followed:
+                self._followed.add(resource.stored_as)
+                self._reader.subscribe(resource.stored_as, gone)
+
     async def sync(self, key: str) -> None:
+        self._waiting.discard(key)
         namespace = self._reader.get("namespaces", "", key)
         if namespace is None or "deletionTimestamp" not in namespace["metadata"]:
             return
@@ -64,6 +79,8 @@ class Namespaces:
             await self._empty(resource, key, failures)
         left = {r.group_resource: found for r in self._deletable() if (found := self._reader.list(r.stored_as, key))}
         if left or failures:
+            self._waiting.add(key)
+            self._follow(one for one in self._deletable() if one.group_resource in left)
             await self._report(key, left, failures)
             self.queue.add_at(key, self._clock.monotonic() + (0.1 if not self._held(left) else _RETRY_SECONDS))
             return
