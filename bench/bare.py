@@ -26,7 +26,9 @@ def application(size: int) -> Any:
 
 
 async def main(port: int, pki: Path, size: int) -> None:
-    listener = Listener("127.0.0.1", port, pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt", 1 << 22, 1.0)
+    listener = Listener(
+        "127.0.0.1", port, pki / "apiserver.crt", pki / "apiserver.key", pki / "ca.crt", max_body=1 << 22, grace=1.0
+    )
     transport = Transport(application(size), listener)
     await transport.start()
     import signal

@@ -95,7 +95,8 @@ class Rules:
     held:      whether something besides metadata.finalizers and grace keeps a deleted object (a Namespace's own
                finalizers).
     subresources: rules of subresources that are stored as part of the object (`status`, `approval`, …), where they
-               differ from the generic ones.
+               differ from the generic ones. Of one that does something on POST (see `connect`), `prepare` is given
+               the object that it belongs to as the stored one, before validating admission.
     connect:   subresources that do something else on POST (`eviction`, `token`, `binding`); "" for the resource itself
                where it is not stored (reviews).
     """

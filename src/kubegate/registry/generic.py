@@ -558,13 +558,19 @@ class Registry:
             if target is not None
             else GroupVersionKind(resource.group, resource.version, resource.kind)
         )
+        if resource.namespaced and namespace:
+            obj.setdefault("metadata", {}).setdefault("namespace", namespace)
         attributes = replace(
             self.attributes(Operation.CREATE, resource, subresource, namespace, name, context, obj, None), kind=kind
         )
         await self.admission.admit(attributes)
-        await self.admission.validate(attributes)
         assert attributes.object is not None
-        return await handler(namespace, name, attributes.object, self.scope(resource, subresource, context))
+        scope = self.scope(resource, subresource, context)
+        own = self.rules_of(resource).subresources.get(subresource)
+        if own is not None and own.prepare is not None:
+            own.prepare(attributes.object, self.reader.get(resource.group_resource, namespace, name), scope)
+        await self.admission.validate(attributes)
+        return await handler(namespace, name, attributes.object, scope)
 
     # ------------------------------------------------------------------ what all of them share
     def rules_of(self, resource: Resource) -> Rules:

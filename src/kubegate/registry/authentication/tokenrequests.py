@@ -35,6 +35,14 @@ _REPLACED = (
 )
 
 
+def prepare(request: Object, account: Object | None, scope: Scope) -> None:
+    """What validating admission is shown beside what was sent: whose token it will be."""
+    if account is not None:
+        found = account["metadata"]
+        kept = {key: found[key] for key in ("name", "namespace", "uid", "creationTimestamp")}
+        request["metadata"] = {**kept, **(request.get("metadata") or {})}
+
+
 async def create(namespace: str, name: str, request: Object, scope: Scope) -> Object:
     """The request with its status: the token and when it ends."""
     authentication: BuiltAuthentication = scope.registry.extensions["authentication"]

@@ -35,5 +35,6 @@ RULES = Rules(
     validate=checked(again="subdomain"),
     warnings=_warnings,
     returns_deleted=True,
+    subresources={"token": Rules(prepare=tokenrequests.prepare)},
     connect={"token": tokenrequests.create},
 )
