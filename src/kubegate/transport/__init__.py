@@ -25,9 +25,10 @@ class Listener:
     """Where to listen, with which certificate, and whose client certificates the handshake takes.
 
     Port 0 takes a free one. `client_ca_bundle` may hold several pools; each authenticator checks against its own.
-    `max_connections` 0: as many as the process may have files. `grace` is how long a request in flight may take once
-    the server is told to end, in seconds. `socket_fd` is a listening socket to take instead of address and port; it
-    stays open when the transport ends.
+    `max_connections` 0: as many as the process may have files. `patience` is how long a client may take for the
+    handshake and for a request's head, in seconds; three times that may pass between two bytes of a body. `grace` is
+    how long a request in flight may take once the server is told to end, in seconds. `socket_fd` is a listening socket
+    to take instead of address and port; it stays open when the transport ends.
     """
 
     address: str
@@ -37,6 +38,7 @@ class Listener:
     client_ca_bundle: Path | None
     max_body: int
     max_connections: int = 0
+    patience: float = 10.0
     grace: float = 25.0
     socket_fd: int | None = None
 
@@ -68,9 +70,9 @@ class Transport:
             limit_request_field_size=64 * 1024,
             limit_connections=listener.max_connections,
             # A client that dawdles is let go: none holds a connection by sending a byte now and then.
-            timeout_handshake=10.0,
-            timeout_request_header=10.0,
-            timeout_request_body_idle=30.0,
+            timeout_handshake=listener.patience,
+            timeout_request_header=listener.patience,
+            timeout_request_body_idle=3 * listener.patience,
             timeout_keep_alive=120.0,
             h2_timeout_response_stall=60.0,
             h2_timeout_write=60.0,
