@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import orjson
 
@@ -28,11 +28,9 @@ from kubegate.registry.keys import Keys
 from kubegate.registry.managed import Manager, schema_of
 from kubegate.registry.reader import CacheReader
 from kubegate.registry.rules import rules_for
+from kubegate.registry.scaleview import ScaleView
 from kubegate.storage import RevisionConflict, Store
 from kubegate.storage.cache import Entry, WatchCache
-
-if TYPE_CHECKING:
-    from kubegate.registry.scale import ScaleView
 
 # How often a write that asked for no particular resourceVersion is tried again when others were faster.
 _ATTEMPTS = 32
@@ -354,7 +352,7 @@ class Registry:
         wanted_uid = obj["metadata"].get("uid")
         if wanted_uid and wanted_uid != current["metadata"].get("uid"):
             raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
-        viewed = _as_scale(resource) if subresource == "scale" else None
+        viewed = ScaleView(resource) if subresource == "scale" else None
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
         if viewed is not None:
             attributes = viewed.attributes(attributes)
@@ -666,12 +664,6 @@ class Registry:
         served = dict(obj)
         served["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
         return served
-
-
-def _as_scale(resource: Resource) -> ScaleView:
-    from kubegate.registry.scale import ScaleView
-
-    return ScaleView(resource)
 
 
 def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> status.StatusError:

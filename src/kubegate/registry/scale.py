@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from kubegate.admission import Attributes, GroupVersionKind
-from kubegate.api import Object, clone, field, gojson, managedfields, patch, selectors, status, strategic
+from kubegate.api import Object, clone, field, gojson, managedfields, patch, status, strategic
 from kubegate.api.codec import decode_yaml
 from kubegate.api.field import FieldError
 from kubegate.api.managedfields import scale as managed_scale
@@ -16,54 +15,7 @@ from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
-
-_MAX = 2**31 - 1
-
-
-def paths_of(resource: Resource) -> tuple[str, str, str]:
-    """Where replicas, status replicas and the selector are in the object that is scaled (`.spec.replicas`, …)."""
-    if resource.custom is not None:
-        custom = resource.custom.scale
-        return custom.spec_replicas, custom.status_replicas, custom.label_selector or ""
-    return ".spec.replicas", ".status.replicas", ".spec.selector"
-
-
-def find(obj: Object, path: str) -> Any:
-    value: Any = obj
-    for part in path.strip(".").split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
-    return value
-
-
-def of(resource: Resource, obj: Object) -> Object:
-    """The autoscaling/v1 Scale of an object."""
-    spec_path, status_path, selector_path = paths_of(resource)
-    meta = obj["metadata"]
-    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    spec: Object = {}
-    wanted = find(obj, spec_path)
-    if wanted is None and resource.custom is not None:
-        text = f'the spec replicas field "{spec_path}" does not exist'
-        raise status.internal(text)
-    if wanted:
-        spec["replicas"] = wanted
-    current: Object = {"replicas": find(obj, status_path) or 0}
-    selector = find(obj, selector_path) if selector_path else None
-    text = selector if isinstance(selector, str) else ""
-    if isinstance(selector, dict):
-        plain = resource.resource == "replicationcontrollers"
-        text = str(selectors.from_set(selector) if plain else selectors.from_object(selector))
-    if text:
-        current["selector"] = text
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {name: meta[name] for name in kept if name in meta},
-        "spec": spec,
-        "status": current,
-    }
+from kubegate.registry.scaleview import of, paths_of, put_replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,32 +71,6 @@ def _check(scale: Object) -> list[FieldError]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleView:
-    """A write to a scale subresource as admission sees it: as Scales, whatever kind is scaled."""
-
-    resource: Resource
-
-    def of(self, obj: Object) -> Object:
-        return of(self.resource, obj)
-
-    def attributes(self, attributes: Attributes) -> Attributes:
-        assert attributes.object is not None and attributes.old_object is not None
-        kind = GroupVersionKind("autoscaling", "v1", "Scale")
-        return replace(
-            attributes, kind=kind, object=self.of(attributes.object), old_object=self.of(attributes.old_object)
-        )
-
-    def taken_over(self, obj: Object, scale: Object) -> Object:
-        """The scaled object with the replicas that admission left in its Scale."""
-        wanted = (scale.get("spec") or {}).get("replicas", 0)
-        if wanted == (self.of(obj)["spec"].get("replicas") or 0):
-            return obj
-        changed = clone(obj)
-        _put(changed, paths_of(self.resource)[0], wanted)
-        return changed
-
-
 async def write(
     registry: Registry,
     resource: Resource,
@@ -177,7 +103,7 @@ async def write(
             changed["metadata"]["resourceVersion"] = meta.get("resourceVersion", "")
         if meta.get("uid"):
             changed["metadata"]["uid"] = meta["uid"]
-        _put(changed, spec_path, (scale.get("spec") or {}).get("replicas", 0))
+        put_replicas(changed, spec_path, (scale.get("spec") or {}).get("replicas", 0))
         found = managed_scale.to_object(
             owners, _owners(resource, old, scale, change, context), resource.api_version, paths
         )
@@ -209,10 +135,3 @@ def _owners(resource: Resource, old: Object, scale: Object, change: ScaleChange,
             schema=schema_for("autoscaling", "v1", "Scale"),
         )
     return scale["metadata"].get("managedFields")
-
-
-def _put(obj: Object, path: str, value: int) -> None:
-    *parents, last = path.strip(".").split(".")
-    for part in parents:
-        obj = obj.setdefault(part, {})
-    obj[last] = value

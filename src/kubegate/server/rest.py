@@ -255,10 +255,10 @@ class Rest:
     async def subresource_get(self, call: Call, resource: Resource) -> Response:
         info = call.info
         if info.subresource == "scale":
-            from kubegate.registry import scale
+            from kubegate.registry import scaleview
 
             accepted = accept.one(call)
-            found = scale.of(resource, self._registry.get(resource, _namespace(call, resource), info.name))
+            found = scaleview.of(resource, self._registry.get(resource, _namespace(call, resource), info.name))
             return Response(200, accepted.encode(found), accepted.content_type)
         return await self.get(call, resource)
 
