@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from kubegate.admission import Plugin, config
@@ -54,8 +54,12 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def build(options: AdmissionOptions, dependencies: Dependencies) -> Chain:
-    """The chain that the flags ask for. Raises ConfigurationError."""
+def build(
+    options: AdmissionOptions,
+    dependencies: Dependencies,
+    extra: Callable[[Dependencies], Sequence[Plugin]] | None = None,
+) -> Chain:
+    """The chain that the flags ask for; `extra` makes more plugins. Raises ConfigurationError."""
     names = config.enabled(options)
     configurations = config.read(options.config_file) if options.config_file else dependencies.configurations
     dependencies = replace(dependencies, options=options, configurations=configurations)
@@ -66,4 +70,9 @@ def build(options: AdmissionOptions, dependencies: Dependencies) -> Chain:
     for name in names:
         if name not in made:
             made[name] = importlib.import_module(f"kubegate.admission.plugins.{MODULES[name]}").build(dependencies)
-    return Chain([made[name] for name in names])
+    chain = [made[name] for name in names]
+    if extra is not None:
+        # after the webhooks, before what counts objects: a quota is not used up by what is refused
+        place = names.index("ResourceQuota") if "ResourceQuota" in names else len(names)
+        chain[place:place] = extra(dependencies)
+    return Chain(chain)

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,12 +93,16 @@ class AuthenticationOptions:
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used."""
+    """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used.
+
+    `more_tokens` makes, for the API's audiences, authenticators that are asked about tokens after those of flags.
+    """
 
     reader: Reader
     clock: Clock = field(default_factory=SystemClock)
     mark_token_used: MarkUsed | None = None
     reload_seconds: float = RELOAD_SECONDS
+    more_tokens: Callable[[tuple[str, ...]], Sequence[TokenAuthenticator]] = lambda audiences: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +278,7 @@ async def _build(
         tokens.append(asked)
         ends.push_async_callback(asked.close)
 
+    tokens += dependencies.more_tokens(api_audiences)
     token_union = TokenUnion(tokens, digest, clock)
     if tokens:
         requests += [BearerAuthenticator(token_union), WebSocketAuthenticator(token_union)]

@@ -114,17 +114,17 @@ class _Current:
         await _close(self._union.authorizers)
 
 
-def build(options: Options, reader: Reader, clock: Clock) -> Authorization:
-    """Raises BuildError, naming the flag, or the file and the place in it."""
+def build(options: Options, reader: Reader, clock: Clock, first: Sequence[Authorizer] = ()) -> Authorization:
+    """`first` are asked before those that flags name. Raises BuildError, naming the flag, or the file and the place."""
     try:
-        return _build(options, reader, clock)
+        return _build(options, reader, clock, first)
     except (config.ConfigError, ValueError) as error:  # BadKubeconfig and PolicyError are ValueErrors
         raise BuildError(str(error)) from error
 
 
-def _build(options: Options, reader: Reader, clock: Clock) -> Authorization:
+def _build(options: Options, reader: Reader, clock: Clock, first: Sequence[Authorizer]) -> Authorization:
     rbac, graph = RbacIndex(), Graph()
-    parts = _Parts(options, clock, rbac, graph)
+    parts = _Parts(options, clock, rbac, graph, first)
     reload = None
     if options.authorization_config:
         path = Path(options.authorization_config)
@@ -170,12 +170,14 @@ def _read(path: Path) -> bytes:
 class _Parts:
     """Makes authorizers of their configuration; those with state are made once."""
 
-    def __init__(self, options: Options, clock: Clock, rbac: RbacIndex, graph: Graph) -> None:
-        self._options, self._clock, self._rbac = options, clock, rbac
+    def __init__(
+        self, options: Options, clock: Clock, rbac: RbacIndex, graph: Graph, first: Sequence[Authorizer]
+    ) -> None:
+        self._options, self._clock, self._rbac, self._first = options, clock, rbac, first
         self._node = NodeAuthorizer(graph, node_rules())
 
     def make_all(self, configured: Sequence[config.AuthorizerConfiguration]) -> list[Authorizer]:
-        return [self._make(each) for each in configured]
+        return [*self._first, *(self._make(each) for each in configured)]
 
     def _make(self, configured: config.AuthorizerConfiguration) -> Authorizer:
         match configured.type:

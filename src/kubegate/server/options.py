@@ -75,6 +75,7 @@ class Options:
     default_not_ready_toleration_seconds: int = 300
     default_unreachable_toleration_seconds: int = 300
     service_resolver: list[str] = field(default_factory=list)
+    gate: str = ""
     # audit
     audit_policy_file: str = ""
     audit_log_path: str = ""

@@ -52,6 +52,7 @@ from kubegate.transport import CannotListen, Listener, Transport
 
 if TYPE_CHECKING:
     from kubegate.server.openapi import OpenApi
+    from kubegate.webhooks.plugins import InProcess
 
 log = logging.getLogger("kubegate")
 
@@ -117,13 +118,18 @@ class Server:
         internal = Internal(registry)
 
         # who may do what to them
+        gate = self._gate()
         self._authentication = await build_authentication(
             AuthenticationOptions.from_flags(options),
             AuthenticationDependencies(
-                reader=registry.reader, clock=self.clock, mark_token_used=legacy_tokens.marker(internal)
+                reader=registry.reader,
+                clock=self.clock,
+                mark_token_used=legacy_tokens.marker(internal),
+                more_tokens=(lambda audiences: ()) if gate is None else gate.token_authenticators,
             ),
         )
-        self._authorization = build_authorization(options, registry.reader, self.clock)
+        first = () if gate is None else (gate.authorizer,)
+        self._authorization = build_authorization(options, registry.reader, self.clock, first)
         self._spawn("authorization", self._authorization.run())
         registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
         registry.extensions["authentication"] = self._authentication
@@ -147,6 +153,7 @@ class Server:
                 reservations=self._reservations,
                 services=services.parse(options.service_resolver),
             ),
+            None if gate is None else gate.plugins,
         )
         await self._bootstrap(internal)
         self._serve_definitions(internal)
@@ -254,6 +261,17 @@ class Server:
             self._spawn("definitions", Definitions(internal, self.clock).run())
 
         self._closers.append(registry.reader.subscribe("customresourcedefinitions.apiextensions.k8s.io", first))
+
+    def _gate(self) -> InProcess | None:
+        """The policies of --gate, kept current as long as the server runs. Raises ValueError."""
+        if not self.options.gate:
+            return None
+        from kubegate.webhooks.plugins import InProcess
+
+        gate = InProcess(Path(self.options.gate), self.clock)
+        self._spawn("gate", gate.run())
+        self._closers.append(gate.close)
+        return gate
 
     async def _run_controllers(self, names: Sequence[str]) -> None:
         """As long as the server lives. They are loaded when it listens already: nobody waits for them."""
