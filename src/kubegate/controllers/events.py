@@ -21,6 +21,7 @@ class Recorder:
     def __init__(self, client: Client, component: str, clock: Clock) -> None:
         self._client, self._component, self._clock = client, component, clock
         self._written: OrderedDict[tuple[str, str, str, str], Object] = OrderedDict()
+        self._named_at = 0
 
     async def normal(self, api_version: str, kind: str, obj: Object, reason: str, message: str) -> None:
         await self._record("Normal", api_version, kind, obj, reason, message)
@@ -53,13 +54,15 @@ class Recorder:
         self, sort: str, api_version: str, kind: str, obj: Object, reason: str, message: str, now: str
     ) -> Object:
         metadata = obj["metadata"]
+        # nanoseconds, as names of events end with; two of the same moment must differ
+        self._named_at = max(self._named_at + 1, int(self._clock.now() * 1e9))
         about = {"kind": kind, "name": metadata["name"], "uid": metadata.get("uid", ""), "apiVersion": api_version}
         for name in ("namespace", "resourceVersion"):
             if metadata.get(name):
                 about[name] = metadata[name]
         namespace = metadata.get("namespace") or "default"
         return {
-            "metadata": {"name": f"{metadata['name']}.{int(self._clock.now() * 1e9):x}", "namespace": namespace},
+            "metadata": {"name": f"{metadata['name']}.{self._named_at:x}", "namespace": namespace},
             "involvedObject": about,
             "reason": reason,
             "message": message[:1024],

@@ -1,0 +1,199 @@
+"""Tokens, certificates, bootstrap, quotas, budgets, namespaces, endpoints: the controllers round access."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from controllers_world import ControllersWorld, Flags, certificate_files, controllers_world
+
+from kubegate.controllers.bootstrap_signer import detached
+from kubegate.controllers.manager import MODULES, chosen
+from kubegate.pki import certificates, keys
+
+Object = dict[str, Any]
+_TOKEN = "kubernetes.io/service-account-token"
+_ACCOUNT = "kubernetes.io/service-account.name"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ControllersWorld]:
+    async with controllers_world() as found:
+        yield found
+
+
+def token_secret(account: str) -> Object:
+    return {"metadata": {"name": "key", "annotations": {_ACCOUNT: account}}, "type": _TOKEN}
+
+
+def bootstrap_token(**data: str) -> Object:
+    values = {"token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true", **data}
+    return {
+        "metadata": {"name": "bootstrap-token-abcdef"},
+        "type": "bootstrap.kubernetes.io/token",
+        "data": {name: base64.b64encode(value.encode()).decode() for name, value in values.items()},
+    }
+
+
+def pod(name: str = "p", **metadata: Any) -> Object:
+    return {"metadata": {"name": name, **metadata}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+async def test_a_token_secret_is_filled_and_goes_with_its_account(world: ControllersWorld) -> None:
+    world.run("serviceaccount-token-controller")
+    await world.create("serviceaccounts", {"metadata": {"name": "robot"}})
+    await world.create("secrets", token_secret("robot"))
+    data = world.must("secrets", "key")["data"]
+    assert base64.b64decode(data["namespace"]) == b"ns"
+    assert base64.b64decode(data["token"]).count(b".") == 2
+    await world.delete("serviceaccounts", "robot")
+    assert world.names("secrets") == []
+
+
+async def test_a_token_secret_of_nobody_goes(world: ControllersWorld) -> None:
+    world.run("serviceaccount-token-controller")
+    await world.create("secrets", token_secret("nobody"))
+    assert world.names("secrets") == []
+
+
+async def test_before_1_24_every_account_had_a_secret_in_its_list() -> None:
+    async with controllers_world(Flags(service_account_legacy_tokens=True)) as world:
+        world.run("serviceaccount-token-controller")
+        await world.create("serviceaccounts", {"metadata": {"name": "robot"}})
+        [name] = world.names("secrets")
+        assert world.must("serviceaccounts", "robot")["secrets"] == [{"name": name}]
+        await world.delete("secrets", name)
+        [again] = world.names("secrets")
+        assert {"name": again} in world.must("serviceaccounts", "robot")["secrets"]
+
+
+async def test_a_quota_says_what_is_used_and_hears_of_what_goes(world: ControllersWorld) -> None:
+    world.run("resourcequota-controller")
+    await world.create("configmaps", {"metadata": {"name": "a"}})
+    await world.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": {"count/configmaps": "2"}}})
+    status = world.must("resourcequotas", "q")["status"]
+    assert status == {"hard": {"count/configmaps": "2"}, "used": {"count/configmaps": "1"}}
+    await world.delete("configmaps", "a")
+    assert world.must("resourcequotas", "q")["status"]["used"] == {"count/configmaps": "0"}
+
+
+async def test_cluster_info_is_signed_by_the_tokens_that_may(world: ControllersWorld) -> None:
+    world.run("bootstrap-signer-controller", "token-cleaner-controller")
+    info = {"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "text"}}
+    await world.create("configmaps", info, "kube-public")
+    await world.create("secrets", bootstrap_token(), "kube-system")
+    data = world.must("configmaps", "cluster-info", "kube-public")["data"]
+    assert data["jws-kubeconfig-abcdef"] == detached("text", "abcdef", "0123456789abcdef")
+    await world.delete("secrets", "bootstrap-token-abcdef", "kube-system")
+    assert world.must("configmaps", "cluster-info", "kube-public")["data"] == {"kubeconfig": "text"}
+
+
+async def test_a_bootstrap_token_ends_when_its_time_is_over(world: ControllersWorld) -> None:
+    world.run("token-cleaner-controller")
+    # the clock stands at 2027-01-15T08:00:00Z
+    await world.create("secrets", bootstrap_token(expiration="2027-01-15T08:01:00Z"), "kube-system")
+    await world.advance(59)
+    assert world.names("secrets", "kube-system") == ["bootstrap-token-abcdef"]
+    await world.advance(2)
+    assert world.names("secrets", "kube-system") == []
+
+
+async def test_an_approved_request_is_signed_and_an_old_one_goes(tmp_path: Path) -> None:
+    certificate, key = certificate_files(tmp_path)
+    async with controllers_world(Flags(client_ca_file=certificate)) as world:
+        assert key == certificate.replace(".crt", ".key")
+        world.run("certificatesigningrequest-signing-controller", "certificatesigningrequest-cleaner-controller")
+        asked = certificates.new_request(keys.generate(), certificates.Subject("jane", ("dev",)))
+        spec = {
+            "request": base64.b64encode(certificates.request_pem(asked)).decode(),
+            "signerName": "kubernetes.io/kube-apiserver-client",
+            "usages": ["client auth"],
+        }
+        kind = "certificatesigningrequests.certificates.k8s.io"
+        await world.create(kind, {"metadata": {"name": "jane"}, "spec": spec}, "")
+        current = world.must(kind, "jane", "")
+        assert "certificate" not in current.get("status", {})
+        approved = {"type": "Approved", "status": "True", "reason": "Test", "message": ""}
+        changed = {**current, "status": {"conditions": [approved]}}
+        await world.client.update_subresource(kind, "", "jane", "approval", changed)
+        await world.settle()
+        pem = base64.b64decode(world.must(kind, "jane", "")["status"]["certificate"])
+        [signed] = certificates.parse_certificates(pem)
+        assert certificates.subject_of(signed).common_name == "jane"
+        await world.advance(3601)
+        assert world.get(kind, "jane", "") is None
+
+
+async def test_a_budget_allows_what_is_more_than_it_wants(world: ControllersWorld) -> None:
+    world.run("disruption-controller")
+    budget = {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}
+    await world.create("poddisruptionbudgets.policy", {"metadata": {"name": "b"}, "spec": budget})
+    for name in ("p", "q"):
+        await world.create("pods", pod(name, labels={"app": "x"}))
+    await world.ready("p")
+    status = world.must("poddisruptionbudgets.policy", "b")["status"]
+    assert (status["disruptionsAllowed"], status["currentHealthy"], status["expectedPods"]) == (0, 1, 2)
+    await world.ready("q")
+    status = world.must("poddisruptionbudgets.policy", "b")["status"]
+    assert status["disruptionsAllowed"] == 1
+    assert status["conditions"][0]["reason"] == "SufficientPods"
+
+
+async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) -> None:
+    world.run("endpoints-controller", "endpointslice-controller", "endpointslice-mirroring-controller")
+    spec = {"selector": {"app": "x"}, "ports": [{"port": 80, "targetPort": 8080}], "clusterIP": "None"}
+    await world.create("services", {"metadata": {"name": "s"}, "spec": spec})
+    assert len(world.names("endpointslices.discovery.k8s.io")) == 1
+    await world.create("pods", pod(labels={"app": "x"}))
+    await world.ready("p", "10.1.2.3")
+    [subset] = world.must("endpoints", "s")["subsets"]
+    assert subset["addresses"][0]["ip"] == "10.1.2.3"
+    assert subset["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    [name] = world.names("endpointslices.discovery.k8s.io")
+    [endpoint] = world.must("endpointslices.discovery.k8s.io", name)["endpoints"]
+    assert endpoint["conditions"] == {"ready": True, "serving": True, "terminating": False}
+    await world.delete("services", "s")
+    assert world.names("endpoints") == world.names("endpointslices.discovery.k8s.io") == []
+
+
+async def test_a_claim_stays_until_no_pod_mounts_it(world: ControllersWorld) -> None:
+    world.run("persistentvolumeclaim-protection-controller")
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    await world.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": spec})
+    using = pod()
+    using["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]
+    await world.create("pods", using)
+    await world.delete("persistentvolumeclaims", "data")
+    assert world.names("persistentvolumeclaims") == ["data"]
+    await world.delete("pods", "p")
+    assert world.names("persistentvolumeclaims") == []
+
+
+async def test_a_namespace_ends_as_soon_as_what_held_it_goes(world: ControllersWorld) -> None:
+    world.run("namespace-controller")
+    await world.create("namespaces", {"metadata": {"name": "n"}}, "")
+    held = {"metadata": {"name": "held", "finalizers": ["example.org/hold"]}}
+    await world.create("configmaps", held, "n")
+    await world.delete("namespaces", "n", "")
+    conditions = {one["type"]: one["status"] for one in world.must("namespaces", "n", "")["status"]["conditions"]}
+    assert conditions["NamespaceFinalizersRemaining"] == "True"
+    await world.update("configmaps", "held", lambda found: found["metadata"].update(finalizers=[]), "n")
+    assert world.get("namespaces", "n", "") is None
+
+
+async def test_nodes_are_told_how_long_to_keep_what_they_read(world: ControllersWorld) -> None:
+    world.run("ttl-controller")
+    await world.create("nodes", {"metadata": {"name": "a"}}, "")
+    assert world.must("nodes", "a", "")["metadata"]["annotations"] == {"node.alpha.kubernetes.io/ttl": "0"}
+
+
+def test_controllers_are_chosen_by_name_and_star() -> None:
+    assert chosen(["none"]) == []
+    assert set(chosen(["*"])) == set(MODULES)
+    assert "job-controller" not in chosen(["*", "-job-controller"])
+    assert chosen(["job-controller"]) == ["job-controller"]
+    with pytest.raises(ValueError, match="no controller"):
+        chosen(["invented"])

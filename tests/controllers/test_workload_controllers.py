@@ -1,0 +1,302 @@
+"""Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs and CronJobs, where a test plays the kubelet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from controllers_world import ControllersWorld, controllers_world
+
+from kubegate.controllers import schedules
+from kubegate.controllers.templates import template_hash
+
+Object = dict[str, Any]
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ControllersWorld]:
+    async with controllers_world() as found:
+        found.run(
+            "deployment-controller",
+            "replicaset-controller",
+            "statefulset-controller",
+            "daemonset-controller",
+            "job-controller",
+            "cronjob-controller",
+            "ttl-after-finished-controller",
+            "garbage-collector-controller",
+        )
+        yield found
+
+
+def template(image: str = "i:1", **spec: Any) -> Object:
+    return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}], **spec}}
+
+
+def deployment(replicas: int = 2, **spec: Any) -> Object:
+    selector = {"matchLabels": {"app": "web"}}
+    return {
+        "metadata": {"name": "web"},
+        "spec": {"replicas": replicas, "selector": selector, "template": template(), **spec},
+    }
+
+
+def job(**spec: Any) -> Object:
+    return {"metadata": {"name": "once"}, "spec": {"template": template(restartPolicy="Never"), **spec}}
+
+
+def image(name: str) -> Any:
+    def change(found: Object) -> None:
+        found["spec"]["template"]["spec"]["containers"][0]["image"] = name
+
+    return change
+
+
+def conditions(obj: Object) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in obj["status"]["conditions"]}
+
+
+async def all_ready(world: ControllersWorld) -> None:
+    for _ in range(20):
+        pending = [pod for pod in world.registry.reader.list("pods", "ns") if pod["status"]["phase"] == "Pending"]
+        if not pending:
+            return
+        for pod in pending:
+            if world.get("pods", pod["metadata"]["name"]) is not None:
+                await world.ready(pod["metadata"]["name"])
+    raise AssertionError("there are always more pods")
+
+
+def test_a_template_has_the_hash_that_kubernetes_gives_it() -> None:
+    spec = {
+        "containers": [
+            {
+                "name": "c",
+                "image": "example.org/web:1",
+                "resources": {},
+                "terminationMessagePath": "/dev/termination-log",
+                "terminationMessagePolicy": "File",
+                "imagePullPolicy": "IfNotPresent",
+            }
+        ],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": 30,
+        "dnsPolicy": "ClusterFirst",
+        "automountServiceAccountToken": False,
+        "securityContext": {},
+        "schedulerName": "default-scheduler",
+    }
+    found = {"metadata": {"labels": {"app": "web"}}, "spec": spec}
+    assert template_hash(found) == "5886bd5c49"
+    assert template_hash(found, 0) != template_hash(found)
+
+
+async def test_a_deployment_makes_a_replica_set_that_makes_pods(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment())
+    [name] = world.names("replicasets.apps")
+    assert name.startswith("web-")
+    assert len(world.names("pods")) == 2
+    found = world.must("deployments.apps", "web")
+    assert found["metadata"]["annotations"] == {"deployment.kubernetes.io/revision": "1"}
+    assert found["status"]["unavailableReplicas"] == 2
+    assert conditions(found) == {
+        "Available": ("False", "MinimumReplicasUnavailable"),
+        "Progressing": ("True", "ReplicaSetUpdated"),
+    }
+    assert ("ScalingReplicaSet", f"Scaled up replica set {name} from 0 to 2") in world.events()
+
+
+async def test_a_rollout_never_has_too_few_available_pods_and_ends_complete(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(4))
+    await all_ready(world)
+    assert conditions(world.must("deployments.apps", "web"))["Progressing"] == ("True", "NewReplicaSetAvailable")
+    await world.update("deployments.apps", "web", image("i:2"))
+    assert world.must("deployments.apps", "web")["status"]["availableReplicas"] == 3
+    await all_ready(world)
+    found = world.must("deployments.apps", "web")
+    assert found["status"]["updatedReplicas"] == found["status"]["availableReplicas"] == 4
+    assert conditions(found)["Progressing"] == ("True", "NewReplicaSetAvailable")
+    sizes = sorted(one["spec"]["replicas"] for one in world.registry.reader.list("replicasets.apps"))
+    assert sizes == [0, 4]
+
+
+async def test_going_back_to_an_old_template_takes_its_replica_set_with_a_new_revision(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1))
+    [first] = world.names("replicasets.apps")
+    await world.update("deployments.apps", "web", image("i:2"))
+    await world.update("deployments.apps", "web", image("i:1"))
+    annotations = world.must("replicasets.apps", first)["metadata"]["annotations"]
+    assert annotations["deployment.kubernetes.io/revision"] == "3"
+    assert annotations["deployment.kubernetes.io/revision-history"] == "1"
+    assert len(world.names("replicasets.apps")) == 2
+
+
+async def test_scaling_is_no_new_revision(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1))
+    await world.update("deployments.apps", "web", lambda found: found["spec"].update(replicas=3))
+    assert len(world.names("pods")) == 3
+    await world.update("deployments.apps", "web", lambda found: found["spec"].update(replicas=0))
+    assert world.names("pods") == []
+    assert len(world.names("replicasets.apps")) == 1
+
+
+async def test_recreate_waits_for_the_last_old_pod(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1, strategy={"type": "Recreate"}))
+    [pod] = world.names("pods")
+    await world.update("pods", pod, lambda found: found["metadata"].update(finalizers=["example.org/hold"]))
+    await world.update("deployments.apps", "web", image("i:2"))
+    assert world.names("pods") == [pod]
+    await world.update("pods", pod, lambda found: found["metadata"].update(finalizers=[]))
+    [new] = world.names("pods")
+    assert new != pod
+
+
+async def test_a_rollout_that_takes_too_long_says_so(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1, progressDeadlineSeconds=60))
+    await world.advance(62)
+    found = world.must("deployments.apps", "web")
+    assert conditions(found)["Progressing"] == ("False", "ProgressDeadlineExceeded")
+
+
+async def test_old_replica_sets_beyond_the_limit_are_forgotten(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1, revisionHistoryLimit=1))
+    for number in range(2, 6):
+        await all_ready(world)
+        await world.update("deployments.apps", "web", image(f"i:{number}"))
+    await all_ready(world)
+    assert len(world.names("replicasets.apps")) == 2
+
+
+async def test_a_replica_set_replaces_a_lost_pod_and_lets_go_one_with_other_labels(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment(1))
+    [pod] = world.names("pods")
+    await world.update("pods", pod, lambda found: found["metadata"].update(labels={"app": "other"}))
+    assert len(world.names("pods")) == 2
+    assert not world.must("pods", pod)["metadata"].get("ownerReferences")
+    [other] = [name for name in world.names("pods") if name != pod]
+    await world.delete("pods", other)
+    assert len(world.names("pods")) == 2
+
+
+async def test_deleting_a_deployment_takes_all_that_it_made(world: ControllersWorld) -> None:
+    await world.create("deployments.apps", deployment())
+    await world.delete("deployments.apps", "web", propagationPolicy="Background")
+    assert world.names("pods") == world.names("replicasets.apps") == []
+
+
+async def test_a_stateful_set_makes_its_pods_one_after_the_other(world: ControllersWorld) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {"serviceName": "db", "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}]}
+    await world.create("statefulsets.apps", {**deployment(2, **spec), "metadata": {"name": "db"}})
+    assert world.names("pods") == ["db-0"]
+    await world.ready("db-0")
+    assert world.names("pods") == ["db-0", "db-1"]
+    assert world.names("persistentvolumeclaims") == ["data-db-0", "data-db-1"]
+    labels = world.must("pods", "db-1")["metadata"]["labels"]
+    assert labels["apps.kubernetes.io/pod-index"] == "1"
+    assert labels["controller-revision-hash"] in world.names("controllerrevisions.apps")
+    await world.ready("db-1")
+    assert world.must("statefulsets.apps", "db")["status"]["readyReplicas"] == 2
+
+
+async def test_a_daemon_set_follows_the_nodes_that_take_its_pods(world: ControllersWorld) -> None:
+    found = deployment()
+    del found["spec"]["replicas"]
+    await world.create("daemonsets.apps", found)
+    assert world.names("pods") == []
+    await world.create("nodes", {"metadata": {"name": "a"}}, "")
+    taint = {"key": "mine", "effect": "NoSchedule"}
+    await world.create("nodes", {"metadata": {"name": "b"}, "spec": {"taints": [taint]}}, "")
+    assert len(world.names("pods")) == 1
+    assert world.must("daemonsets.apps", "web")["status"]["desiredNumberScheduled"] == 1
+    await world.delete("nodes", "a", "")
+    assert world.names("pods") == []
+
+
+async def test_a_job_is_complete_when_its_pod_succeeded_and_was_counted_once(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job())
+    [pod] = world.names("pods")
+    assert world.must("pods", pod)["metadata"]["finalizers"] == ["batch.kubernetes.io/job-tracking"]
+    assert world.must("jobs.batch", "once")["status"]["active"] == 1
+    await world.status("pods", pod, {"phase": "Succeeded"})
+    status = world.must("jobs.batch", "once")["status"]
+    assert (status["succeeded"], status["uncountedTerminatedPods"]) == (1, {})
+    assert [one["type"] for one in status["conditions"]] == ["SuccessCriteriaMet", "Complete"]
+    assert not world.must("pods", pod)["metadata"].get("finalizers")
+    assert ("Completed", "Job completed") in world.events()
+
+
+async def test_a_job_fails_when_more_pods_failed_than_it_bears(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job(backoffLimit=1))
+    for _ in range(2):
+        [pod] = [one for one in world.registry.reader.list("pods") if one["status"]["phase"] == "Pending"]
+        await world.status("pods", pod["metadata"]["name"], {"phase": "Failed"})
+        await world.advance(30)
+    found = world.must("jobs.batch", "once")
+    assert found["status"]["failed"] == 2
+    assert conditions(found)["Failed"] == ("True", "BackoffLimitExceeded")
+
+
+async def test_an_indexed_job_runs_each_index(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job(completionMode="Indexed", completions=3, parallelism=2))
+    for _ in range(3):
+        running = [one for one in world.registry.reader.list("pods") if one["status"]["phase"] == "Pending"]
+        await world.status("pods", running[0]["metadata"]["name"], {"phase": "Succeeded"})
+    assert world.must("jobs.batch", "once")["status"]["completedIndexes"] == "0-2"
+
+
+async def test_a_suspended_job_has_no_pods_until_it_is_resumed(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job(suspend=True))
+    assert world.names("pods") == []
+    assert conditions(world.must("jobs.batch", "once"))["Suspended"] == ("True", "JobSuspended")
+    await world.update("jobs.batch", "once", lambda found: found["spec"].update(suspend=False))
+    assert len(world.names("pods")) == 1
+    assert conditions(world.must("jobs.batch", "once"))["Suspended"] == ("False", "JobResumed")
+
+
+async def test_a_deleted_jobs_pods_are_not_held_by_their_finalizer(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job())
+    await world.delete("jobs.batch", "once", propagationPolicy="Background")
+    assert world.names("pods") == []
+
+
+async def test_a_finished_job_goes_after_its_time(world: ControllersWorld) -> None:
+    await world.create("jobs.batch", job(ttlSecondsAfterFinished=60))
+    await world.status("pods", world.names("pods")[0], {"phase": "Succeeded"})
+    await world.advance(59)
+    assert world.names("jobs.batch") == ["once"]
+    await world.advance(2)
+    assert world.names("jobs.batch") == []
+
+
+async def test_a_cron_job_makes_a_job_each_time_it_is_due(world: ControllersWorld) -> None:
+    spec = {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": template(restartPolicy="Never")}}}
+    await world.create("cronjobs.batch", {"metadata": {"name": "often"}, "spec": spec})
+    assert world.names("jobs.batch") == []
+    await world.advance(301)
+    [name] = world.names("jobs.batch")
+    assert name == f"often-{int(world.clock.time // 300 * 5)}"
+    status = world.must("cronjobs.batch", "often")["status"]
+    assert [one["name"] for one in status["active"]] == [name]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "after", "due"),
+    [
+        ("0 0 * * *", None, "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"),
+        ("30 8-10/2 * * mon-fri", None, "2026-01-02T10:31:00+00:00", "2026-01-05T08:30:00+00:00"),
+        ("0 0 13 * fri", None, "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"),
+        ("0 9 1 jan *", "Europe/Berlin", "2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00"),
+        ("@hourly", None, "2026-01-01T00:59:59+00:00", "2026-01-01T01:00:00+00:00"),
+        ("@every 1h30m", None, "2026-01-01T00:00:00+00:00", "2026-01-01T01:30:00+00:00"),
+    ],
+)
+def test_a_schedule_comes_due(schedule: str, zone: str | None, after: str, due: str) -> None:
+    from kubegate.api.clock import parse_rfc3339
+
+    assert schedules.parse(schedule, zone).after(parse_rfc3339(after)) == parse_rfc3339(due)
+
+
+def test_a_day_that_never_comes_is_given_up() -> None:
+    assert schedules.parse("0 0 30 2 *").after(0.0) is None
