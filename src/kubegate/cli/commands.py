@@ -35,7 +35,7 @@ def up() -> None:
 
 
 # Commands by module of this package: `app` is a group of its own, `register(app)` adds commands beside these.
-_GROUPS = {"storage": "storage", "pki": "pki", "kubeconfig": "kubeconfig"}
+_GROUPS = {"storage": "storage", "pki": "pki", "kubeconfig": "kubeconfig", "token": "token"}
 _REGISTERED = ("access", "webhook")
 
 for _name, _module in _GROUPS.items():
