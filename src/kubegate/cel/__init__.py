@@ -8,7 +8,7 @@ evaluator and its clients see its own texts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,17 @@ from kubegate.cel.run import Run, Step
 from kubegate.cel.types import CelType
 from kubegate.cel.values import CostExceeded, EvaluationError
 
-__all__ = ["Budget", "CelType", "CompileError", "CostExceeded", "EvaluationError", "Program", "compile", "types"]
+__all__ = [
+    "Budget",
+    "CelType",
+    "CompileError",
+    "CostExceeded",
+    "EvaluationError",
+    "Program",
+    "compile",
+    "estimate",
+    "types",
+]
 
 
 class CompileError(Exception):
@@ -81,3 +91,19 @@ def compile(
     from kubegate.cel import environment
 
     return environment.compile_program(expression, variables, result, objects or {}, mutation)
+
+
+def estimate(
+    expression: str,
+    variables: Mapping[str, CelType],
+    size_at: Callable[[tuple[str, ...]], int | None],
+    *,
+    objects: Mapping[str, Mapping[str, CelType]] | None = None,
+) -> int:
+    """What evaluating costs at most, where `size_at` tells how large data may be (see `estimates`).
+
+    Raises CompileError.
+    """
+    from kubegate.cel import environment, estimates
+
+    return estimates.most(environment.check(expression, variables, objects or {}), size_at)

@@ -69,7 +69,7 @@ def _contains(arguments: Sequence[Any], _result: Any) -> int:
 def traversal(value: Any) -> int:
     """Walking through a value and all that is in it."""
     if isinstance(value, (str, bytes)):
-        return walked(len(value))
+        return int(len(value.encode() if isinstance(value, str) else value) * TRAVERSAL)
     if isinstance(value, (list, tuple)):
         return sum(traversal(item) for item in value)
     if isinstance(value, dict):
@@ -111,11 +111,23 @@ def _squared(arguments: Sequence[Any], result: Any) -> int:
 
 def _validated(arguments: Sequence[Any], _result: Any) -> int:
     named = arguments[0]
-    return walked(len(arguments[1])) * math.ceil(getattr(named, "pattern_size", 10) * PATTERN)
+    return walked(1 + len(arguments[1])) * math.ceil(getattr(named, "pattern_size", 10) * PATTERN)
+
+
+def _selector(arguments: Sequence[Any], _result: Any) -> int:
+    """Requirements of two characters or more, each an object with a list."""
+    size = cost_size(arguments[1])
+    return LIST + walked(size) + math.ceil(size * 0.5) * (LIST + OBJECT)
+
+
+def _equals(arguments: Sequence[Any], result: Any) -> int:
+    return 1 if hasattr(arguments[0], "cost_size") else _shorter(arguments, result)
 
 
 _BY_FUNCTION: dict[str, int | Cost] = {
     "check": 350_000,
+    "fieldSelector": _selector,
+    "labelSelector": _selector,
     "isSorted": _traversal,
     "sum": _traversal,
     "max": _traversal,
@@ -171,7 +183,7 @@ _BY_OVERLOAD: dict[str, int | Cost] = {
     "greater_bytes": _shorter,
     "less_equals_bytes": _shorter,
     "greater_equals_bytes": _shorter,
-    "equals": _shorter,
+    "equals": _equals,
     "not_equals": _shorter,
     "add_string": _both,
     "add_bytes": _both,

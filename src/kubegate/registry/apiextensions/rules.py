@@ -15,10 +15,12 @@ from typing import Any, Final
 from kubegate.api import field, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.structural import MISSING, Structural
-from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Program, compile, types
+from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Program, compile, estimate, types
 from kubegate.cel.costs import POLICY_BUDGET
 from kubegate.cel.types import CelType
 from kubegate.cel.values import NONE, Optional, parse_duration, parse_timestamp
+from kubegate.registry.apiextensions import rulecosts
+from kubegate.registry.apiextensions.rulecosts import Costs
 
 _BLOCKING: Final = frozenset(
     {
@@ -89,7 +91,9 @@ def check(value: Any, old: Any, schema: Structural, errors: list[FieldError]) ->
 
 def check_definition(openapi: Mapping[str, Any], path: str) -> list[FieldError]:
     """What is wrong with the rules in a definition's schema."""
-    return list(_definition_errors(Structural(openapi), path, root=True))
+    costs = Costs()
+    errors = list(_definition_errors(Structural(openapi), path, costs, 1, root=True))
+    return [*errors, *costs.errors(path)]
 
 
 # ------------------------------------------------------------------ types
@@ -336,17 +340,51 @@ class _Checking:
 
 # ------------------------------------------------------------------ checking definitions
 def _definition_errors(
-    schema: Structural, path: str, *, root: bool = False, uncorrelatable: str = ""
+    schema: Structural,
+    path: str,
+    costs: Costs,
+    cardinality: int | None,
+    *,
+    root: bool = False,
+    uncorrelatable: str = "",
 ) -> Iterator[FieldError]:
+    """`cardinality` is how many such nodes an object has at most, None where there is no limit."""
     for position, rule in enumerate(_compiled(schema, root=root)):
-        yield from _rule_errors(rule, schema, f"{path}.x-kubernetes-validations[{position}]", uncorrelatable)
+        at = f"{path}.x-kubernetes-validations[{position}]"
+        yield from _rule_errors(rule, schema, at, uncorrelatable)
+        yield from _cost_errors(rule, schema, at, costs, cardinality, root)
+    times = rulecosts.most_elements(schema)
+    below = None if cardinality is None or times is None else cardinality * times
     for name, child in schema.properties.items():
-        yield from _definition_errors(child, f"{path}.properties[{name}]", uncorrelatable=uncorrelatable)
+        yield from _definition_errors(child, f"{path}.properties[{name}]", costs, below, uncorrelatable=uncorrelatable)
     if isinstance(schema.additional, Structural):
-        yield from _definition_errors(schema.additional, f"{path}.additionalProperties", uncorrelatable=uncorrelatable)
+        yield from _definition_errors(
+            schema.additional, f"{path}.additionalProperties", costs, below, uncorrelatable=uncorrelatable
+        )
     if schema.items is not None:
-        below = uncorrelatable or ("" if schema.list_type == "map" else path)
-        yield from _definition_errors(schema.items, f"{path}.items", uncorrelatable=below)
+        within = uncorrelatable or ("" if schema.list_type == "map" else path)
+        yield from _definition_errors(schema.items, f"{path}.items", costs, below, uncorrelatable=within)
+
+
+def _cost_errors(
+    rule: _Rule, schema: Structural, path: str, costs: Costs, cardinality: int | None, root: bool
+) -> Iterator[FieldError]:
+    """Rules that could cost too much, if data were as large as the schema lets them be."""
+    resource = root or schema.embedded
+    shape = rulecosts.shape(schema, resource=resource, escaped=escaped)
+    if rule.program is None or shape is None:
+        return
+    known, sizes = _Types(), rulecosts.sizes(shape)
+    kind = known.of(schema, "selfType", resource=resource)
+    assert kind is not None
+    variables = {"self": kind}
+    if rule.uses_old:
+        variables["oldSelf"] = types.optional_of(kind) if rule.definition.get("optionalOldSelf") else kind
+    cost = estimate(str(rule.definition["rule"]), variables, sizes, objects=known.objects)
+    yield from costs.add("rule", f"{path}.rule", rulecosts.times(cost, cardinality, shape))
+    if rule.message is not None:
+        cost = estimate(str(rule.definition["messageExpression"]), variables, sizes, objects=known.objects)
+        yield from costs.add("messageExpression", f"{path}.messageExpression", cost)
 
 
 def _rule_errors(rule: _Rule, schema: Structural, path: str, uncorrelatable: str) -> Iterator[FieldError]:
