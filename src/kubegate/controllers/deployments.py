@@ -188,7 +188,7 @@ class Rollout:
         if not states.has_deadline(self.deployment):
             return
         found, paused = condition(self.deployment, "Progressing"), bool(spec.get("paused"))
-        if found is not None and found.get("reason") == "TimedOutReason":
+        if found is not None and found.get("reason") == "ProgressDeadlineExceeded":
             return
         was = found is not None and found.get("reason") == "DeploymentPaused"
         if paused == was:
