@@ -18,11 +18,6 @@ POD = {
     "metadata": {"name": "p"},
     "spec": {"containers": [{"name": "c", "image": "i"}]},
 }
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "p"},
-    "spec": {"containers": [{"name": "c", "image": "i"}]},
-}
 POLICIES = """
 from kubegate import Deny, Gate, User
 gate = Gate()

@@ -131,8 +131,9 @@ def _server(plan: Plan, cert_dir: Path) -> list[Object]:
     """Account, role, policies, certificate, Deployment and Service."""
     account = _object("v1", "ServiceAccount", plan) | {"automountServiceAccountToken": False}
     role = _object("rbac.authorization.k8s.io/v1", "Role", plan)
-    # Policies see what they are sent. Those that read the cluster get here what they need, and a token above.
-    role["rules"] = []
+    # Policies see what they are sent. Those that read the cluster get here what they need beside, and a token above.
+    own = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [f"{plan.name}-policies"], "verbs": ["get"]}
+    role["rules"] = [own]
     binding = _object("rbac.authorization.k8s.io/v1", "RoleBinding", plan)
     binding["roleRef"] = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": plan.name}
     binding["subjects"] = [{"kind": "ServiceAccount", "name": plan.name, "namespace": plan.namespace}]
