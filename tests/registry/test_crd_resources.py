@@ -156,7 +156,7 @@ async def test_rules_refuse_with_their_message_at_their_place() -> None:
         schema = properties(low=NUMBER, high=NUMBER)
         schema["properties"]["spec"]["x-kubernetes-validations"] = [
             {"rule": "self.low <= self.high", "message": "low must not be above high"},
-            {"rule": "self.high < 100", "messageExpression": "'high is ' + string(self.high)", "fieldPath": ".high"},
+            {"rule": "self.high < 100", "messageExpression": "'high is %d'.format([self.high])", "fieldPath": ".high"},
             {"rule": "self.low != 13", "reason": "FieldValueForbidden"},
         ]
         resource = await world.serve(crd("ranges", schema))

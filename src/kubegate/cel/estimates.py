@@ -346,6 +346,10 @@ class _Estimate:
                 return _walked(first), first
             case "lowerAscii" | "upperAscii" | "substring" | "trim" if target is not None:
                 return _walked(on), on
+            case "format" if target is not None:
+                return _walked(on), None
+            case "strings.quote":
+                return _walked(first), Size(first.least + 2, _capped(2 * first.most + 2))
             case "replace" if target is not None and len(arguments) >= 2:
                 size = _replaced(on, first, self._size_or_unknown(arguments[1]))
                 return _times(on.most, 2 * costs.TRAVERSAL), size
