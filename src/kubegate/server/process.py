@@ -35,7 +35,7 @@ from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter, service_account_user
 from kubegate.registry.keys import Keys
 from kubegate.registry.rbac.escalation import RBAC_INDEX
-from kubegate.server import audit, health
+from kubegate.server import audit, files, health
 from kubegate.server.app import App
 from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
@@ -98,6 +98,7 @@ class Server:
 
     async def _start(self) -> None:
         options = self.options
+        files.check(options)
         await asyncio.to_thread(self._prepare_keys)
 
         # where objects live
@@ -412,6 +413,6 @@ def run(options: Options, ready: Callable[[Server], None]) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(Server(options).run(ready))
     except UsageError as error:
-        print(f"kubegate: {error}", file=sys.stderr)
+        print("kubegate:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0

@@ -43,6 +43,11 @@ class Listener:
     socket_fd: int | None = None
 
 
+def _cause(error: OSError) -> int | None:
+    """The errno beneath an error that was raised again in other words."""
+    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
 class Transport:
     """Serves an ASGI application until `stop`."""
 
@@ -90,8 +95,9 @@ class Transport:
         error = self._serving.exception() if self._serving.done() else started.exception() if started.done() else None
         if error is not None:
             self._serving.cancel()
+            await asyncio.gather(self._serving, started, return_exceptions=True)
             where = f"{self._listener.address}:{self._listener.port}"
-            if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            if isinstance(error, OSError) and (error.errno or _cause(error)) == errno.EADDRINUSE:
                 raise CannotListen(f"{where} is in use by another program; name a free port (0 takes one)") from error
             raise CannotListen(f"cannot listen on {where}: {error}") from error
         return int(self._server.addresses[0].rpartition(":")[2])
