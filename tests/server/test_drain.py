@@ -34,8 +34,10 @@ async def head_of(reader: asyncio.StreamReader) -> tuple[int, int]:
     return int(head.split(b" ", 2)[1]), lengths[0] if lengths else 0
 
 
-async def write_until_refused(server: ServerProcess, writer_number: int, acknowledged: set[str]) -> None:
-    """Create object after object on one connection; remember those whose 201 came."""
+async def write_until_refused(
+    server: ServerProcess, writer_number: int, acknowledged: set[str], enough: asyncio.Event
+) -> None:
+    """Create object after object on one connection; remember those whose 201 came, and say when they are 50."""
     reader, writer = await connect(server)
     number = 0
     try:
@@ -47,6 +49,8 @@ async def write_until_refused(server: ServerProcess, writer_number: int, acknowl
             if status != 201:
                 return
             acknowledged.add(name)
+            if len(acknowledged) == 50:
+                enough.set()
             number += 1
     except (OSError, asyncio.IncompleteReadError):
         return
@@ -70,14 +74,14 @@ async def watch_to_the_end(server: ServerProcess, begun: asyncio.Semaphore) -> b
 async def test_a_server_told_to_end_ends_its_watches_and_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     acknowledged: set[str] = set()
+    enough = asyncio.Event()
     with serving(folder, ()) as server:
         begun = asyncio.Semaphore(0)
         watches = [asyncio.create_task(watch_to_the_end(server, begun)) for _ in range(WATCHERS)]
         for _ in range(WATCHERS):
             await begun.acquire()
-        writers = [asyncio.create_task(write_until_refused(server, n, acknowledged)) for n in range(WRITERS)]
-        while len(acknowledged) < 50:
-            await asyncio.sleep(0)
+        writers = [asyncio.create_task(write_until_refused(server, n, acknowledged, enough)) for n in range(WRITERS)]
+        await enough.wait()
         told = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         answers = await asyncio.gather(*watches)
