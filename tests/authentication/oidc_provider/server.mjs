@@ -25,12 +25,21 @@ function provider() {
         grant_types: ["authorization_code"],
         response_types: ["code"],
       },
+      {
+        client_id: "kubegate-cli",
+        application_type: "native",
+        token_endpoint_auth_method: "none",
+        redirect_uris: ["http://127.0.0.1/callback"],
+        grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+        response_types: ["code"],
+      },
     ],
     jwks: { keys: [jwk] },
     cookies: { keys: ["cookie-key"] },
     conformIdTokenClaims: false,
     claims: { openid: ["sub", "groups"] },
-    features: { devInteractions: { enabled: true } },
+    features: { devInteractions: { enabled: true }, deviceFlow: { enabled: true } },
+    ttl: { IdToken: Number(process.env.ID_TOKEN_SECONDS ?? 3600) },
     async findAccount(_, id) {
       return { accountId: id, claims: () => ({ sub: id, groups: ["dev", "ops"] }) };
     },
