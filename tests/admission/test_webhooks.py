@@ -586,6 +586,28 @@ async def test_all_match_conditions_must_be_true(webhooks: Webhooks, hooks: Hook
     assert len(hooks.reviews) == 2
 
 
+async def test_patches_are_told_where_request_bodies_are_but_not_those_of_secrets(
+    webhooks: Webhooks, hooks: Hooks
+) -> None:
+    operations = [{"op": "add", "path": "/data/b", "value": "2"}]
+    hooks.answers["x"] = {"allowed": True, "patch": operations}
+    webhooks.mutating("m", webhook(hooks, "x", rules=[about(resources=["configmaps", "secrets"])]))
+    key = "patch.webhook.admission.k8s.io/round_0_index_0"
+    asked = attributes("configmaps", config_map())
+    await run(webhooks.chain, asked)
+    assert key not in asked.trace.audit_annotations
+    assert json.loads(asked.trace.request_annotations[key]) == {
+        "configuration": "m",
+        "webhook": "x.example.org",
+        "patch": operations,
+        "patchType": "JSONPatch",
+    }
+    asked = attributes("secrets", {**config_map(), "kind": "Secret"})
+    changed = await run(webhooks.chain, asked)
+    assert changed["data"] == {"a": "1", "b": "2"}
+    assert asked.trace.request_annotations == {}
+
+
 async def test_a_match_condition_that_fails_refuses_unless_another_is_false(webhooks: Webhooks, hooks: Hooks) -> None:
     broken = {"name": "broken", "expression": "object.none == 1"}
     false = {"name": "false", "expression": "object.data.size() > 7"}

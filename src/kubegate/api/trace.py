@@ -44,6 +44,8 @@ class Trace:
     stages: list[Stage] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     audit_annotations: dict[str, str] = field(default_factory=dict)
+    request_annotations: dict[str, str] = field(default_factory=dict)
+    """Annotations that tell of the request's body: for audit events that hold it, too (from level Request)."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:

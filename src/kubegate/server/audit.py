@@ -80,6 +80,8 @@ class Auditor:
         if call.user is not call.authenticated_user:
             event["impersonatedUser"] = _user(call.user)
         event["annotations"] = {**_decision(call), **call.trace.audit_annotations}
+        if level in ("Request", "RequestResponse"):
+            event["annotations"] |= call.trace.request_annotations
         stage = "ResponseStarted" if response.stream is not None else "ResponseComplete"
         self._emit(pending, stage, rfc3339_micro(self._clock.now()))
 

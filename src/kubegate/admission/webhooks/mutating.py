@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 NAME = "MutatingAdmissionWebhook"
 _MUTATION = "mutation.webhook.admission.k8s.io/round_{}_index_{}"
+_PATCH = "patch.webhook.admission.k8s.io/round_{}_index_{}"
 
 
 @dataclass(slots=True)
@@ -89,7 +90,7 @@ class MutatingWebhooks:
         told, changed = Told.begin(webhook, mutating=True), False
         place = (int(attributes.reinvoking), position)
         try:
-            changed = await self._mutate(webhook, attributes, versions, invocation, told)
+            changed = await self._mutate(webhook, attributes, versions, invocation, told, place)
         except CallFailed as failure:
             told.stage.decision, told.stage.reason = "error", str(failure)
             if not webhook.ignores_failure:
@@ -111,7 +112,13 @@ class MutatingWebhooks:
             told.end(attributes)
 
     async def _mutate(
-        self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation, told: Told
+        self,
+        webhook: Webhook,
+        attributes: Attributes,
+        versions: Versions,
+        invocation: Invocation,
+        told: Told,
+        place: tuple[int, int],
     ) -> bool:
         """Ask, and do what is asked for. Gives whether the object is another now."""
         answer = await self._caller.ask(webhook, attributes, versions, invocation, mutating=True)
@@ -135,6 +142,10 @@ class MutatingWebhooks:
         except (jsonpatch.PatchError, ValueError) as error:
             raise status.internal(str(error)) from None
         self._objects.default(invocation.kind, patched)
+        if may_be_shown(attributes):
+            what = {"configuration": webhook.configuration, "webhook": webhook.name, "patch": operations}
+            shown = orjson.dumps({**what, "patchType": answer.patch_type}).decode()
+            attributes.trace.request_annotations.setdefault(_PATCH.format(*place), shown)
         if orjson.dumps(patched, option=orjson.OPT_SORT_KEYS) == orjson.dumps(new, option=orjson.OPT_SORT_KEYS):
             return False
         if may_be_shown(attributes):
