@@ -6,6 +6,10 @@ from typing import Any
 
 import orjson
 
+_MISSING: Any = object()
+# Most fields are these, and most are as they were: no path is written for them.
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
 
 def between(before: bytes, after: bytes) -> list[dict[str, Any]]:
     """The operations that turn one JSON document into the other. Lists are compared position by position."""
@@ -20,10 +24,11 @@ def _compare(path: str, old: Any, new: Any, operations: list[dict[str, Any]]) ->
             if name not in new:
                 operations.append({"op": "remove", "path": _child(path, name)})
         for name, value in new.items():
-            if name not in old:
+            found = old.get(name, _MISSING)
+            if found is _MISSING:
                 operations.append({"op": "add", "path": _child(path, name), "value": value})
-            else:
-                _compare(_child(path, name), old[name], value, operations)
+            elif type(value) not in _SCALARS or type(found) is not type(value) or found != value:
+                _compare(_child(path, name), found, value, operations)
     elif isinstance(old, list) and isinstance(new, list):
         shared = min(len(old), len(new))
         for position in range(shared):

@@ -151,20 +151,39 @@ def _request(review: Object) -> Object:
         raise BadReview("AdmissionReview.request: there is none")
     if not typed(request, "uid", str, "request"):
         raise BadReview("request.uid: there is none")
-    for name in ("operation", "namespace", "name", "subResource"):
-        typed(request, name, str, "request")
-    for name in ("object", "oldObject", "options"):
-        typed(request, name, dict, "request")
+    for name, wanted in _FIELDS.items():
+        value = request.get(name)
+        if value is not None and not isinstance(value, wanted):
+            typed(request, name, wanted, "request")
     for name in ("resource", "requestResource", "kind", "requestKind"):
-        found = typed(request, name, dict, "request", {})
-        for part in found:
-            typed(found, part, str, f"request.{name}")
-    user = typed(request, "userInfo", dict, "request", {})
-    for name in ("username", "uid"):
-        typed(user, name, str, "request.userInfo")
+        for part, value in (request.get(name) or {}).items():
+            if not isinstance(value, str):
+                raise BadReview(f"request.{name}.{part}: wanted is a string")
+    user = request.get("userInfo") or {}
+    typed(user, "username", str, "request.userInfo")
+    typed(user, "uid", str, "request.userInfo")
     strings(user, "groups", "request.userInfo")
-    extra(user, "request.userInfo")
-    return dict(request)
+    if "extra" in user:
+        extra(user, "request.userInfo")
+    checked: Object = request
+    return checked
+
+
+_FIELDS = {
+    "operation": str,
+    "namespace": str,
+    "name": str,
+    "subResource": str,
+    "object": dict,
+    "oldObject": dict,
+    "options": dict,
+    "resource": dict,
+    "requestResource": dict,
+    "kind": dict,
+    "requestKind": dict,
+    "userInfo": dict,
+}
+"""The fields of a request that are looked at here, and their types."""
 
 
 def _resource_text(request: Object) -> str:

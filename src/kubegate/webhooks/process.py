@@ -25,9 +25,6 @@ from kubegate.webhooks.policyfile import PolicyFile
 
 log = logging.getLogger("kubegate.webhooks")
 
-# A policy in a thread waits this long for the loop at most (seconds); Python's own 5 ms would be most of an answer.
-_SWITCH_INTERVAL = 0.0005
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -231,6 +228,5 @@ def serve(server: WebhookServer, ready: Callable[[WebhookServer], None]) -> None
     """One server in this process, until it is told to end."""
     import uvloop
 
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.run(ready))
