@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .kubegate
+# more flags for `make up`: FLAGS=--secure-port=7443
+FLAGS ?=
 
 .PHONY: up env test lint bench test-crash clean
 
@@ -16,7 +18,7 @@ $(VENV)/.made: pyproject.toml
 	@touch $@
 
 up: env
-	$(BIN)/kubegate up --data-dir $(STATE)
+	$(BIN)/kubegate up --data-dir $(STATE) $(FLAGS)
 
 test: env lint
 	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd
