@@ -164,7 +164,8 @@ def test_empty_values_go_unless_they_are_pointers_or_structs():
 
 
 def test_complete_objects_have_the_zero_values_that_go_writes():
-    assert complete({"rules": []}, schema("Role", RBAC)) == {"metadata": {}, "rules": None}
+    assert complete({}, schema("Role", RBAC)) == {"metadata": {}, "rules": None}
+    assert complete({"rules": []}, schema("Role", RBAC)) == {"metadata": {}, "rules": []}
     assert complete({"type": "Normal"}, schema("Event")) == {
         "metadata": {},
         "involvedObject": {},

@@ -26,6 +26,10 @@ _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 
 # Types that read themselves, whatever is in them.
 _RAW = frozenset({f"{_META}FieldsV1", f"{_META}Patch", "io.k8s.apimachinery.pkg.runtime.RawExtension"})
+# Types whose empty lists are told apart from absent ones up to the store, which makes them null (`registry.generic`).
+_KEPT_EMPTY = frozenset(
+    {"io.k8s.api.rbac.v1.ClusterRole", "io.k8s.api.rbac.v1.Role", "io.k8s.api.discovery.v1.EndpointSlice"}
+)
 # Objects of these groups are stored as JSON: empty lists stay what they are, elsewhere protobuf makes them null.
 _STORED_AS_JSON = ("io.k8s.apiextensions-apiserver.", "io.k8s.kube-aggregator.")
 
@@ -354,7 +358,7 @@ def _struct(schema: Schema) -> Walk:
         if go.omit_zero or (go.omit_empty and not value_type):
             continue
         always.append((name, _zero(child)))
-        if child.type == "array" and not schema.name.startswith(_STORED_AS_JSON):
+        if child.type == "array" and not schema.name.startswith(_STORED_AS_JSON) and schema.name not in _KEPT_EMPTY:
             nullable_lists.add(name)
     always_there = tuple(always)
     nullable = frozenset(nullable_lists)

@@ -169,6 +169,7 @@ class Registry:
         name = meta["name"]
         attributes.object, attributes.name = obj, name
         await self.admission.validate(attributes)
+        _null_empty_lists(resource, obj)
         if meta.get("resourceVersion") not in (None, "", "0"):
             raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")
         key = self.keys.key(resource.group_resource, namespace, name)
@@ -380,6 +381,7 @@ class Registry:
                 context.trace.warn(text)
         attributes.object = obj if viewed is None else viewed.of(obj)
         await self.admission.validate(attributes)
+        _null_empty_lists(resource, obj)
         if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
         obj = managedfields.restore_times(obj, current)
@@ -670,6 +672,20 @@ def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> sta
     """422, by the kind in which the object is kept (events.k8s.io's are core Events)."""
     group = resource.group if resource.custom is not None else resource.storage_group
     return status.invalid(group, resource.kind, name, errors)
+
+
+# Lists that are always written, and that become null on their way through the store when they are empty.
+_NULL_WHEN_EMPTY = {
+    "clusterroles.rbac.authorization.k8s.io": ("rules",),
+    "roles.rbac.authorization.k8s.io": ("rules",),
+    "endpointslices.discovery.k8s.io": ("endpoints", "ports"),
+}
+
+
+def _null_empty_lists(resource: Resource, obj: Object) -> None:
+    for name in _NULL_WHEN_EMPTY.get(resource.group_resource, ()):
+        if obj.get(name) == []:
+            obj[name] = None
 
 
 def _same(new: Object, old: Object) -> bool:

@@ -39,7 +39,7 @@ def prepare(request: Object, account: Object | None, scope: Scope) -> None:
     """What validating admission is shown beside what was sent: whose token it will be."""
     if account is not None:
         found = account["metadata"]
-        kept = {key: found[key] for key in ("name", "namespace", "uid", "creationTimestamp")}
+        kept = {key: found[key] for key in ("name", "namespace", "uid", "creationTimestamp") if key in found}
         request["metadata"] = {**kept, **(request.get("metadata") or {})}
 
 

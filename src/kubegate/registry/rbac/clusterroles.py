@@ -56,7 +56,7 @@ def _has_invalid_values(role: Object) -> bool:
 
 RULES = Rules(
     guard=escalation.guard_cluster_role,
-    default=validation.empty_rules_are_null,
+    default=validation.absent_rules_are_null,
     validate=validate,
     name="path",
     create_on_update=True,

@@ -14,7 +14,7 @@ def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 RULES = Rules(
     guard=escalation.guard_role,
-    default=validation.empty_rules_are_null,
+    default=validation.absent_rules_are_null,
     validate=validate,
     name="path",
     create_on_update=True,

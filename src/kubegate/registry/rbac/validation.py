@@ -39,10 +39,9 @@ def validate_rules(role: Object, *, namespaced: bool) -> list[FieldError]:
     return errors
 
 
-def empty_rules_are_null(role: Object) -> None:
-    """A role without rules is stored, and shown, with `rules: null`, however it was sent."""
-    if not role.get("rules"):
-        role["rules"] = None
+def absent_rules_are_null(role: Object) -> None:
+    """A role that says nothing of rules has `rules: null`."""
+    role.setdefault("rules", None)
 
 
 def default_binding(binding: Object) -> None:
