@@ -75,9 +75,9 @@ def _greet(url: str, kubeconfig: Path) -> None:
 kubegate is ready on {url}
 
   export KUBECONFIG={kubeconfig.resolve()}
+  kubectl auth whoami
   kubectl get namespaces
-  kubectl create role reader --verb=get,list --resource=configmaps
-  kubectl auth can-i list configmaps --as alice
+  kubectl auth can-i --list --as alice
 
 Ctrl-C ends it; what it stored is found again by the next start.
 """,
