@@ -58,10 +58,12 @@ class Program:
     expression: str
     result: CelType
     step: Step
+    binds: bool = True
+    """Whether it has variables of its own (those of macros)."""
 
     def evaluate(self, values: Mapping[str, Any], budget: Budget | None = None, limit: int = PER_CALL) -> Any:
         """The value, as plain Python (see `values`). Raises EvaluationError; CostExceeded at more than `limit`."""
-        run = Run(values, limit)
+        run = Run(dict(values) if self.binds else values, limit)
         try:
             result = self.step(run)
             if run.cost > limit:

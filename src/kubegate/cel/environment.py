@@ -76,7 +76,8 @@ def compile_program(
         step = evaluate.build(checked)
     except evaluate.ConstantError as error:
         raise CompileError(f"program instantiation failed: {error}", "program") from None
-    return Program(expression, checked.result, step)
+    binds = any(isinstance(node, syntax.Comprehension) for node in nodes(checked.tree.root))
+    return Program(expression, checked.result, step, binds)
 
 
 _LITERALS = {"duration": "duration", "timestamp": "timestamp", "matches": "matches"}

@@ -36,12 +36,13 @@ _EVERYTHING = ({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """matchConstraints of a policy, or matchResources of a binding. `chooses` is false where they match everything."""
+    """matchConstraints of a policy, or matchResources of a binding."""
 
     rules: Rules
     namespaces: LabelSelector
     objects: LabelSelector
-    chooses: bool
+    has_rules: bool
+    has_selectors: bool
 
     @classmethod
     def of(cls, resources: Object | None) -> Match:
@@ -52,20 +53,23 @@ class Match:
             rules=Rules(include or _EVERYTHING, exclude, exact=found.get("matchPolicy") == "Exact"),
             namespaces=from_object(namespaces),
             objects=from_object(objects),
-            chooses=bool(include or exclude or namespaces or objects),
+            has_rules=bool(include or exclude),
+            has_selectors=bool(namespaces or objects),
         )
 
     def selects(self, attributes: Attributes, reader: Reader) -> bool:
         """Whether the selectors match, leaving aside the rules. Raises StatusError 404 for a namespace."""
+        if not self.has_selectors:
+            return True
         return matching.object_matches(self.objects, attributes) and matching.namespace_matches(
             self.namespaces, attributes, reader
         )
 
     def matches(self, attributes: Attributes, equivalents: Equivalents, reader: Reader) -> bool:
         """Rules and selectors. Raises StatusError 404 for a namespace."""
-        if not self.chooses:
-            return True
-        return equivalents.invocation(self.rules, attributes) is not None and self.selects(attributes, reader)
+        if self.has_rules and equivalents.invocation(self.rules, attributes) is None:
+            return False
+        return self.selects(attributes, reader)
 
 
 @dataclass(frozen=True, slots=True)

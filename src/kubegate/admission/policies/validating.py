@@ -209,23 +209,21 @@ def _evaluated(
 ) -> tuple[list[Denial], Sequence[tuple[str, str | Denial | None]]]:
     """The denials, and the values of audit annotations by key (None: leave it out)."""
     policy, forgiving = hook.policy, hook.ignores_failure
-    budgets = [cel.Budget(POLICY_BUDGET)]
+    conditions, rules, annotations = cel.Budget(MATCH_CONDITIONS_BUDGET), cel.Budget(POLICY_BUDGET), None
     try:
-        if policy.conditions:
-            budgets.append(cel.Budget(MATCH_CONDITIONS_BUDGET))
-            if not policy.conditions.match(values, not forgiving, budgets[-1]):
-                return [], ()
-        denials = _validated(policy, values, budgets[0], forgiving)
+        if policy.conditions and not policy.conditions.match(values, not forgiving, conditions):
+            return [], ()
+        denials = _validated(policy, values, rules, forgiving)
         if not policy.annotations:
             return denials, ()
-        budgets.append(cel.Budget(POLICY_BUDGET))
-        return denials, _annotated(policy, values, budgets[-1], forgiving)
+        annotations = cel.Budget(POLICY_BUDGET)
+        return denials, _annotated(policy, values, annotations, forgiving)
     except ConditionError as error:
         return [Denial(str(error))], ()
     except OutOfBudget as error:
         return ([] if forgiving else [Denial(str(error))]), ()
     finally:
-        policy.pace.cost = sum(budget.spent for budget in budgets)
+        policy.pace.cost = conditions.spent + rules.spent + (annotations.spent if annotations else 0)
 
 
 def _validated(policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool) -> list[Denial]:
