@@ -45,12 +45,11 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
             return RequestInfo(True, path, rest[0] if rest[0] == "watch" else verb, prefix, group, version)
         verb, rest = rest[0], rest[1:]
     namespace = ""
-    if rest[0] == "namespaces":
-        if len(rest) > 1:
-            namespace = rest[1]
-            # /namespaces/NAME and its own subresources are about the namespace itself
-            if len(rest) > 2 and rest[2] not in _NO_NAMESPACE_SUBRESOURCES:
-                rest = rest[2:]
+    if rest[0] == "namespaces" and len(rest) > 1:
+        namespace = rest[1]
+        # /namespaces/NAME and its own subresources are about the namespace itself
+        if len(rest) > 2 and rest[2] not in _NO_NAMESPACE_SUBRESOURCES:
+            rest = rest[2:]
     resource = rest[0]
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
