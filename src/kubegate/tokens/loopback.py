@@ -11,7 +11,7 @@ import contextlib
 import hmac
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from kubegate.tokens.credential import TokenError
 
@@ -19,6 +19,7 @@ HOST = "127.0.0.1"
 PATH = "/callback"
 _MAX_HEAD = 16 * 1024
 _MAX_CONNECTIONS = 20
+_MAX_FIELDS = 20
 _READ_SECONDS = 10.0
 
 _PAGE = (
@@ -75,10 +76,13 @@ class Redirect:
         words = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(words) != 3 or words[0] != "GET":
             return "405 Method Not Allowed", _NOT_OURS
-        target = urlsplit(words[1])
-        if target.path != PATH:
+        path, _, given = words[1].partition("?")
+        if path != PATH:
             return "404 Not Found", _NOT_OURS
-        query = {name: values[0] for name, values in parse_qs(target.query, max_num_fields=20).items()}
+        try:
+            query = {name: values[0] for name, values in parse_qs(given, max_num_fields=_MAX_FIELDS).items()}
+        except ValueError:
+            return "400 Bad Request", _NOT_OURS
         if not hmac.compare_digest(query.get("state", "").encode(), self._state.encode()) or self._answer.done():
             return "400 Bad Request", _NOT_OURS
         error = query.get("error", "")

@@ -268,7 +268,7 @@ def _server(directory: Directory) -> Any:
             ssl.create_default_context(cadata=authority)
         except ssl.SSLError:
             raise ValueError("the authority is no PEM certificate") from None
-    tls = Tls(validate=ssl.CERT_REQUIRED, ca_certs_data=authority)
+    tls = Tls(validate=ssl.CERT_REQUIRED, ca_certs_data=authority, sni=parts.hostname)
     secure = parts.scheme == "ldaps"
     port = parts.port or (636 if secure else 389)
     return Server(parts.hostname or "", port, use_ssl=secure, get_info=NONE, tls=tls, connect_timeout=directory.timeout)
