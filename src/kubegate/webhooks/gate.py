@@ -346,13 +346,15 @@ def _scope(
 
 def _selector(given: Selector | None) -> Selector:
     """Labels alone become matchLabels. Raises GateError for what is no selector."""
-    from kubegate.api.selectors import SelectorError, from_object
+    from kubegate.api.selectors import validate_selector
 
     if not given:
         return {}
     found = dict(given) if set(given) <= {"matchLabels", "matchExpressions"} else {"matchLabels": dict(given)}
     try:
-        from_object(found)
-    except (SelectorError, AttributeError, KeyError, TypeError) as error:
-        raise GateError(f"{given!r} is no selector: {error}") from error
+        problems = [str(error) for error in validate_selector(found, "selector")]
+    except (AttributeError, TypeError):
+        problems = ["wanted is labels, or matchLabels and matchExpressions"]
+    if problems:
+        raise GateError(f"{given!r} is no selector: {'; '.join(problems)}")
     return found

@@ -94,7 +94,7 @@ class Threads:
                 continue
             if error is None:
                 future.set_result(result)
-            elif isinstance(error, StopIteration):  # a future cannot carry it
-                future.set_exception(RuntimeError("StopIteration"))
-            else:
+            elif isinstance(error, Exception) and not isinstance(error, StopIteration):
                 future.set_exception(error)
+            else:  # a future cannot carry StopIteration, and what ends a thread must not end the loop
+                future.set_exception(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))

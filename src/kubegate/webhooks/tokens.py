@@ -23,7 +23,7 @@ async def answer(caller: Caller, policies: Sequence[Policy], review: Object) -> 
     try:
         user = await identify(caller, policies, token, shared)
     except Deny as denied:
-        return Answer({"authenticated": False, "error": denied.message}, "denied", {"reason": denied.message})
+        return Answer({"authenticated": False, "error": denied.message}, "denied")  # its text may quote the token
     except PolicyFailed as failure:
         log = {"reference": failure.reference, "policy": failure.policy.name}
         return Answer({"authenticated": False, "error": str(failure)}, "failed", log)
