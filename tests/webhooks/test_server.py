@@ -16,6 +16,7 @@ from webhook_client import Serve, Served, admission
 
 from kubegate.pki import certificates
 from kubegate.webhooks.certificates import Source
+from kubegate.webhooks.metrics import Metrics, Shared
 from kubegate.webhooks.process import Options, WebhookServer
 
 
@@ -311,3 +312,18 @@ async def test_a_review_in_flight_is_answered_before_the_server_ends(tmp_path: P
         await stopping
     assert (code, found["response"]["allowed"]) == (200, True)
     assert isinstance(server.policies.gate, Gate)
+
+
+def test_several_workers_metrics_are_told_as_their_sum(tmp_path: Path) -> None:
+    one, other = Metrics(), Metrics()
+    for metrics in (one, other, other):
+        metrics.reviews.add(("/authenticate", "allowed"))
+        metrics.seconds.observe(("/authenticate",), 0.0003)
+    other.in_flight = 2
+    (tmp_path / "another").write_bytes(other.snapshot())
+    shared = Shared(tmp_path)
+    shared.publish(one)
+    text = shared.text(one)
+    assert 'kubegate_webhook_reviews_total{path="/authenticate",outcome="allowed"} 3' in text
+    assert 'kubegate_webhook_review_duration_seconds_bucket{path="/authenticate",le="0.0005"} 3' in text
+    assert "kubegate_webhook_in_flight 2" in text

@@ -13,7 +13,7 @@ from kubegate.webhooks import reviews
 from kubegate.webhooks.answers import BadReview
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.gate import Gate
-from kubegate.webhooks.metrics import Metrics
+from kubegate.webhooks.metrics import Metrics, Shared
 
 log = logging.getLogger("kubegate.webhooks")
 
@@ -43,8 +43,8 @@ class App:
     """Answers for the Gate that `gate()` gives at that moment.
 
     `most` reviews are answered at once, another one is refused with 429; bodies of more than `max_body` bytes with
-    413. `decided` is given a line for the decision log for each review. `client_certificates`: reviews are answered
-    for callers alone whose certificate TLS has verified.
+    413. `shared` are the counts of other workers. `decided` is given a line for the decision log for each review.
+    `client_certificates`: reviews are answered for callers alone whose certificate TLS has verified.
     """
 
     def __init__(
@@ -53,13 +53,14 @@ class App:
         caller: Caller,
         *,
         metrics: Metrics | None = None,
+        shared: Shared | None = None,
         decided: Callable[[Mapping[str, Any]], None] = lambda entry: None,
         most: int = 256,
         max_body: int = 7 * 1024 * 1024,
         client_certificates: bool = False,
     ) -> None:
         self._gate, self._caller, self._decided = gate, caller, decided
-        self.metrics = metrics or Metrics()
+        self.metrics, self._shared = metrics or Metrics(), shared
         self._most, self._max_body, self._client_certificates = most, max_body, client_certificates
         self._known: Gate | None = None
         self._endpoints: dict[str, reviews.Endpoint] = {}
@@ -151,7 +152,7 @@ class App:
             if method not in ("GET", "HEAD"):
                 raise _Refused(405, "this is read with GET")
             if path == "/metrics":
-                return 200, self.metrics.text()
+                return 200, self.metrics.text() if self._shared is None else self._shared.text(self.metrics)
             if path == "/readyz" and self.draining:
                 return 503, "shutting down"
             return 200, "ok"

@@ -20,10 +20,11 @@ from kubegate.webhooks.app import App
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.certificates import LOOK_SECONDS, CertificateError, Pair, Source
 from kubegate.webhooks.decisions import DecisionLog
-from kubegate.webhooks.metrics import Metrics
+from kubegate.webhooks.metrics import Metrics, Shared
 from kubegate.webhooks.policyfile import PolicyFile
 
 log = logging.getLogger("kubegate.webhooks")
+_PUBLISH_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,14 @@ class Options:
 class WebhookServer:
     """Serves one policy file. `start()` returns when it answers; `stop()` when nothing is left running.
 
-    `listening` is a socket to take instead of the options' address; it is not closed here.
+    `listening` is a socket to take instead of the options' address; it is not closed here. `shared` is a folder in
+    which several workers keep their counts.
     """
 
     options: Options
     clock: Clock = field(default_factory=SystemClock)
     listening: socket.socket | None = None
+    shared: Path | None = None
     url: str = ""
     app: App = field(init=False)
     policies: PolicyFile = field(init=False)
@@ -84,11 +87,13 @@ class WebhookServer:
         if options.decisions is not None:
             self._decisions = DecisionLog(options.decisions)
         metrics = Metrics()
+        shared = None if self.shared is None else Shared(self.shared)
         self.policies.on_reload = lambda good: metrics.reloads.add(("applied" if good else "refused",))
         self.app = App(
             lambda: self.policies.gate,
             self._caller,
             metrics=metrics,
+            shared=shared,
             decided=self._decisions.write if self._decisions is not None else lambda entry: None,
             most=options.most,
             max_body=options.max_body,
@@ -102,6 +107,8 @@ class WebhookServer:
         self.url = f"https://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         self._spawn("policies", self.policies.run())
         self._spawn("certificate", self._follow_certificate())
+        if shared is not None:
+            self._spawn("metrics", self._publish(shared))
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))
@@ -143,6 +150,11 @@ class WebhookServer:
         while True:
             await self.clock.sleep(LOOK_SECONDS)
             await self.look_at_certificate()
+
+    async def _publish(self, shared: Shared) -> None:
+        while True:
+            shared.publish(self.app.metrics)
+            await self.clock.sleep(_PUBLISH_SECONDS)
 
     async def look_at_certificate(self) -> bool:
         """Whether another certificate came into force. One that cannot be used is told of; the old one stays."""

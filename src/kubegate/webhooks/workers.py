@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from kubegate.webhooks.process import Options, WebhookServer, listen, serve
@@ -26,6 +29,16 @@ def supervise(options: Options, ready: Callable[[str], None], workers: int) -> i
     load(options.policies)  # what is wrong with it is told once, before anything is started
     options.certificate.current()
     listening = listen(options.address, options.port)
+    with tempfile.TemporaryDirectory(prefix="kubegate-webhook-metrics-") as folder:
+        try:
+            return _supervise(options, ready, workers, listening, Path(folder))
+        finally:
+            listening.close()
+
+
+def _supervise(
+    options: Options, ready: Callable[[str], None], workers: int, listening: socket.socket, shared: Path
+) -> int:
     host = "127.0.0.1" if options.address in ("", "0.0.0.0", "::") else options.address
     running: dict[int, float] = {}
     ending = False
@@ -40,7 +53,7 @@ def supervise(options: Options, ready: Callable[[str], None], workers: int) -> i
     def start() -> None:
         pid = os.fork()
         if pid == 0:
-            _work(WebhookServer(options, listening=listening))
+            _work(WebhookServer(options, listening=listening, shared=shared))
         running[pid] = time.monotonic()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +73,6 @@ def supervise(options: Options, ready: Callable[[str], None], workers: int) -> i
             time.sleep(_PAUSE)
         if not ending:
             start()
-    listening.close()
     return 1 if code else 0
 
 
