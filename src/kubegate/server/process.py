@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from kubegate.webhooks.plugins import InProcess
 
 log = logging.getLogger("kubegate")
+_STORE_SECONDS = 60.0
+_STORE_RETRY_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -107,7 +111,7 @@ class Server:
         keys = Keys(resources)
         codec = ObjectCodec(keys)
         self._cache = WatchCache(self._store, codec, clock=self.clock)
-        await self._store.start()
+        await self._open_store()
         await self._cache.start()
         registry = self.registry = Registry(self._store, self._cache, resources, keys, self.clock)
         registry.extensions |= {
@@ -214,6 +218,19 @@ class Server:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     # ------------------------------------------------------------------ parts
+    async def _open_store(self) -> None:
+        """Open the store; one that cannot be reached is tried again for a minute, and the log says so each time."""
+        until = self.clock.monotonic() + _STORE_SECONDS
+        while True:
+            try:
+                await self._store.start()
+                return
+            except StoreUnavailable as error:
+                if not self.options.etcd_servers or self.clock.monotonic() > until:
+                    raise
+                log.warning("the store cannot be opened, and is tried again: %s", error)
+                await self.clock.sleep(_STORE_RETRY_SECONDS)
+
     def _prepare_keys(self) -> None:
         """Make the keys and certificates that no flag names, in --cert-dir (or --data-dir/pki)."""
         options = self.options
@@ -292,7 +309,14 @@ class Server:
             reservations=self._reservations,
             signer=self._authentication.signer,
         )
-        await Manager(world, names).run()
+        if not self.options.etcd_servers:
+            await Manager(world, names).run()
+            return
+        # Other processes may serve the same cluster: one of them runs the controllers.
+        from kubegate.controllers.leader import LeaderElection
+
+        identity = f"{platform.node()}_{uuid.uuid4()}"
+        await LeaderElection(client("leader-election"), self.clock, identity).run(lambda: Manager(world, names).run())
 
     def _auditor(self) -> audit.Auditor:
         options = self.options
