@@ -81,12 +81,13 @@ def _options(call: Call, resource: Resource) -> Object:
     if subresource in ("exec", "attach"):
         found |= {"stdout": True, "stderr": True}
     for name, how in _PARAMETERS[subresource].items():
-        if name in call.query:
-            value = _READERS[how](call.query[name])
-            if value not in ("", False, []) or (name in found):
-                found[name] = value
-            if found.get(name) is False:
-                del found[name]
+        if name not in call.query:
+            continue
+        value = _READERS[how](call.query[name])
+        if value is False or value in ("", []):
+            found.pop(name, None)
+        else:
+            found[name] = value
     return found
 
 

@@ -1,0 +1,82 @@
+"""log, exec, attach, port-forward, proxy where no node runs: options are checked, then it is said what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def pod(name, containers=("a",), inits=(), node=""):
+    spec = {"containers": [{"name": each, "image": "i"} for each in containers]}
+    if inits:
+        spec["initContainers"] = [{"name": each, "image": "i"} for each in inits]
+    if node:
+        spec["nodeName"] = node
+    return {"metadata": {"name": name}, "spec": {**spec, "automountServiceAccountToken": False}}
+
+
+@pytest.fixture
+async def ask(start):
+    running = await start("--disable-admission-plugins=ServiceAccount")
+    for each in (pod("one"), pod("two", ("a", "b"), ("i",)), pod("placed", node="gone")):
+        assert (await running.client.ask("POST", PODS, each)).status == 201
+    return running.client.ask
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "message"),
+    [
+        ("POST", "one/exec?command=ls", 400, "pod one does not have a host assigned"),
+        ("GET", "one/attach", 400, "pod one does not have a host assigned"),
+        ("POST", "one/portforward?ports=80", 400, "pod one does not have a host assigned"),
+        ("POST", "one/exec?container=c", 400, "container c is not valid for pod one"),
+        ("POST", "one/portforward?ports=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        ("GET", "one/proxy/path", 400, "address not allowed"),
+        ("GET", "placed/log", 404, 'nodes "gone" not found'),
+        ("GET", "none/log", 404, 'pods "none" not found'),
+        ("GET", "one/log?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
+        (
+            "GET",
+            "two/log",
+            400,
+            "a container name must be specified for pod two, choose one of: [a b] or one of the init containers: [i]",
+        ),
+        (
+            "GET",
+            "one/log?tailLines=-1&sinceSeconds=0",
+            422,
+            'PodLogOptions "one" is invalid: [tailLines: Invalid value: -1: must be greater than or equal to 0, '
+            "sinceSeconds: Invalid value: 0: must be greater than 0]",
+        ),
+    ],
+)
+async def test_what_is_missing_is_told(ask, method, path, code, message) -> None:
+    answer = await ask(method, f"{PODS}/{path}")
+    assert (answer.status, answer.json["message"]) == (code, message)
+
+
+async def test_the_log_of_a_pod_without_a_host_is_empty(ask) -> None:
+    answer = await ask("GET", f"{PODS}/two/log?container=i&follow=true&tailLines=10")
+    assert (answer.status, answer.body) == (204, b"")
+
+
+async def test_connecting_is_admitted(ask) -> None:
+    """A policy sees CONNECT with the options that were asked for."""
+    group = "/apis/admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/exec"]}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": "!('sh' in object.command)", "message": "no shells"}],
+    }
+    binding = {"policyName": "no-shells", "validationActions": ["Deny"]}
+    assert (await ask("POST", f"{group}/validatingadmissionpolicies", named("no-shells", spec))).status == 201
+    assert (await ask("POST", f"{group}/validatingadmissionpolicybindings", named("no-shells", binding))).status == 201
+    refused = await ask("POST", f"{PODS}/one/exec?command=sh&command=-c")
+    assert refused.status == 422
+    assert "no shells" in refused.json["message"]
+    assert (await ask("POST", f"{PODS}/one/exec?command=ls")).status == 400
+
+
+def named(name, spec):
+    return {"metadata": {"name": name}, "spec": spec}
