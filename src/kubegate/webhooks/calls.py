@@ -10,6 +10,8 @@ import asyncio
 import logging
 import secrets
 import traceback
+import types
+from collections.abc import Coroutine, Generator
 from typing import Any
 
 from kubegate.webhooks.gate import Deny, Policy, Review
@@ -42,11 +44,11 @@ class Caller:
         `secret`: the subject is one, and an error's text may hold it; the log is told the error's type and place alone.
         """
         arguments = (subject, review) if policy.takes_review else (subject,)
+        seconds = min(self._longest, policy.scope.timeout) if policy.scope is not None else self._longest
         try:
-            async with asyncio.timeout(min(self._longest, policy.scope.timeout if policy.scope else self._longest)):
-                if policy.asynchronous:
-                    return await policy.function(*arguments)
-                return await self._threads.run(policy.function, *arguments)
+            if policy.asynchronous:
+                return await _within(seconds, policy.function(*arguments))
+            return await self._threads.run(seconds, policy.function, *arguments)
         except Deny:
             raise
         except asyncio.CancelledError:
@@ -58,6 +60,34 @@ class Caller:
 
     def close(self) -> None:
         self._threads.close()
+
+
+async def _within(seconds: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine returns; TimeoutError after `seconds`.
+
+    Most policies never wait for anything: a timer, which costs more than they do, is set for those alone that do.
+    """
+    try:
+        waits_for = coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    async with asyncio.timeout(seconds):
+        return await _rest(coroutine, waits_for)
+
+
+@types.coroutine
+def _rest(coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> Generator[Any, Any, Any]:
+    """`yield from` for a coroutine that has been begun."""
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as error:
+                waits_for = coroutine.throw(error)
+            else:
+                waits_for = coroutine.send(sent)
+    except StopIteration as done:
+        return done.value
 
 
 def failed(policy: Policy, error: BaseException, *, secret: bool = False) -> PolicyFailed:

@@ -34,8 +34,8 @@ class Threads:
         self._looking = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What the function returns or raises. A caller that is cancelled leaves it running."""
+    async def run(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What the function returns or raises; TimeoutError after `seconds`. Who stops waiting leaves it running."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._loop = loop
@@ -46,7 +46,11 @@ class Threads:
         if not self._looking and self._threads < self._most:
             self._looking = True
             loop.call_later(_STUCK, self._look, self._finished)
-        return await future
+        timer = loop.call_later(seconds, _give_up, future)
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """Threads end when they have done what waits."""
@@ -98,3 +102,8 @@ class Threads:
                 future.set_exception(error)
             else:  # a future cannot carry StopIteration, and what ends a thread must not end the loop
                 future.set_exception(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))
+
+
+def _give_up(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
