@@ -360,3 +360,25 @@ def test_a_hash_that_would_cost_too_much_for_every_try_is_refused() -> None:
     for text in ("$2b$20$" + "x" * 53, argon2("x").replace("m=64", "m=4194304")):
         with pytest.raises(passwords.PasswordError, match="cost"):
             passwords.check_hash(text)
+
+
+def test_the_file_of_the_documentation_is_good(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "token-sources.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "users.yaml").write_text(yaml.safe_dump({"users": [{"name": "bob", "hash": bcrypt("builder")}]}))
+    (tmp_path / "production.kubeconfig").write_text("")
+    (tmp_path / "ldap-ca.crt").write_text("")
+    found = parse(example.encode(), "sources.yaml", tmp_path)
+    assert [name for name, _, _ in found.entries] == ["people", "directory", "production", "issuers"]
+
+
+def test_a_hash_made_by_the_command_is_one_that_a_file_takes() -> None:
+    from typer.testing import CliRunner
+
+    from kubegate.cli.token import app
+
+    for algorithm in ("argon2", "bcrypt"):
+        done = CliRunner().invoke(app, ["hash", "--algorithm", algorithm], input="builder\n")
+        assert done.exit_code == 0, done.output
+        passwords.check_hash(done.stdout.strip())
+        assert passwords.matches("builder", done.stdout.strip())

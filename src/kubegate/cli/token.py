@@ -198,9 +198,11 @@ async def _from_issuer(settings: Settings, entry: Entry, method: str, browser: s
     if known is not None:
         return known
     terminal = oidc.Terminal(lambda page: oidc.show_in_browser(page, browser), lambda text: typer.echo(text, err=True))
+    # kubectl's `interactive` tells of stdin, which nothing here reads: `kubectl apply -f -` may well have somebody
+    somebody = method != "auto" or bool(browser) or oidc.has_browser() or sys.stderr.isatty()
     client = oidc.OidcClient(settings, clock)
     try:
-        found: Kept = await oidc.obtain(client, kept, terminal, method=method)
+        found: Kept = await oidc.obtain(client, kept, terminal, method=method, interactive=somebody)
     finally:
         await client.close()
     entry.write(found)

@@ -10,7 +10,10 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import os
 import secrets
+import shlex
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +33,8 @@ _MAX_ANSWER = 1024 * 1024
 _CLOCK_LEEWAY = 60.0
 _DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 _DEVICE_PAUSE = 5.0
+_BROWSER_SECONDS = 5.0
+_OPEN = "import sys, webbrowser; sys.exit(not webbrowser.open(sys.argv[1]))"
 
 METHODS = ("auto", "browser", "device")
 
@@ -131,7 +136,8 @@ class OidcClient:
             shown = await terminal.show(page)
             if not shown and not required and self._metadata.get("device_authorization_endpoint"):
                 return await self._by_device(terminal)
-            terminal.say(f"Sign in at\n{page}" if not shown else "Sign in on the page that has opened in your browser.")
+            where = "on the page that has opened in your browser; if none has, " if shown else ""
+            terminal.say(f"Sign in {where}at\n{page}")
             answer = await redirect.answer(settings.sign_in_seconds)
         if answer.issuer and answer.issuer != settings.issuer:
             raise TokenError(f"the answer came from another issuer than {settings.issuer}")
@@ -282,11 +288,8 @@ async def obtain(
 
 async def show_in_browser(page: str, command: str = "") -> bool:
     """Open a page, by `command` (the page is its last argument) or the system's browser; false where there is none."""
-    import shlex
-    import sys
-
-    words = shlex.split(command) if command else [sys.executable, "-m", "webbrowser"]
-    if not command and not _has_browser():
+    words = shlex.split(command) if command else [sys.executable, "-c", _OPEN]
+    if not command and not has_browser():
         return False
     nowhere = asyncio.subprocess.DEVNULL
     try:
@@ -295,18 +298,15 @@ async def show_in_browser(page: str, command: str = "") -> bool:
     except OSError:
         return False
     try:
-        return await asyncio.wait_for(process.wait(), 5) == 0
+        return await asyncio.wait_for(process.wait(), _BROWSER_SECONDS) == 0
     except TimeoutError:
         return True  # it is the browser itself, and stays
 
 
-def _has_browser() -> bool:
-    import os
-    import sys
-
-    return sys.platform in ("darwin", "win32") or any(
-        os.environ.get(n) for n in ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    )
+def has_browser() -> bool:
+    """Whether there is a screen to show one on."""
+    named = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in named)
 
 
 def _object(answer: Response, url: str) -> Mapping[str, Any]:
