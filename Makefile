@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STATE ?= .kubegate
+# Tests wait more than they work: more workers than cores.
+WORKERS ?= 4
 # more flags for `make up`: FLAGS=--secure-port=7443
 FLAGS ?=
 
@@ -22,7 +24,7 @@ up: env
 
 test: env lint
 	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: env
 	$(BIN)/ruff check .

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -54,6 +56,17 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes], out: pathl
             return
         time.sleep(0.02)
     raise SystemExit(f"the server does not listen after 30 s; its log is {out / 'log'}")
+
+
+def free_ports(count: int) -> int:
+    """A port such that it and the next ones are free, below those that the kernel gives out by itself."""
+    start = random.Random(os.getpid() * 7919 + time.monotonic_ns()).randrange(10000, 30000)
+    for port in (*range(start, 30000, count), *range(10000, start, count)):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for offset in range(count):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
+            return port
+    raise RuntimeError("no free ports in a row")
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import functools
 import importlib.util
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,19 +37,6 @@ def program(name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def free_ports(count: int) -> int:
-    """A port such that it and the next ones are free."""
-    for _ in range(200):
-        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
-            first = held.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            for offset in range(1, count):
-                held.enter_context(socket.socket()).bind(("127.0.0.1", port + offset))
-            return port
-    raise RuntimeError("no free ports in a row")
-
-
 Walker = Callable[[str, str], Any]
 
 
@@ -61,7 +47,7 @@ def walker() -> Iterator[Walker]:
 
         @functools.cache
         def running(config: str) -> conformance.Runner:
-            port = free_ports(3)
+            port = drive.free_ports(3)
             out = stack.enter_context(drive.server(config, port))
             return conformance.Runner(port, out, conformance.Hooks(port, out))
 
@@ -79,7 +65,9 @@ def walker() -> Iterator[Walker]:
 
 
 @pytest.mark.timeout(PATIENCE)
-@pytest.mark.parametrize("version", ["1.36", "1.32"])
+@pytest.mark.parametrize(
+    "version", [pytest.param(v, marks=pytest.mark.xdist_group(f"walks-{v}")) for v in ("1.36", "1.32")]
+)
 @pytest.mark.parametrize("name", WALKS)
 def test_clients_print_what_they_print_against_the_reference(name: str, version: str, walker: Walker) -> None:
     if program(f"kubectl-{version}") is None:

@@ -6,7 +6,6 @@ not listed fails, and so does a listed one that is met: the list only shrinks.
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,27 +36,6 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(CORPUS / "scenarios").with_suffix(""))
 
 
-def free_ports(count: int) -> int:
-    """A port such that it and the next ones are free."""
-    for _ in range(200):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-        others = []
-        try:
-            for offset in range(count):
-                other = socket.socket()
-                others.append(other)
-                other.bind(("127.0.0.1", port + offset))
-        except OSError:
-            continue
-        finally:
-            for other in others:
-                other.close()
-        return int(port)
-    raise RuntimeError("no free ports in a row")
-
-
 @pytest.fixture(scope="session")
 def runners() -> Iterator[dict[str, Any]]:
     """A running server for each config, started when first asked for."""
@@ -67,7 +45,7 @@ def runners() -> Iterator[dict[str, Any]]:
 
         class Runners(dict[str, Any]):
             def __missing__(self, config: str) -> Any:
-                port = free_ports(3)
+                port = drive.free_ports(3)
                 out = stack.enter_context(drive.server(config, port))
                 self[config] = conformance.Runner(port, out, conformance.Hooks(port, out))
                 return self[config]
@@ -95,7 +73,14 @@ def misses(runner: Any, path: Path) -> dict[str, list[str]]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
+def group_of(path: Path) -> str:
+    """Scenarios that are run by one worker, one after the other, on one server."""
+    return f"recorded-{config_of(path)}-{path.parent.name}"
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=pytest.mark.xdist_group(group_of(path)), id=name_of(path)) for path in FILES]
+)
 def test_answers_are_the_reference_s(path: Path, runners: Any) -> None:
     found = misses(runners[config_of(path)], path)
     known = KNOWN.get(name_of(path), {})
