@@ -11,7 +11,9 @@ import pytest
 from access_manifests import write
 from typer.testing import CliRunner, Result
 
-from kubegate.cli.commands import app
+from kubegate.cli.commands import load
+
+app = load("")
 
 
 @pytest.fixture

@@ -16,6 +16,6 @@ def main(argv: list[str] | None = None) -> None:
         from kubegate.cli.serve import serve, up
 
         sys.exit({"serve": serve, "up": up}[words[0]](words[1:]))
-    from kubegate.cli.commands import app
+    from kubegate.cli.commands import load
 
-    app(words, prog_name="kubegate")
+    load(words[0] if words else "")(words, prog_name="kubegate")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 import typer
 
@@ -34,13 +33,18 @@ def up() -> None:
     """Run the API server on a state directory of its own, and say how to reach it."""
 
 
-# Commands by module of this package: `app` is a group of its own, `register(app)` adds commands beside these.
-_GROUPS = {"storage": "storage", "pki": "pki", "kubeconfig": "kubeconfig", "token": "token"}
+# Groups of commands: a module of this package each, with an `app`.
+GROUPS = ("storage", "pki", "kubeconfig", "token")
+# Modules whose `register(app)` adds commands beside these.
 _REGISTERED = ("access", "webhook")
 
-for _name, _module in _GROUPS.items():
-    if importlib.util.find_spec(f"kubegate.cli.{_module}") is not None:
-        app.add_typer(importlib.import_module(f"kubegate.cli.{_module}").app, name=_name)
-for _module in _REGISTERED:
-    if importlib.util.find_spec(f"kubegate.cli.{_module}") is not None:
-        importlib.import_module(f"kubegate.cli.{_module}").register(app)
+
+def load(word: str) -> typer.Typer:
+    """The commands that a command line which begins with `word` may need: one group, or all that there are."""
+    groups = (word,) if word in GROUPS else GROUPS
+    for name in groups:
+        app.add_typer(importlib.import_module(f"kubegate.cli.{name}").app, name=name)
+    if word not in GROUPS:
+        for module in _REGISTERED:
+            importlib.import_module(f"kubegate.cli.{module}").register(app)
+    return app
