@@ -6,7 +6,9 @@ h2corn speaks HTTP/1.1 and HTTP/2 over TLS and hands the verified client certifi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,14 @@ def _cause(error: OSError) -> int | None:
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
 
 
+def _silence_banner() -> None:
+    """h2corn prints a banner when it starts, which no setting turns off; commands here print what is to be known."""
+    with contextlib.suppress(ImportError):
+        native: Any = importlib.import_module("h2corn._lib")
+        if hasattr(native, "emit_banner"):
+            native.emit_banner = lambda *_: None
+
+
 class Transport:
     """Serves an ASGI application until `stop`."""
 
@@ -87,6 +97,7 @@ class Transport:
 
     async def start(self) -> int:
         """Listen; returns the port. Raises CannotListen where the address cannot be had."""
+        _silence_banner()
         self._serving = asyncio.create_task(self._server.serve(), name="transport")
         started = asyncio.create_task(self._server.wait_started())
         await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
