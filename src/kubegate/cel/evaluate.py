@@ -234,23 +234,25 @@ class _Builder:
     # --- macros
 
     def _comprehension(self, node: Comprehension) -> Step:
+        # each part is built once: nested macros would otherwise take exponential time
         iterable = self.build(node.range)
-        initial = self.build(node.initial)
         outer = set(self._accumulators)
-        self._accumulators.add(node.accumulator)
-        self._accumulators -= {node.variable, node.variable2}
-        condition, step = self.build(node.condition), self.build(node.step)
-        self._accumulators = outer | {node.accumulator}
-        result = self.build(node.result)
-        predicate = self._predicate(node)
-        collected = None if predicate is not None else self._collected(node)
-        self._accumulators = outer
-        if predicate is not None:
-            kind, function = predicate
-            return _quantified(iterable, node.variable, node.variable2, function, kind)
-        if collected is not None:
-            return _gathered(node, iterable, collected)
-        return _fold(node, iterable, initial, condition, step, result)
+        inner = (outer | {node.accumulator}) - {node.variable, node.variable2}
+        try:
+            self._accumulators = set(inner)
+            predicate = self._predicate(node)
+            if predicate is not None:
+                kind, function = predicate
+                return _quantified(iterable, node.variable, node.variable2, function, kind)
+            collected = self._collected(node)
+            if collected is not None:
+                return _gathered(node, iterable, collected)
+            condition, step = self.build(node.condition), self.build(node.step)
+            self._accumulators = outer | {node.accumulator}
+            result = self.build(node.result)
+        finally:
+            self._accumulators = outer
+        return _fold(node, iterable, self.build(node.initial), condition, step, result)
 
     def _predicate(self, node: Comprehension) -> tuple[bool, Step] | None:
         """Of `all` and `exists`, which are most comprehensions: whether it is `all`, and what each element is asked."""
@@ -261,7 +263,6 @@ class _Builder:
                 step=Call(function="_&&_" | "_||_" as operator, arguments=(Ident(name=name), question)),
                 result=Ident(),
             ) if name == node.accumulator and start == (operator == "_&&_"):
-                self._accumulators -= {node.variable, node.variable2}
                 return start, self.build(question)
         return None
 
@@ -279,7 +280,6 @@ class _Builder:
                 pass
             case _:
                 return None
-        self._accumulators -= {node.variable, node.variable2}
         step, question = node.step, None
         match step:
             case Call(function="_?_:_", arguments=(asked, then, Ident(name=name))) if name == node.accumulator:
