@@ -315,7 +315,7 @@ async def test_a_key_set_of_hostile_size_is_refused(one: Oidc) -> None:
 
 
 async def test_while_an_issuer_hangs_others_are_answered_at_once(one: Oidc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(oidc, "CALL_TIMEOUT", 0.2)
+    monkeypatch.setattr(oidc, "CALL_TIMEOUT", 2.0)
     await one.start()
     one.issuer.hangs = True
     stranger = keys.generate()
@@ -323,7 +323,7 @@ async def test_while_an_issuer_hangs_others_are_answered_at_once(one: Oidc, monk
     await asyncio.sleep(0.02)
     began = time.perf_counter()
     assert await one.who(one.issuer.token()) == "oidc:peter"
-    assert time.perf_counter() - began < 0.1
+    assert time.perf_counter() - began < 1.0
     assert all(refused(text) for text in await asyncio.gather(*hanging))
 
 

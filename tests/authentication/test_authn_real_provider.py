@@ -12,6 +12,7 @@ import re
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +60,14 @@ class Provider:
         command = ["node", str(SERVER), str(self.port), *files]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.strip() == "ready":
-                return
+        too_late = threading.Timer(60, self.process.kill)
+        too_late.start()
+        try:
+            for line in self.process.stdout:
+                if line.strip() == "ready":
+                    return
+        finally:
+            too_late.cancel()
         raise RuntimeError("the provider did not start")
 
     def stop(self) -> None:
