@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bench.harness import ROOT, Figure
 
@@ -31,14 +31,15 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model or platform.machine()}), Python {platform.python_version()}"
 
 
-def write(figures: Iterable[Figure], quick: bool) -> None:
+def write(figures: Iterable[Figure], quick: bool, names: Sequence[str]) -> None:
     """docs/benchmarks.md and .json."""
+    command = " ".join(["python -m bench", *(["--quick"] if quick else []), *names])
     head = [
         "# Benchmarks",
         "",
-        f"Measured {datetime.date.today()} on {machine()}, server and load on the same machine, TLS, by",
-        f"`make bench{' QUICK=1' if quick else ''}`. `bare` is a bare ASGI application on the same ASGI server in the",
-        "same run, answering as many bytes; the ratio is to that.",
+        f"Measured {datetime.date.today()} on {machine()}, server and load on the same machine, TLS, by `{command}`.",
+        "`bare` is a bare ASGI application on the same ASGI server in the same run, answering as many bytes; the ratio is",
+        "to that. `make bench` measures everything anew.",
         "",
         "| what | figure | bare | ratio | |",
         "| --- | --- | --- | --- | --- |",
@@ -56,14 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(MODULES)}; all when left out")
     parser.add_argument("--quick", action="store_true", help="smaller and shorter, under two minutes")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md also when some are named")
     options = parser.parse_args()
     figures = []
     for name in options.names or MODULES:
         for figure in importlib.import_module(f"bench.{name}").run(options.quick):
             print(row(figure), flush=True)
             figures.append(figure)
-    if not options.names:
-        write(figures, options.quick)
+    if options.write or not options.names:
+        write(figures, options.quick, options.names)
 
 
 if __name__ == "__main__":
