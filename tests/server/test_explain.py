@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+
 from conftest import Start
 
 PATH = "/apis/authorization.k8s.io/v1/subjectaccessreviews"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from conftest import Start
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
