@@ -21,17 +21,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
 @contextlib.contextmanager
-def server(config: str, port: int, storage: str = "memory", extra: tuple[str, ...] = ()) -> Iterator[pathlib.Path]:
-    """A server with that config's flags, ready; yields the folder with its PKI, config files and log."""
+def server(
+    config: str,
+    port: int,
+    storage: str = "memory",
+    extra: tuple[str, ...] = (),
+    before: Callable[[pathlib.Path], object] = lambda out: None,
+) -> Iterator[pathlib.Path]:
+    """A server with that config's flags, ready; yields the folder with its PKI, config files and log.
+
+    `before` is called with that folder before the server starts: for what the server asks when it does.
+    """
     out = pathlib.Path(tempfile.mkdtemp(prefix="kubegate-conformance-"))
     render = [sys.executable, HERE / "conformance.py", "render", "--config", config, "--port", str(port), "--out", out]
     flags = subprocess.run(render, check=True, capture_output=True, text=True).stdout.split("\n")
+    before(out)
     command = [sys.executable, "-m", "kubegate", "serve", *[f for f in flags if f], f"--storage={storage}", *extra]
     with open(out / "log", "w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

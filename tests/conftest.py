@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How fast a machine is, is not what these properties are about.
+settings.register_profile("kubegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kubegate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

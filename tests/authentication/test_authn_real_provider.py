@@ -58,16 +58,16 @@ class Provider:
     def start(self) -> None:
         files = [str(self.folder / "provider.crt"), str(self.folder / "provider.key"), str(MODULES)]
         command = ["node", str(SERVER), str(self.port), *files]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self.process.stdout is not None
-        too_late = threading.Timer(60, self.process.kill)
-        too_late.start()
-        try:
-            for line in self.process.stdout:
-                if line.strip() == "ready":
+        for _ in range(3):  # node has been seen to hang at its start, before it runs a line of the script
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            assert self.process.stdout is not None
+            too_late = threading.Timer(20, self.process.kill)
+            too_late.start()
+            try:
+                if any(line.strip() == "ready" for line in self.process.stdout):
                     return
-        finally:
-            too_late.cancel()
+            finally:
+                too_late.cancel()
         raise RuntimeError("the provider did not start")
 
     def stop(self) -> None:

@@ -46,8 +46,10 @@ def runners() -> Iterator[dict[str, Any]]:
         class Runners(dict[str, Any]):
             def __missing__(self, config: str) -> Any:
                 port = drive.free_ports(3)
-                out = stack.enter_context(drive.server(config, port))
-                self[config] = conformance.Runner(port, out, conformance.Hooks(port, out))
+                hooks = []
+                before = lambda out: hooks.append(conformance.Hooks(port, out))  # noqa: E731
+                out = stack.enter_context(drive.server(config, port, before=before))
+                self[config] = conformance.Runner(port, out, hooks[0])
                 return self[config]
 
         yield Runners()

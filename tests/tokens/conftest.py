@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -58,11 +59,20 @@ def issuer(tmp_path: Path) -> Iterator[Issuer]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = ["node", str(PROVIDER), str(port), str(tmp_path / "provider.crt"), str(tmp_path / "provider.key")]
-    process = subprocess.Popen([*command, str(MODULES)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.strip() == "ready":
-            break
+    for _ in range(3):  # node has been seen to hang at its start, before it runs a line of the script
+        process = subprocess.Popen(
+            [*command, str(MODULES)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        too_late = threading.Timer(20, process.kill)
+        too_late.start()
+        try:
+            if any(line.strip() == "ready" for line in process.stdout):
+                break
+        finally:
+            too_late.cancel()
+    else:
+        pytest.fail("the provider did not start")
     yield Issuer(f"https://127.0.0.1:{port}", tmp_path / "issuers.crt")
     process.terminate()
     process.wait(10)
