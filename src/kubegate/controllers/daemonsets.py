@@ -8,7 +8,8 @@ from kubegate.controllers import Client, World, revisions
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
-    controller_of,
+    controlled_by,
+    controller_keys,
     controller_reference,
     ending,
     key_of,
@@ -63,10 +64,8 @@ class DaemonSets:
             self.queue.add(key_of(found))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
-        for state in (pod, previous):
-            controller = controller_of(state) if state is not None else None
-            if controller is not None and controller["kind"] == "DaemonSet":
-                self.queue.add(f"{pod['metadata']['namespace']}/{controller['name']}")
+        for key in controller_keys("DaemonSet", pod, previous):
+            self.queue.add(key)
 
     def _node_changed(self, event: ObjectEvent, node: Object, previous: Object | None) -> None:
         if previous is None or event is ObjectEvent.DELETED or _taking(node) != _taking(previous):
@@ -95,8 +94,7 @@ class DaemonSets:
         wanted = {name for name, node in nodes.items() if runs_on(owner["spec"]["template"], node)}
         if not ending(owner):
             await self._step(owner, pods, wanted, digest)
-        uid = owner["metadata"]["uid"]
-        pods = [one for one in self._reader.list("pods", namespace) if (controller_of(one) or {}).get("uid") == uid]
+        pods = controlled_by(owner, self._reader.list("pods", namespace))
         await self._write_status(owner, pods, wanted, digest)
         live = {f"{name}-{(pod['metadata'].get('labels') or {}).get(revisions.HASH_LABEL)}" for pod in pods}
         live.add(update["metadata"]["name"])

@@ -19,6 +19,7 @@ from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     condition,
     controlled_by,
+    controller_keys,
     controller_of,
     controller_reference,
     created_at,
@@ -77,14 +78,11 @@ class Deployments:
             self.queue.add(key_of(deployment))
 
     def _replica_set_changed(self, event: ObjectEvent, replicas: Object, previous: Object | None) -> None:
-        namespace = replicas["metadata"]["namespace"]
-        for state in (replicas, previous):
-            controller = controller_of(state) if state is not None else None
-            if controller is not None and controller["kind"] == "Deployment":
-                self.queue.add(f"{namespace}/{controller['name']}")
+        for key in controller_keys("Deployment", replicas, previous):
+            self.queue.add(key)
         if controller_of(replicas) is None and event is not ObjectEvent.DELETED:
             labels = replicas["metadata"].get("labels") or {}
-            for deployment in self._reader.list(_DEPLOYMENTS, namespace) if labels else ():
+            for deployment in self._reader.list(_DEPLOYMENTS, replicas["metadata"]["namespace"]) if labels else ():
                 if selectors.from_object(deployment["spec"]["selector"]).matches(labels):
                     self.queue.add(key_of(deployment))
 

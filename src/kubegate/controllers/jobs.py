@@ -18,6 +18,8 @@ from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     condition,
+    controlled_by,
+    controller_keys,
     controller_of,
     controller_reference,
     ending,
@@ -79,10 +81,8 @@ class Jobs:
         self.queue.add(key_of(job))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
-        for state in (pod, previous):
-            controller = controller_of(state) if state is not None else None
-            if controller is not None and controller["kind"] == "Job":
-                self.queue.add(f"{pod['metadata']['namespace']}/{controller['name']}")
+        for key in controller_keys("Job", pod, previous):
+            self.queue.add(key)
 
     async def sync(self, key: str) -> None:
         namespace, name = split_key(key)
@@ -136,9 +136,8 @@ class Jobs:
             status.pop("startTime", None)
         else:
             failure = await self._manage(job, status, pods, active)
-            uid = job["metadata"]["uid"]
             found = self._reader.list("pods", job["metadata"]["namespace"])
-            active = [pod for pod in found if pod_active(pod) and (controller_of(pod) or {}).get("uid") == uid]
+            active = [pod for pod in controlled_by(job, found) if pod_active(pod)]
         events = self._conditions(status, outcome, suspended, bool(waiting))
         terminating = sum(1 for pod in pods if ending(pod) and pod_phase(pod) not in ("Succeeded", "Failed"))
         status |= {

@@ -55,6 +55,13 @@ def controlled_by(owner: Object, objects: Iterable[Object]) -> list[Object]:
     return [obj for obj in objects if (controller_of(obj) or {}).get("uid") == uid]
 
 
+def controller_keys(kind: str, obj: Object, previous: Object | None) -> list[str]:
+    """The keys of the owners of this kind that control an object now, or did before it changed."""
+    references = (controller_of(state) for state in (obj, previous) if state is not None)
+    namespace = obj["metadata"]["namespace"]
+    return [f"{namespace}/{found['name']}" for found in references if found is not None and found["kind"] == kind]
+
+
 def created_at(obj: Object) -> float:
     """Seconds since 1970."""
     return parse_rfc3339(obj["metadata"]["creationTimestamp"])

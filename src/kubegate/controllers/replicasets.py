@@ -16,6 +16,8 @@ from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     condition,
+    controlled_by,
+    controller_keys,
     controller_of,
     controller_reference,
     created_at,
@@ -78,14 +80,11 @@ class Replicas:
             self.queue.add(key_of(owner))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
-        namespace = pod["metadata"]["namespace"]
-        for state in (pod, previous):
-            controller = controller_of(state) if state is not None else None
-            if controller is not None and controller["kind"] == self._kind.kind:
-                self.queue.add(f"{namespace}/{controller['name']}")
+        for key in controller_keys(self._kind.kind, pod, previous):
+            self.queue.add(key)
         if controller_of(pod) is None and event is not ObjectEvent.DELETED:
             labels = pod["metadata"].get("labels") or {}
-            for owner in self._reader.list(self._kind.resource, namespace) if labels else ():
+            for owner in self._reader.list(self._kind.resource, pod["metadata"]["namespace"]) if labels else ():
                 if self._selector(owner).matches(labels):
                     self.queue.add(key_of(owner))
 
@@ -155,11 +154,7 @@ class Replicas:
 
     async def _update_status(self, owner: Object, namespace: str, failure: tuple[str, StatusError] | None) -> None:
         spec, now = owner["spec"], self._clock.now()
-        pods = [
-            pod
-            for pod in self._reader.list("pods", namespace)
-            if (controller_of(pod) or {}).get("uid") == owner["metadata"]["uid"]
-        ]
+        pods = controlled_by(owner, self._reader.list("pods", namespace))
         active = [pod for pod in pods if pod_active(pod)]
         wanted = (spec["template"].get("metadata") or {}).get("labels") or {}
         seconds = spec.get("minReadySeconds", 0)

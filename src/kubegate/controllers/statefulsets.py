@@ -14,7 +14,8 @@ from kubegate.controllers import Client, World, revisions
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
-    controller_of,
+    controlled_by,
+    controller_keys,
     controller_reference,
     ending,
     key_of,
@@ -58,10 +59,8 @@ class StatefulSets:
             self.queue.add(key_of(found))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
-        for state in (pod, previous):
-            controller = controller_of(state) if state is not None else None
-            if controller is not None and controller["kind"] == "StatefulSet":
-                self.queue.add(f"{pod['metadata']['namespace']}/{controller['name']}")
+        for key in controller_keys("StatefulSet", pod, previous):
+            self.queue.add(key)
 
     async def sync(self, key: str) -> None:
         namespace, name = split_key(key)
@@ -84,8 +83,7 @@ class StatefulSets:
         present = next((one for one in known if one["metadata"]["name"] == status.get("currentRevision")), update)
         if not ending(owner):
             await self._step(owner, pods, present, update)
-        uid = owner["metadata"]["uid"]
-        pods = [one for one in self._reader.list("pods", namespace) if (controller_of(one) or {}).get("uid") == uid]
+        pods = controlled_by(owner, self._reader.list("pods", namespace))
         await self._write_status(owner, pods, present, update)
         live = {present["metadata"]["name"], update["metadata"]["name"]} | {_revision(pod) for pod in pods}
         await revisions.forget(self._client, known, live, owner["spec"].get("revisionHistoryLimit", 10))
