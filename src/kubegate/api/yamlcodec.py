@@ -45,19 +45,11 @@ def decode(body: bytes) -> tuple[Any, list[str]]:
     except UnicodeDecodeError:
         raise DecodeError("yaml: invalid Unicode character") from None
     if text.lstrip(" \t\r\n")[:1] in ("{", "["):
-        return _decode_flow(body)
-    loader = yaml.CSafeLoader(text)
-    builder = _YAMLBuilder(loader)
-    try:
-        value = builder.document()
-    except yaml.YAMLError as error:
-        raise DecodeError(_yaml_error(error)) from None
-    finally:
-        loader.dispose()
-    return value, builder.duplicates
+        return _decode_flow(body, text)
+    return _decode_block(text)
 
 
-def _decode_flow(body: bytes) -> tuple[Any, list[str]]:
+def _decode_flow(body: bytes, text: str) -> tuple[Any, list[str]]:
     """JSON is YAML: try the faster parser first, where it says the same."""
     try:
         value = orjson.loads(body)
@@ -66,7 +58,11 @@ def _decode_flow(body: bytes) -> tuple[Any, list[str]]:
     else:
         if not duplicate_fields(body, value) and body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
             return value, []
-    loader = yaml.CSafeLoader(body.decode("utf-8"))
+    return _decode_block(text)
+
+
+def _decode_block(text: str) -> tuple[Any, list[str]]:
+    loader = yaml.CSafeLoader(text)
     builder = _YAMLBuilder(loader)
     try:
         value = builder.document()

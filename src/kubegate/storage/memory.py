@@ -21,6 +21,7 @@ from kubegate.storage import (
     StoreEvent,
     StoreUnavailable,
 )
+from kubegate.storage.audience import Audience
 from kubegate.storage.compaction import Compactor
 
 FIRST_REVISION = 1
@@ -40,8 +41,7 @@ class MemoryStore:
         self._oldest = 0  # what was compacted up to; 0: nothing
         self._keys: SortedDict = SortedDict()  # key -> its versions as list[StoreEvent], oldest first
         self._log: list[StoreEvent] = []  # everything after the last compaction
-        self._listeners: list[Callable[[Sequence[StoreEvent]], None]] = []
-        self._changed: set[asyncio.Future[None]] = set()
+        self._audience = Audience()
         self._deadlines: list[tuple[float, str, int]] = []  # heap of (when, key, mod_revision)
         self._expiry: asyncio.Task[None] | None = None
         self._open = False
@@ -58,7 +58,7 @@ class MemoryStore:
             with suppress(asyncio.CancelledError):
                 await self._expiry
             self._expiry = None
-        self._wake()
+        self._audience.wake()
 
     def health(self) -> str | None:
         return None if self._open else "the store is closed"
@@ -118,16 +118,10 @@ class MemoryStore:
                 yield [event for event in events if event.key.startswith(prefix)]
             else:
                 position = max(position, self._revision)
-                await self._change()
+                await self._audience.sleep()
 
     def listen(self, on_events: Callable[[Sequence[StoreEvent]], None]) -> Callable[[], None] | None:
-        self._listeners.append(on_events)
-
-        def end() -> None:
-            with suppress(ValueError):
-                self._listeners.remove(on_events)
-
-        return end
+        return self._audience.listen(on_events)
 
     async def compact(self, revision: int) -> None:
         self._require_open()
@@ -186,23 +180,9 @@ class MemoryStore:
             self._keys[event.key] = [event]
         else:
             versions.append(event)
-        for listener in tuple(self._listeners):
+        for listener in self._audience.listeners:
             listener((event,))
-        self._wake()
-
-    def _wake(self) -> None:
-        for future in self._changed:
-            if not future.done():
-                future.set_result(None)
-        self._changed.clear()
-
-    async def _change(self) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.add(future)
-        try:
-            await future
-        finally:
-            self._changed.discard(future)
+        self._audience.wake()
 
     async def _expire(self) -> None:
         """Delete keys whose time has come, to the second, as etcd's leases do."""

@@ -22,6 +22,7 @@ from kubegate.storage import (
     StoreEvent,
     StoreUnavailable,
 )
+from kubegate.storage.audience import Audience
 from kubegate.storage.compaction import Compactor
 from kubegate.storage.logfile import LogFile, Outcome, Write
 
@@ -66,8 +67,7 @@ class SqliteStore:
         self._queue_bytes = 0
         self._following: dict[tuple[str, int, str], int] = {}  # prefix, revision, last key read -> keys after it
         self._batch: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[Sequence[StoreEvent]], None]] = []
-        self._changed: set[asyncio.Future[None]] = set()
+        self._audience = Audience()
         self._trouble: str | None = "the store was not started"
         self._probing: asyncio.Task[None] | None = None
         self._expiring: asyncio.Task[None] | None = None
@@ -101,7 +101,7 @@ class SqliteStore:
         self._probing = self._expiring = None
         if self._batch is not None:
             await self._batch
-        self._wake()
+        self._audience.wake()
         await self._stop()
 
     def health(self) -> str | None:
@@ -151,16 +151,10 @@ class SqliteStore:
                 position = events[-1].revision if events else upto
                 yield [event for event in events if event.key.startswith(prefix)]
             else:
-                await self._change()
+                await self._audience.sleep()
 
     def listen(self, on_events: Callable[[Sequence[StoreEvent]], None]) -> Callable[[], None] | None:
-        self._listeners.append(on_events)
-
-        def end() -> None:
-            with suppress(ValueError):
-                self._listeners.remove(on_events)
-
-        return end
+        return self._audience.listen(on_events)
 
     async def compact(self, revision: int) -> None:
         self._require_open()
@@ -169,7 +163,7 @@ class SqliteStore:
         if revision > self._compacted:
             await self._in_writer(self._file.compact, revision)
             self._compacted = max(self._compacted, revision)
-            self._wake()
+            self._audience.wake()
         while await self._in_writer(self._file.sweep):
             pass
 
@@ -285,12 +279,12 @@ class SqliteStore:
     def _publish(self, events: Sequence[StoreEvent]) -> None:
         if events:
             self._revision = events[-1].revision
-            for listener in tuple(self._listeners):
+            for listener in self._audience.listeners:
                 try:
                     listener(events)
                 except Exception:  # these writes are durable, and their writers wait to be told
                     log.exception("a listener failed at revision %d", self._revision)
-            self._wake()
+            self._audience.wake()
 
     def _succeeded(self) -> None:
         if self._trouble is not None and not self._closing:
@@ -319,20 +313,6 @@ class SqliteStore:
                     self._succeeded()
         finally:
             self._probing = None
-
-    def _wake(self) -> None:
-        for future in self._changed:
-            if not future.done():
-                future.set_result(None)
-        self._changed.clear()
-
-    async def _change(self) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.add(future)
-        try:
-            await future
-        finally:
-            self._changed.discard(future)
 
     def _schedule_expiry(self) -> None:
         if self._next_expiry is not None and self._expiring is None:
