@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubegate.api import structural, valuecheck
+from kubegate.api import field, structural, valuecheck
 from kubegate.api.formats import fits
 from kubegate.api.structural import MISSING, Structural
 
@@ -267,3 +267,8 @@ def test_whatever_comes_is_pruned_once_defaulted_once_and_checked_without_failin
     assert repr(obj) == once
     valuecheck.check(obj, SCHEMA)
     assert valuecheck.check(obj, SCHEMA, obj) == []
+
+
+def test_errors_show_integers_of_any_size() -> None:
+    assert field.shown(-(2**63) - 1) == "-9223372036854775809"
+    assert field.shown({"a": [2**64]}) == '{"a":[18446744073709551616]}'

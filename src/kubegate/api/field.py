@@ -6,6 +6,7 @@ built by the caller: `child(path, "ports")`, `index(path, 0)`, `key(path, "a/b")
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +45,10 @@ def shown(value: Any) -> str:
     """A value as Go's field.Error prints it: strings quoted, numbers and booleans bare, the rest as JSON."""
     if isinstance(value, str):
         return quoted(value)
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # integers of more than 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def quoted(text: str) -> str:
