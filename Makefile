@@ -8,7 +8,7 @@ WORKERS ?= 4
 # more flags for `make up`: FLAGS=--secure-port=7443
 FLAGS ?=
 
-.PHONY: up env test lint bench test-crash clean
+.PHONY: up env test lint bench fuzz test-crash clean
 
 # Compiled ahead, also where Python is told to write no bytecode: a start costs half.
 env: $(VENV)/.made
@@ -34,6 +34,10 @@ lint: env
 
 bench: env
 	$(BIN)/python -m bench $(if $(QUICK),--quick,)
+
+# The properties with examples that no run has drawn before.
+fuzz: env
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile=fuzz -n $(WORKERS) --dist loadgroup
 
 test-crash: env
 	$(BIN)/python -m pytest tests/storage -m crash --crash-rounds 200

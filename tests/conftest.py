@@ -6,7 +6,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # How fast a machine is, is not what these properties are about.
-settings.register_profile("kubegate", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples each time; `make fuzz` draws new ones.
+settings.register_profile("kubegate", PATIENT, derandomize=True)
+settings.register_profile("fuzz", PATIENT, max_examples=2000)
 settings.load_profile("kubegate")
 
 

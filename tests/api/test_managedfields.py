@@ -440,7 +440,12 @@ def test_an_applied_configuration_that_is_withdrawn_leaves_what_was_before(first
     except StatusError:
         return
     withdrawn = apply(complete(applied, SERVICE), empty, SERVICE)
-    assert complete(withdrawn, SERVICE)["spec"] == live["spec"]
+    assert by_port(complete(withdrawn, SERVICE)["spec"]) == by_port(live["spec"])
+
+
+def by_port(spec: Object) -> Object:
+    """The order of ports is the last applied configuration's, and stays when it is withdrawn."""
+    return {**spec, "ports": sorted(spec["ports"], key=lambda port: port["port"])} if "ports" in spec else spec
 
 
 def test_reset_fields_follow_the_resource() -> None:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from server_client import Client, client_for
+from server_client import Running, Start, client_for
 
 from kubegate.server.options import parse
 from kubegate.server.process import Server
 
 TOKENS = 'admin-token,admin,u-admin,"system:masters"\nalice-token,alice,u-alice,"dev"\nbob-token,bob,u-bob\n'
-
-
-@dataclass(slots=True)
-class Running:
-    server: Server
-    client: Client
-
-
-Start = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,3 +53,13 @@ def client_for(server: Server) -> tuple[Client, aiohttp.ClientSession]:
     context = ssl.create_default_context(cafile=str(server.pki.ca_certificate))
     session = aiohttp.ClientSession(auto_decompress=True)
     return Client(server.url, session, context), session
+
+
+@dataclass(slots=True)
+class Running:
+    server: Server
+    client: Client
+
+
+# `start("--flag=value", …)`, a fixture: a server on a memory store.
+Start = Callable[..., Awaitable[Running]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from server_client import Start
 
-from conftest import Start
 from kubegate.server.audit_policy import read_policy
 from kubegate.server.audit_sinks import LogFile
 from kubegate.server.options import UsageError

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-
-from conftest import Start
+from server_client import Start
 
 PATH = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 REVIEW: dict[str, Any] = {

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-
-from conftest import Start
+from server_client import Start
 
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 

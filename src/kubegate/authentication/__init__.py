@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from kubegate.api import Object
+
 
 @dataclass(frozen=True, slots=True)
 class UserInfo:
@@ -19,6 +21,18 @@ class UserInfo:
     uid: str = ""
     groups: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def user_info(user: UserInfo) -> Object:
+    """authentication.k8s.io/v1 UserInfo, empty fields left out."""
+    found: Object = {"username": user.name}
+    if user.uid:
+        found["uid"] = user.uid
+    if user.groups:
+        found["groups"] = list(user.groups)
+    if user.extra:
+        found["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return found
 
 
 @dataclass(frozen=True, slots=True)

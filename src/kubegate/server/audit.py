@@ -15,7 +15,7 @@ import orjson
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339_micro
-from kubegate.authentication import UserInfo
+from kubegate.authentication import user_info
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 
@@ -78,7 +78,7 @@ class Auditor:
         if level == "RequestResponse" and response.body and response.stream is None:
             event["responseObject"] = _object(response.body, pending.rule)
         if call.user is not call.authenticated_user:
-            event["impersonatedUser"] = _user(call.user)
+            event["impersonatedUser"] = user_info(call.user)
         event["annotations"] = {**_decision(call), **call.trace.audit_annotations}
         if level in ("Request", "RequestResponse"):
             event["annotations"] |= call.trace.request_annotations
@@ -104,7 +104,7 @@ def _event(call: Call, level: str, now: str) -> dict[str, Any]:
         "stage": "",
         "requestURI": uri,
         "verb": info.verb,
-        "user": _user(call.authenticated_user),
+        "user": user_info(call.authenticated_user),
         "sourceIPs": [call.remote_address] if call.remote_address else [],
         "userAgent": call.header("user-agent"),
     }
@@ -121,17 +121,6 @@ def _event(call: Call, level: str, now: str) -> dict[str, Any]:
     event["requestReceivedTimestamp"] = now
     event["stageTimestamp"] = now
     return event
-
-
-def _user(user: UserInfo) -> dict[str, Any]:
-    shown: dict[str, Any] = {"username": user.name}
-    if user.uid:
-        shown["uid"] = user.uid
-    if user.groups:
-        shown["groups"] = list(user.groups)
-    if user.extra:
-        shown["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return shown
 
 
 def _decision(call: Call) -> dict[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kubegate.api import Object
 from kubegate.api.clock import rfc3339
+from kubegate.authentication import user_info
 from kubegate.registry import Rules, Scope
-from kubegate.registry.authentication.tokenreviews import user_info
 
 
 async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:

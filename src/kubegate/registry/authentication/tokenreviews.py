@@ -6,7 +6,7 @@ Follows k8s.io/kubernetes/pkg/registry/authentication/tokenreview.
 from __future__ import annotations
 
 from kubegate.api import Object, clone, status
-from kubegate.authentication import AuthenticationError, Request, UserInfo, intersect
+from kubegate.authentication import AuthenticationError, Request, intersect, user_info
 from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization.reviews import with_managed_fields
 
@@ -41,18 +41,6 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     if error:
         told["error"] = error
     return answer
-
-
-def user_info(user: UserInfo) -> Object:
-    """authentication.k8s.io/v1 UserInfo, empty fields left out."""
-    found: Object = {"username": user.name}
-    if user.uid:
-        found["uid"] = user.uid
-    if user.groups:
-        found["groups"] = list(user.groups)
-    if user.extra:
-        found["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return found
 
 
 RULES = Rules(connect={"": create})

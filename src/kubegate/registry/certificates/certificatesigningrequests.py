@@ -16,9 +16,9 @@ from cryptography import x509
 from kubegate.api import Object, field, names
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
+from kubegate.authentication import user_info
 from kubegate.pki import certificates, signers
 from kubegate.registry import Check, Rules, Scope
-from kubegate.registry.authentication.tokenreviews import user_info
 from kubegate.registry.canonical import defaulted
 
 MIN_SECONDS: Final = 600
