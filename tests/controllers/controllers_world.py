@@ -16,7 +16,7 @@ from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
 from kubegate.authentication.signing import TokenSigner
 from kubegate.authorization import Decision, Verdict
-from kubegate.controllers import Controller, World
+from kubegate.controllers import Controller, Worker, World
 from kubegate.controllers.manager import MODULES
 from kubegate.pki import keys as pki_keys
 from kubegate.registry.codec import ObjectCodec
@@ -73,7 +73,7 @@ class ControllersWorld:
     def __init__(self, registry: Registry, clock: StandingClock, flags: Flags) -> None:
         self.registry, self.clock, self.flags = registry, clock, flags
         self.client = Internal(registry)
-        self._controllers: list[Controller] = []
+        self._controllers: list[Worker] = []
 
     def run(self, *names: str) -> None:
         """Start these controllers; `settle` does their work."""
@@ -91,9 +91,13 @@ class ControllersWorld:
             controller.start(world)
             self._controllers.append(controller)
 
+    def add(self, worker: Worker) -> None:
+        """One more, which was started already."""
+        self._controllers.append(worker)
+
     async def settle(self) -> None:
         """Work until no key is due now. What failed is tried again at once, a few times."""
-        failed: list[tuple[Controller, str]] = []
+        failed: list[tuple[Worker, str]] = []
         for _ in range(_MOST_STEPS):
             controller = next((one for one in self._controllers if due(one, self.clock.time)), None)
             if controller is None:
@@ -159,7 +163,7 @@ class ControllersWorld:
         await self.status("pods", pod, {"phase": "Running", "podIP": address, "conditions": [condition]})
 
 
-def due(controller: Controller, now: float) -> bool:
+def due(controller: Worker, now: float) -> bool:
     queue = controller.queue
     return bool(queue._ready) or bool(queue._later and queue._later[0][0] <= now)
 

@@ -19,6 +19,7 @@ The flags are kube-apiserver's (--secure-port, --client-ca-file, --authorization
   --storage sqlite:PATH     another file; or `memory`: nothing outlives the process
   --etcd-servers URL,…      an etcd cluster
   --controllers LIST        which controllers run (default: *; `none` for no controller at all)
+  --simulate-nodes N        so many nodes that take pods and run nothing of them
 docs/flags.md lists them all.
 """
 

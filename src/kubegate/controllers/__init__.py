@@ -59,14 +59,16 @@ class World:
     signer: TokenSigner | None = None
 
 
-class Controller(Protocol):
+class Worker(Protocol):
     name: str
     queue: Queue
 
-    def start(self, world: World) -> None:
-        """Subscribe; called once, on the event loop."""
-        ...
-
     async def sync(self, key: str) -> None:
         """Make what `key` names as it should be. An exception means: try again later."""
+        ...
+
+
+class Controller(Worker, Protocol):
+    def start(self, world: World) -> None:
+        """Subscribe; called once, on the event loop."""
         ...

@@ -181,13 +181,13 @@ def runs_on(template: Object, node: Object) -> bool:
         return False
     tolerations = [*(spec.get("tolerations") or ()), *_tolerations()]
     return all(
-        any(_tolerates(one, taint) for one in tolerations)
+        any(tolerates(one, taint) for one in tolerations)
         for taint in node["spec"].get("taints") or ()
         if taint["effect"] in ("NoSchedule", "NoExecute")
     )
 
 
-def _tolerates(toleration: Object, taint: Object) -> bool:
+def tolerates(toleration: Object, taint: Object) -> bool:
     if toleration.get("effect") and toleration["effect"] != taint["effect"]:
         return False
     if toleration.get("key") and toleration["key"] != taint["key"]:

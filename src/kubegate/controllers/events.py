@@ -10,6 +10,14 @@ from kubegate.api.status import StatusError
 from kubegate.controllers import Client
 
 _MOST_REMEMBERED = 4096
+_named_at = 0
+
+
+def event_name(name: str, now: float) -> str:
+    """The name of an event about the object `name`: no two of this process are alike, whoever writes them."""
+    global _named_at
+    _named_at = max(_named_at + 1, int(now * 1e9))  # nanoseconds, as names of events end with
+    return f"{name}.{_named_at:x}"
 
 
 class Recorder:
@@ -21,7 +29,6 @@ class Recorder:
     def __init__(self, client: Client, component: str, clock: Clock) -> None:
         self._client, self._component, self._clock = client, component, clock
         self._written: OrderedDict[tuple[str, str, str, str], Object] = OrderedDict()
-        self._named_at = 0
 
     async def normal(self, api_version: str, kind: str, obj: Object, reason: str, message: str) -> None:
         await self._record("Normal", api_version, kind, obj, reason, message)
@@ -54,15 +61,13 @@ class Recorder:
         self, sort: str, api_version: str, kind: str, obj: Object, reason: str, message: str, now: str
     ) -> Object:
         metadata = obj["metadata"]
-        # nanoseconds, as names of events end with; two of the same moment must differ
-        self._named_at = max(self._named_at + 1, int(self._clock.now() * 1e9))
         about = {"kind": kind, "name": metadata["name"], "uid": metadata.get("uid", ""), "apiVersion": api_version}
         for name in ("namespace", "resourceVersion"):
             if metadata.get(name):
                 about[name] = metadata[name]
         namespace = metadata.get("namespace") or "default"
         return {
-            "metadata": {"name": f"{metadata['name']}.{self._named_at:x}", "namespace": namespace},
+            "metadata": {"name": event_name(metadata["name"], self._clock.now()), "namespace": namespace},
             "involvedObject": about,
             "reason": reason,
             "message": message[:1024],

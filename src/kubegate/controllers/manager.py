@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kubegate.api.clock import Clock
 from kubegate.api.status import StatusError
-from kubegate.controllers import Controller, World
+from kubegate.controllers import Controller, Worker, World
 from kubegate.storage import StoreUnavailable
 
 log = logging.getLogger("kubegate.controllers")
@@ -82,8 +82,8 @@ class Manager:
                     group.create_task(work(controller, self._world.clock), name=controller.name)
 
 
-async def work(controller: Controller, clock: Clock) -> None:
-    """One worker of one controller."""
+async def work(controller: Worker, clock: Clock) -> None:
+    """Works on the keys of one controller; several may."""
     queue = controller.queue
     while True:
         key = await queue.get(clock)

@@ -72,6 +72,15 @@ class Internal:
         )
         return written.object
 
+    async def create_subresource(
+        self, resource: str, namespace: str, name: str, subresource: str, object: Object
+    ) -> Object:
+        """POST to a subresource that does something (`binding`, `token`); its answer."""
+        context = self._context("CreateOptions")
+        return await self.registry.connect(
+            self._resource(resource), namespace, name, subresource, clone(object), context
+        )
+
     async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
         return await self.update_subresource(resource, namespace, name, "status", object)
 

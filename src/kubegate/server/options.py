@@ -105,6 +105,7 @@ class Options:
     cluster_signing_cert_file: str = ""
     cluster_signing_key_file: str = ""
     root_ca_file: str = ""
+    simulate_nodes: int = 0
     # bounds
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200

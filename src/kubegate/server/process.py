@@ -53,12 +53,14 @@ from kubegate.storage.cache import WatchCache
 from kubegate.transport import CannotListen, Listener, Transport
 
 if TYPE_CHECKING:
+    from kubegate.nodes.simulation import Simulation
     from kubegate.server.openapi import OpenApi
     from kubegate.webhooks.plugins import InProcess
 
 log = logging.getLogger("kubegate")
 _STORE_SECONDS = 60.0
 _STORE_RETRY_SECONDS = 1.0
+_MOST_NODES = 1000
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class Server:
     async def _start(self) -> None:
         options = self.options
         files.check(options)
+        _check_simulation(options)
         await asyncio.to_thread(self._prepare_keys)
 
         # where objects live
@@ -296,9 +299,18 @@ class Server:
         from kubegate.controllers.manager import Manager
 
         registry = self.registry
+        simulation = self._simulation()
+        if simulation is None and not names:
+            return
 
         def client(name: str) -> Internal:
             return Internal(registry, service_account_user(name), "kube-controller-manager")
+
+        async def all_of_them() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(Manager(world, names).run())
+                if simulation is not None:
+                    group.create_task(simulation.run())
 
         world = World(
             registry.reader,
@@ -310,13 +322,37 @@ class Server:
             signer=self._authentication.signer,
         )
         if not self.options.etcd_servers:
-            await Manager(world, names).run()
+            await all_of_them()
             return
         # Other processes may serve the same cluster: one of them runs the controllers.
         from kubegate.controllers.leader import LeaderElection
 
         identity = f"{platform.node()}_{uuid.uuid4()}"
-        await LeaderElection(client("leader-election"), self.clock, identity).run(lambda: Manager(world, names).run())
+        await LeaderElection(client("leader-election"), self.clock, identity).run(all_of_them)
+
+    def _simulation(self) -> Simulation | None:
+        """The nodes of --simulate-nodes."""
+        if not self.options.simulate_nodes:
+            return None
+        from kubegate.nodes import World as NodesWorld
+        from kubegate.nodes.simulation import Simulation
+
+        def server() -> tuple[str, int]:
+            host, _, port = self._address().rpartition(":")
+            return host.strip("[]"), int(port)
+
+        registry = self.registry
+        folder = Path(self.options.data_dir or ".kubegate").resolve() / "pods"
+        world = NodesWorld(
+            registry.reader,
+            lambda user, manager: Internal(registry, user, manager),
+            self.clock,
+            folder,
+            server,
+        )
+        simulation = Simulation(world, self.options.simulate_nodes)
+        registry.extensions["simulation"] = simulation
+        return simulation
 
     def _auditor(self) -> audit.Auditor:
         options = self.options
@@ -414,6 +450,12 @@ class Server:
                 await self.clock.sleep(self.options.shutdown_delay_duration)
         finally:
             await self.stop()
+
+
+def _check_simulation(options: Options) -> None:
+    """Raises UsageError."""
+    if not 0 <= options.simulate_nodes <= _MOST_NODES:
+        raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
 
 
 def _storage_options(options: Options) -> StorageOptions:
