@@ -119,7 +119,7 @@ async def test_the_first_version_that_both_know_is_spoken(webhooks: Webhooks, ho
 
 async def test_an_equivalent_resource_is_sent_in_the_version_of_the_rule(world: World, hooks: Hooks) -> None:
     class Converting(AsTheyAre):
-        def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+        async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
             return {**object, "apiVersion": kind.api_version}
 
     dependencies = world.dependencies()

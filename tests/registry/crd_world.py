@@ -60,7 +60,7 @@ class CrdWorld:
 
     async def definition(self, name: str) -> Object:
         assert self.definitions is not None
-        return clone(self.registry.get(self.definitions, "", name))
+        return clone(await self.registry.get(self.definitions, "", name))
 
     async def serve(self, definition: Object, version: str = "v1") -> Resource:
         """Define, and wait until it is served."""

@@ -16,7 +16,7 @@ from kubegate.api.resources import Resource, Resources
 from kubegate.api.status import StatusError
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Decision, Verdict
-from kubegate.registry import Context
+from kubegate.registry import Context, conversion
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Deleted, Registry
 from kubegate.registry.keys import Keys
@@ -95,7 +95,9 @@ class KindsWorld:
         return await self.registry.connect(self.resource(kind), where, name, subresource, whole, context())
 
     def get(self, kind: str, name: str) -> Object:
-        return self.registry.get(self.resource(kind), self._namespace(kind), name)
+        resource = self.resource(kind)
+        obj = self.registry.entry(resource, self._namespace(kind), name).object()
+        return conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
 
     async def warnings(self, kind: str, obj: Object) -> list[str]:
         ctx = context()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from crd_world import GROUP, context, crd, crd_world, properties
+from crd_world import GROUP, CrdWorld, context, crd, crd_world, properties
 
 from kubegate.api.status import StatusError
 from kubegate.registry.apiextensions import definitionschemas
@@ -105,7 +106,7 @@ async def test_several_versions_are_served_and_one_is_stored() -> None:
         assert first is not None and second is not None
         made = await world.create(second, {"metadata": {"name": "a"}, "spec": {"x": 1}})
         assert made["apiVersion"] == "example.org/v1beta1"
-        assert world.registry.get(first, "default", "a")["apiVersion"] == "example.org/v1"
+        assert (await world.registry.get(first, "default", "a"))["apiVersion"] == "example.org/v1"
 
 
 async def test_storing_another_version_remembers_the_old_one() -> None:
@@ -118,6 +119,53 @@ async def test_storing_another_version_remembers_the_old_one() -> None:
         written = await world.registry.update(world.definitions, "", "forms.example.org", found, context())
         assert written.object["status"]["storedVersions"] == ["v1", "v2"]
         assert written.object["metadata"]["generation"] == 2
+
+
+async def redefine(world: CrdWorld, change: Callable[[Object], None]) -> None:
+    found = await world.definition("forms.example.org")
+    change(found)
+    assert world.definitions is not None
+    before = world.resource("forms")
+    await world.registry.update(world.definitions, "", "forms.example.org", found, context())
+    await world.until(lambda: world.resource("forms") is not before)
+
+
+async def test_what_was_stored_before_gets_new_defaults_and_loses_what_is_not_known_any_more() -> None:
+    async with crd_world() as world:
+        number = {"type": "integer"}
+        resource = await world.serve(crd("forms", properties(a=number, b=number)))
+        await world.create(resource, {"metadata": {"name": "x"}, "spec": {"a": 1, "b": 2}})
+        stored = world.registry.entry(resource, "default", "x")
+        assert world.registry.entry(resource, "default", "x") is stored
+
+        def change(definition: Object) -> None:
+            schema = properties(a=number, c={"type": "string", "default": "new"})
+            definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = schema
+
+        await redefine(world, change)
+        resource = world.resource("forms")
+        assert resource is not None
+        found = await world.registry.get(resource, "default", "x")
+        assert found["spec"] == {"a": 1, "c": "new"}
+        assert found["metadata"]["resourceVersion"] == str(stored.revision)
+        await world.create(resource, {"metadata": {"name": "y"}, "spec": {}})
+        assert (await world.registry.get(resource, "default", "y"))["spec"] == {"c": "new"}
+
+
+async def test_what_was_stored_in_another_version_is_read_in_the_one_stored_now() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms", versions=("v1", "v2")))
+        await world.create(resource, {"metadata": {"name": "x"}, "spec": {"a": 1}})
+
+        def change(definition: Object) -> None:
+            for version in definition["spec"]["versions"]:
+                version["storage"] = version["name"] == "v2"
+
+        await redefine(world, change)
+        for version in ("v1", "v2"):
+            resource = world.resource("forms", version)
+            assert resource is not None
+            assert (await world.registry.get(resource, "default", "x"))["apiVersion"] == f"example.org/{version}"
 
 
 # ------------------------------------------------------------------ refusals

@@ -41,10 +41,10 @@ async def test_another_version_shows_what_it_knows() -> None:
         second = world.resource("forms", "v2")
         assert second is not None
         await world.create(first, {"metadata": {"name": "x"}, "spec": {"a": 1}})
-        assert world.registry.get(second, "default", "x")["spec"] == {"b": 5}
+        assert (await world.registry.get(second, "default", "x"))["spec"] == {"b": 5}
         made = await world.create(second, {"metadata": {"name": "y"}, "spec": {"b": 1, "c": 2}})
         assert made["apiVersion"] == "example.org/v2"
-        assert world.registry.get(first, "default", "y")["spec"] == {"b": 1}
+        assert (await world.registry.get(first, "default", "y"))["spec"] == {"b": 1}
 
 
 async def test_values_are_checked_and_an_update_must_say_what_it_changes() -> None:
@@ -104,14 +104,14 @@ async def test_replicas_are_scaled_where_the_definition_says_they_are() -> None:
         paths = {"specReplicasPath": ".spec.count", "statusReplicasPath": ".status.count"}
         resource = await world.serve(crd("fleets", properties(count=NUMBER), subresources={"scale": paths}))
         await world.create(resource, {"metadata": {"name": "f"}, "spec": {"count": 2}})
-        assert scale.of(resource, world.registry.get(resource, "default", "f"))["spec"] == {"replicas": 2}
+        assert scale.of(resource, (await world.registry.get(resource, "default", "f")))["spec"] == {"replicas": 2}
 
         def to(replicas: int) -> scale.ScaleChange:
             return scale.ScaleChange(lambda current: {**current, "spec": {"replicas": replicas}})
 
         written = await scale.write(world.registry, resource, "default", "f", to(5), context())
         assert written["spec"] == {"replicas": 5}
-        stored = world.registry.get(resource, "default", "f")
+        stored = await world.registry.get(resource, "default", "f")
         assert (stored["spec"], stored["metadata"]["generation"]) == ({"count": 5}, 2)
         assert stored["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {}}
         error = await world.refusal(scale.write(world.registry, resource, "default", "f", to(-1), context()))

@@ -61,10 +61,10 @@ class Objects(Protocol):
         """The object as kube-apiserver writes it: with the empty values that Go does not leave out."""
         ...
 
-    def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+    async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
         """The object in another version of its kind (or another group that the same objects are served in).
 
-        Raises ValueError where there is no such conversion.
+        Raises ValueError where there is no such conversion, StatusError where its webhook fails.
         """
         ...
 
@@ -85,7 +85,7 @@ class AsTheyAre:
     def complete(self, kind: GroupVersionKind, object: Object) -> Object:
         return object
 
-    def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+    async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
         if object.get("apiVersion") == kind.api_version:
             return object
         raise ValueError(f"unable to convert {object.get('apiVersion')} to {kind.api_version}")

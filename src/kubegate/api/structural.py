@@ -51,6 +51,8 @@ class CustomResource:
     versions:    the structural schemas of all versions, by version
     definition:  the definition's name
     deprecation_warning: text for those who use this version, "" where it is not deprecated
+    since:       the revision from which on everything was stored under this definition
+    settled:     what older objects are read as: kept by `registry.apiextensions.settled`
     """
 
     list_kind: str
@@ -65,6 +67,8 @@ class CustomResource:
     versions: Mapping[str, Structural] = field(default_factory=dict)
     definition: str = ""
     deprecation_warning: str = ""
+    since: int = 0
+    settled: dict[tuple[str, int], Any] = field(default_factory=dict)
 
 
 class Structural:

@@ -1,7 +1,7 @@
 """The same object in another version: autoscaling v1 and v2, and events of the core group and of events.k8s.io.
 
 Custom resources are the same in all versions but for what a version's schema does not know, unless their definition
-converts through a webhook, which is not done here.
+converts through a webhook (`by_webhook`): who asks that is `apiextensions.conversion`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ def convert(obj: Object, from_api_version: str, to_api_version: str, resource: R
     schema = schema_for(group, version, kind)
     assert schema is not None
     return complete(converted, schema)
+
+
+def by_webhook(resource: Resource | None) -> bool:
+    """Whether the versions of a resource are made of each other by a webhook."""
+    custom = resource.custom if resource is not None else None
+    return custom is not None and custom.conversion.get("strategy") == "Webhook"
 
 
 def _renamed(names: dict[str, str]) -> Callable[[Object], Object]:

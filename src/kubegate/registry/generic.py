@@ -17,7 +17,7 @@ import orjson
 
 from kubegate import authorization
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
-from kubegate.api import Object, clone, field, managedfields, metadata, normalize, schemacheck, status
+from kubegate.api import Object, clone, field, managedfields, metadata, normalize, schemacheck, status, structural
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource, Resources
@@ -44,6 +44,16 @@ class AdmissionChain(Protocol):
     async def admit(self, attributes: Attributes) -> None: ...
 
     async def validate(self, attributes: Attributes) -> None: ...
+
+
+class Conversions(Protocol):
+    """Who calls the webhooks that convert custom resources: `apiextensions.conversion.WebhookConversions`."""
+
+    async def convert(self, objects: Sequence[Object], api_version: str, resource: Resource) -> list[Object]: ...
+
+    async def convert_once(self, obj: Object, api_version: str, resource: Resource) -> Object: ...
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class Registry:
         self.reader = CacheReader(cache, keys)
         self.random = SystemRandom()
         self.managed = Manager(clock)
+        self.conversions: Conversions | None = None
         self.extensions: dict[str, Any] = {}
         """What rules of single resources share (allocators, signers), by name; set where the server is put together."""
 
@@ -90,22 +101,60 @@ class Registry:
         found = self.cache.get(self.keys.key(resource.group_resource, namespace, name))
         if found is None:
             raise status.not_found(resource.group, resource.resource, name)
-        return found
+        return self.settled(resource, found)
 
-    def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """The object in the requested version. Raises 404."""
-        return self.as_requested(resource, self.entry(resource, namespace, name).object())
+    def settled(self, resource: Resource, entry: Entry) -> Entry:
+        """What a custom resource is read as that was stored under an older definition; everything else as it is."""
+        if resource.custom is None:
+            return entry
+        from kubegate.registry.apiextensions.settled import settled
 
-    def as_requested(self, resource: Resource, obj: Object) -> Object:
+        return settled(entry, resource)
+
+    def is_as_asked(self, resource: Resource, entries: Sequence[Entry]) -> bool:
+        """Whether these entries' bytes are in the version of `resource`."""
+        if resource.api_version != resource.storage_api_version:
+            return False
+        if not conversion.by_webhook(resource):
+            return True
+        prefix = wire.prefix(resource.kind, resource.api_version)
+        return all(entry.data.startswith(prefix) for entry in entries)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """The object in the requested version. Raises 404, and 500 where a conversion webhook fails."""
+        return await self.as_requested(resource, self.entry(resource, namespace, name).object())
+
+    async def as_requested(self, resource: Resource, obj: Object) -> Object:
         """A stored object in the version of `resource`; its kind and apiVersion are always there."""
         if obj.get("apiVersion") == resource.api_version:
             return obj
-        return conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
+        [found] = await self.converted(resource, [obj], resource.api_version)
+        return found
 
-    def as_stored(self, resource: Resource, obj: Object) -> Object:
+    async def as_stored(self, resource: Resource, obj: Object) -> Object:
         if resource.api_version == resource.storage_api_version:
             return obj
-        return conversion.convert(obj, resource.api_version, resource.storage_api_version, resource)
+        [found] = await self.converted(resource, [obj], resource.storage_api_version)
+        if resource.custom is not None:
+            structural.default(found, resource.custom.versions[resource.storage_version])
+        return found
+
+    async def converted(self, resource: Resource, objects: Sequence[Object], api_version: str) -> list[Object]:
+        """Objects of one resource in another version: by their definition's webhook where it has one.
+
+        Raises StatusError 500 where that fails, KeyError where there is no such conversion.
+        """
+        if conversion.by_webhook(resource):
+            if self.conversions is None:
+                raise status.StatusError(500, "", f"nobody calls the conversion webhook of {resource.group_resource}")
+            return await self.conversions.convert(objects, api_version, resource)
+        return [conversion.convert(obj, obj["apiVersion"], api_version, resource) for obj in objects]
+
+    async def converted_once(self, resource: Resource, obj: Object) -> Object:
+        """A stored object in the version of `resource`, its webhook asked once for all who watch. Not to be changed."""
+        if self.conversions is None:
+            return await self.as_requested(resource, obj)
+        return await self.conversions.convert_once(obj, resource.api_version, resource)
 
     # ------------------------------------------------------------------ creating
     async def create(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
@@ -176,7 +225,7 @@ class Registry:
         existing = self.cache.get(key)
         if existing is not None:
             raise self._exists(resource, name, existing)
-        stored = self.as_stored(resource, obj)
+        stored = await self.as_stored(resource, obj)
         if context.dry_run:
             meta.pop("resourceVersion", None)
             return obj
@@ -185,7 +234,7 @@ class Registry:
                 revision = await self.cache.put(key, wire.encode(stored), 0, ttl=self._ttl(resource))
         except RevisionConflict as conflict:
             raise self._exists(resource, name, self.cache.get(key)) from conflict
-        return self._served(resource, stored, revision)
+        return await self._served(resource, stored, revision)
 
     def _exists(self, resource: Resource, name: str, existing: Entry | None) -> status.StatusError:
         error = status.already_exists(resource.group, resource.resource, name)
@@ -293,8 +342,7 @@ class Registry:
                 if obj["metadata"].get("uid") and applying:
                     raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
                 return Written(await self._create_from_update(resource, namespace, name, obj, context), created=True)
-            stored = entry.object()
-            current = self.as_requested(resource, stored)
+            current = await self.as_requested(resource, self.settled(resource, entry).object())
             try:
                 return await self._update_once(
                     resource, namespace, name, transform, context, subresource, key, current, entry, rules
@@ -387,9 +435,9 @@ class Registry:
         obj = managedfields.restore_times(obj, current)
         if _same(obj, current):
             return Written(current)
-        stored = self.as_stored(resource, obj)
+        stored = await self.as_stored(resource, obj)
         if context.dry_run:
-            return Written(self._served(resource, stored, entry.revision))
+            return Written(await self._served(resource, stored, entry.revision))
         try:
             with context.trace.stage("store"):
                 revision = await self.cache.put(key, wire.encode(stored), entry.revision, ttl=self._ttl(resource))
@@ -397,14 +445,14 @@ class Registry:
             if pinned:
                 raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
             raise
-        return Written(self._served(resource, stored, revision))
+        return Written(await self._served(resource, stored, revision))
 
     async def _remove_by_update(
         self, resource: Resource, key: str, obj: Object, entry: Entry, context: Context, pinned: bool
     ) -> Written:
         """The update took the last finalizer: the object ends, and is answered as it would have been."""
         if context.dry_run:
-            return Written(self._served(resource, self.as_stored(resource, obj), entry.revision))
+            return Written(await self._served(resource, await self.as_stored(resource, obj), entry.revision))
         try:
             with context.trace.stage("store"):
                 revision = await self.cache.delete(key, entry.revision)
@@ -414,7 +462,7 @@ class Registry:
                 raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
             raise
         await self._after_delete(resource, obj, context)
-        return Written(self._served(resource, self.as_stored(resource, obj), revision))
+        return Written(await self._served(resource, await self.as_stored(resource, obj), revision))
 
     def _check_version(self, resource: Resource, name: str, obj: Object, current: int, rules: Rules) -> bool:
         """Whether the object names the resourceVersion that it changes; raises 409 where it is another."""
@@ -474,7 +522,7 @@ class Registry:
             entry = self.cache.get(key)
             if entry is None:
                 raise status.not_found(resource.group, resource.resource, name)
-            obj = self.as_requested(resource, entry.object())
+            obj = await self.as_requested(resource, self.settled(resource, entry).object())
             if not admitted:
                 attributes = self.attributes(Operation.DELETE, resource, "", namespace, name, context, None, obj)
                 await self.admission.admit(attributes)
@@ -506,16 +554,16 @@ class Registry:
             if not context.dry_run:
                 with context.trace.stage("store"):
                     if last is not None:
-                        at = await self.cache.put(key, wire.encode(self.as_stored(resource, last)), at)
+                        at = await self.cache.put(key, wire.encode(await self.as_stored(resource, last)), at)
                     await self.cache.delete(key, at)
                 await self._after_delete(resource, obj, context)
-            return Deleted(obj if last is None else self._served(resource, last, at), gone=True)
-        stored = self.as_stored(resource, marked)
+            return Deleted(obj if last is None else await self._served(resource, last, at), gone=True)
+        stored = await self.as_stored(resource, marked)
         revision = entry.revision
         if not context.dry_run:
             with context.trace.stage("store"):
                 revision = await self.cache.put(key, wire.encode(stored), entry.revision)
-        return Deleted(self._served(resource, stored, revision), gone=False)
+        return Deleted(await self._served(resource, stored, revision), gone=False)
 
     async def delete_collection(
         self,
@@ -529,7 +577,7 @@ class Registry:
         deletion.check_options(options)
         gone = []
         for entry in entries:
-            obj = self.as_requested(resource, entry.object())
+            obj = entry.object()
             meta = obj["metadata"]
             try:
                 await self.delete(resource, meta.get("namespace", ""), meta["name"], options, context)
@@ -661,8 +709,8 @@ class Registry:
             return int(self.extensions.get("event_ttl", 3600))
         return 0
 
-    def _served(self, resource: Resource, stored: Object, revision: int) -> Object:
-        obj = self.as_requested(resource, stored)
+    async def _served(self, resource: Resource, stored: Object, revision: int) -> Object:
+        obj = await self.as_requested(resource, stored)
         served = dict(obj)
         served["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
         return served

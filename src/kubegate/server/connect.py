@@ -53,7 +53,7 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     options = _options(call, resource)
     await registry.cache.fresh()
     if info.subresource == "log":
-        return _log(registry, registry.get(resource, namespace, info.name), options)
+        return _log(registry, registry.entry(resource, namespace, info.name).object(), options)
     target = resource.subresources[info.subresource]
     attributes = registry.attributes(
         Operation.CONNECT, resource, info.subresource, namespace, info.name, context, options, None
@@ -63,7 +63,7 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     await registry.admission.validate(attributes)
     if info.subresource == "proxy":
         raise _PROXIES[resource.resource](registry, resource, namespace, info.name)
-    pod = registry.get(resource, namespace, info.name)
+    pod = registry.entry(resource, namespace, info.name).object()
     if info.subresource != "portforward":
         _check_container(pod, (attributes.object or options).get("container", ""))
     node = pod["spec"].get("nodeName")
@@ -161,7 +161,7 @@ def _no_kubelet(registry: Registry, name: str) -> status.StatusError:
     """Why a node's kubelet cannot be asked. 404 where there is no such node."""
     nodes = registry.resources.get("", "v1", "nodes")
     assert nodes is not None
-    node = registry.get(nodes, "", name)
+    node = registry.entry(nodes, "", name).object()
     addresses = (node.get("status") or {}).get("addresses") or []
     if not addresses:
         return status.StatusError(500, "", "no preferred addresses found; known addresses: []")
@@ -184,7 +184,7 @@ def _pod_proxy(registry: Registry, resource: Resource, namespace: str, name: str
     found = _split(name)
     if found is None:
         return status.bad_request(f'invalid pod request "{name}"')
-    pod = registry.get(resource, namespace, found[0])
+    pod = registry.entry(resource, namespace, found[0]).object()
     address = (pod.get("status") or {}).get("podIP", "")
     try:
         parsed = ipaddress.ip_address(address)
@@ -201,7 +201,7 @@ def _service_proxy(registry: Registry, resource: Resource, namespace: str, name:
     if found is None:
         return status.bad_request(f'invalid service request "{name}"')
     service, port = found
-    obj = registry.get(resource, namespace, service)
+    obj = registry.entry(resource, namespace, service).object()
     ports = obj["spec"].get("ports") or []
     if port.isdecimal() and not any(str(one.get("port")) == port for one in ports):
         return status.StatusError(503, "ServiceUnavailable", f'no service port {port} found for service "{service}"')

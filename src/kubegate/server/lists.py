@@ -16,12 +16,12 @@ import orjson
 from kubegate.api import codec, field, gojson, selectors, status
 from kubegate.api.resources import Resource
 from kubegate.api.selectors import FieldSelector, LabelSelector
-from kubegate.registry import wire
+from kubegate.registry import conversion, wire
 from kubegate.registry.generic import Registry
 from kubegate.server.call import Call
 from kubegate.server.options import duration
 from kubegate.storage import Compacted, FutureRevision
-from kubegate.storage.cache import Entry
+from kubegate.storage.cache import CacheEvent, Entry
 
 Matches = Callable[[Entry], bool]
 _EVERYTHING = LabelSelector(())
@@ -197,11 +197,32 @@ def matcher(registry: Registry, resource: Resource, found: ListOptions, name: st
 def _fields(registry: Registry, resource: Resource, entry: Entry) -> Mapping[str, str]:
     """The selectable fields of a custom resource, which its definition may have changed since it was stored."""
     rules = registry.rules_of(resource)
-    return {**entry.fields, **(rules.fields(entry.object()) if rules.fields is not None else {})}
+    if rules.fields is None:
+        return entry.fields
+    obj = registry.settled(resource, entry).object()
+    if not conversion.by_webhook(resource):
+        obj = conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
+    return {**entry.fields, **rules.fields(obj)}
+
+
+def settler(resource: Resource) -> Callable[[CacheEvent], CacheEvent] | None:
+    """What a watcher of custom resources is told in place of a change; None for all other kinds."""
+    if resource.custom is None:
+        return None
+    from kubegate.registry.apiextensions.settled import settled_event
+
+    return lambda event: settled_event(event, resource)
 
 
 async def read(registry: Registry, resource: Resource, namespace: str, name: str, found: ListOptions) -> Page:
     """The page that the options ask for. Raises 410 for what is too old, 504 for what is not there yet."""
+    page = await _read(registry, resource, namespace, name, found)
+    if resource.custom is None:
+        return page
+    return Page([registry.settled(resource, entry) for entry in page.entries], page.metadata)
+
+
+async def _read(registry: Registry, resource: Resource, namespace: str, name: str, found: ListOptions) -> Page:
     cache = registry.cache
     prefix = registry.keys.prefix(resource.group_resource, namespace)
     matches = matcher(registry, resource, found, name)

@@ -276,7 +276,12 @@ class Server:
             if begun:
                 return
             begun = True
+            from kubegate.admission.webhooks.dispatch import Dispatcher
+            from kubegate.registry.apiextensions.conversion import WebhookConversions
             from kubegate.registry.apiextensions.definitions import Definitions, watch_definitions
+
+            dispatcher = Dispatcher(registry.reader, services.parse(self.options.service_resolver))
+            registry.conversions = WebhookConversions(dispatcher)
 
             self._closers.append(watch_definitions(registry.reader, registry.resources))
             self._spawn("definitions", Definitions(internal, self.clock).run())
@@ -421,6 +426,8 @@ class Server:
             if not task.get_name().startswith("audit"):
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if hasattr(self, "registry") and self.registry.conversions is not None:
+            await self.registry.conversions.close()
         if hasattr(self, "_admission"):
             await self._admission.close()
         if hasattr(self, "_authentication"):

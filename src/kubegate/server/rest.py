@@ -16,7 +16,7 @@ import orjson
 from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
 from kubegate.api.resources import Resource
-from kubegate.registry import Context
+from kubegate.registry import Context, conversion, wire
 from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
 from kubegate.server import accept, bodies, connect, explain, lists, responses, watch
@@ -71,9 +71,9 @@ class Rest:
         accepted = accept.one(call)
         await self._registry.cache.fresh()
         entry = self._registry.entry(resource, _namespace(call, resource), info.name)
-        if accepted.plain and resource.api_version == resource.storage_api_version:
+        if accepted.plain and self._registry.is_as_asked(resource, [entry]):
             return Response(200, entry.data)
-        obj = self._registry.as_requested(resource, entry.object())
+        obj = await self._registry.as_requested(resource, entry.object())
         return self._object(call, resource, obj, accepted)
 
     async def list(self, call: Call, resource: Resource) -> Response:
@@ -82,15 +82,17 @@ class Rest:
         if options.watch or call.info.verb == "watch":
             return self._watch(call, resource, options, accept.stream(call))
         page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
-        if accepted.plain and resource.api_version == resource.storage_api_version:
+        if accepted.plain and self._registry.is_as_asked(resource, page.entries):
             body = lists.body(resource, page)
         else:
-            body = self._converted_list(call, resource, page, accepted)
+            body = await self._converted_list(call, resource, page, accepted)
         response = Response(200, body, accepted.content_type)
         return await _compressed(call, response)
 
-    def _converted_list(self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted) -> bytes:
-        objects = [self._registry.as_requested(resource, entry.object()) for entry in page.entries]
+    async def _converted_list(self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted) -> bytes:
+        objects: Sequence[Object] = [entry.object() for entry in page.entries]
+        if not self._registry.is_as_asked(resource, page.entries):
+            objects = await self._registry.converted(resource, objects, resource.api_version)
         if accepted.transform == "Table":
             return accepted.encode(self._table(call, resource, objects, page.metadata, accepted))
         if accepted.transform:
@@ -99,7 +101,7 @@ class Rest:
                 raise negotiate.wrong_list(accepted.transform, True, codec.go_type(resource.group, resource.list_kind))
             head = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accepted.version}"}
             return accepted.encode({**head, "metadata": page.metadata, "items": items})
-        items = objects if resource.custom is not None else [_without_kind(obj) for obj in objects]
+        items = list(objects) if resource.custom is not None else [_without_kind(obj) for obj in objects]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
         return accepted.encode({**head, "metadata": page.metadata, "items": items})
 
@@ -118,6 +120,8 @@ class Rest:
             after=after,
             seconds=seconds,
             matches=lists.matcher(self._registry, resource, options, name if info.name else ""),
+            settle=lists.settler(resource),
+            convert=self._watch_convert(resource),
             render=self._watch_render(call, resource, accepted),
             bookmarks=options.bookmarks,
             initial_bookmark=options.send_initial_events,
@@ -130,16 +134,31 @@ class Rest:
         stream = watch.stream(self._registry.cache, request, self._clock, sent)
         return Response(200, content_type=accepted.content_type, stream=stream)
 
+    def _watch_convert(self, resource: Resource) -> watch.Convert | None:
+        """What asks the webhook that makes stored objects what this watcher asked for; None where there is none."""
+        if not conversion.by_webhook(resource):
+            return None
+        prefix = wire.prefix(resource.kind, resource.api_version)
+
+        async def convert(data: bytes) -> bytes:
+            if data.startswith(prefix):
+                return data
+            return orjson.dumps(await self._registry.converted_once(resource, orjson.loads(data)))
+
+        return convert
+
     def _watch_render(self, call: Call, resource: Resource, accepted: Accepted) -> watch.Render | None:
         """How a stored object becomes what this watcher asked for; None where the bytes may go as they are."""
         same_version = resource.api_version == resource.storage_api_version
-        if same_version and not accepted.transform:
+        if (same_version or conversion.by_webhook(resource)) and not accepted.transform:
             return None
         first = True
 
         def render(data: bytes) -> bytes:
             nonlocal first
-            obj = self._registry.as_requested(resource, orjson.loads(data))
+            obj = orjson.loads(data)
+            if obj["apiVersion"] != resource.api_version:
+                obj = conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
             if accepted.transform == "Table":
                 meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
                 found = self._table(call, resource, [obj], meta, accepted, columns=first)
@@ -249,7 +268,7 @@ class Rest:
             resource, _namespace(call, resource), page.entries, deletes, context
         )
         page = lists.Page(page.entries[: len(gone)], {"resourceVersion": page.metadata["resourceVersion"]})
-        return Response(200, self._converted_list(call, resource, page, accepted), accepted.content_type)
+        return Response(200, await self._converted_list(call, resource, page, accepted), accepted.content_type)
 
     # ------------------------------------------------------------------ subresources
     async def subresource_get(self, call: Call, resource: Resource) -> Response:
@@ -258,7 +277,8 @@ class Rest:
             from kubegate.registry import scaleview
 
             accepted = accept.one(call)
-            found = scaleview.of(resource, self._registry.get(resource, _namespace(call, resource), info.name))
+            obj = await self._registry.get(resource, _namespace(call, resource), info.name)
+            found = scaleview.of(resource, obj)
             return Response(200, accepted.encode(found), accepted.content_type)
         return await self.get(call, resource)
 

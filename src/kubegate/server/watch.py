@@ -7,7 +7,7 @@ sendInitialEvents, bookmarks and selectors.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ from kubegate.storage.cache import CacheEvent, Entry, SlowWatcher, WatchCache, W
 
 Matches = Callable[[Entry], bool]
 Render = Callable[[bytes], bytes]
+Convert = Callable[[bytes], Awaitable[bytes]]
 
 BOOKMARK_SECONDS = 60.0
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
@@ -29,6 +30,9 @@ _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 @dataclass(frozen=True, slots=True)
 class WatchRequest:
     """`after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
+
+    `settle` makes of a change what it is under today's definition of the kind.
+    `convert` asks a webhook for the bytes in the version wanted, before `render`; it raises StatusError.
 
     `initial_bookmark`: tell when the objects that were there have been sent. `seconds`: how long the watch may take.
     """
@@ -39,6 +43,8 @@ class WatchRequest:
     after: int | None
     seconds: float
     matches: Matches | None = None
+    settle: Callable[[CacheEvent], CacheEvent] | None = None
+    convert: Convert | None = None
     render: Render | None = None
     bookmarks: bool = False
     initial_bookmark: bool = False
@@ -70,12 +76,19 @@ async def stream(
                 next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
                 yield _bookmark(request, cache.revision, {})
                 continue
-            frames = [told for event in batch if (told := _frame(event, request)) is not None]
+            if request.settle is not None:
+                batch = [request.settle(event) for event in batch]
+            if request.convert is None:
+                frames = [told for event in batch if (told := _frame(event, request)) is not None]
+            else:
+                frames = [told async for told in _converted(batch, request, request.convert)]
             if frames:
                 sent(len(frames))
                 yield b"".join(frames) if len(frames) > 1 else frames[0]
     except StopAsyncIteration:
         return
+    except status.StatusError as error:
+        yield _error(status.StatusError(500, "InternalError", error.message))
     except (SlowWatcher, Compacted) as error:
         yield _error(status.expired(f"the watch was ended: {error}"))
     finally:
@@ -99,7 +112,11 @@ async def _initial(cache: WatchCache, request: WatchRequest) -> AsyncIterator[by
     page: list[bytes] = []
     for entry in entries:
         if request.matches is None or request.matches(entry):
-            page.append(_line(b"ADDED", entry.data, request.render))
+            if request.settle is not None:
+                there = request.settle(CacheEvent(EventType.PUT, entry.key, entry.revision, entry, None)).entry
+                entry = there or entry
+            data = entry.data if request.convert is None else await request.convert(entry.data)
+            page.append(_line(b"ADDED", data, request.render))
         if len(page) >= 100:
             yield b"".join(page)
             page = []
@@ -109,21 +126,34 @@ async def _initial(cache: WatchCache, request: WatchRequest) -> AsyncIterator[by
         yield _bookmark(request, revision, _END_OF_INITIAL_EVENTS)
 
 
+async def _converted(batch: Sequence[CacheEvent], request: WatchRequest, convert: Convert) -> AsyncIterator[bytes]:
+    for event in batch:
+        kind = _kind(event, request)
+        if kind is not None:
+            yield _line(kind, await convert(_data(event, kind)), request.render)
+
+
 def _frame(event: CacheEvent, request: WatchRequest) -> bytes | None:
+    kind = _kind(event, request)
+    if kind is None:
+        return None
+    return _shared_line(event, kind) if request.render is None else _line(kind, _data(event, kind), request.render)
+
+
+def _kind(event: CacheEvent, request: WatchRequest) -> bytes | None:
     """What this watcher is told of a change: an object that comes to match is ADDED, one that stops is DELETED."""
     matches = request.matches
     if event.type is EventType.DELETE:
         assert event.previous is not None
         if matches is not None and not matches(event.previous):
             return None
-        return _shared_line(event, b"DELETED") if request.render is None else _told(b"DELETED", event, request)
+        return b"DELETED"
     assert event.entry is not None
     is_there = matches is None or matches(event.entry)
     was_there = event.previous is not None and (matches is None or matches(event.previous))
     if not is_there and not was_there:
         return None
-    kind = b"MODIFIED" if is_there and was_there else b"ADDED" if is_there else b"DELETED"
-    return _shared_line(event, kind) if request.render is None else _told(kind, event, request)
+    return b"MODIFIED" if is_there and was_there else b"ADDED" if is_there else b"DELETED"
 
 
 def _data(event: CacheEvent, kind: bytes) -> bytes:
@@ -138,10 +168,6 @@ def _data(event: CacheEvent, kind: bytes) -> bytes:
 def _shared_line(event: CacheEvent, kind: bytes) -> bytes:
     """One line for all who watch the same bytes: a change is told a thousand times and put together once."""
     return _line(kind, _data(event, kind), None)
-
-
-def _told(kind: bytes, event: CacheEvent, request: WatchRequest) -> bytes:
-    return _line(kind, _data(event, kind), request.render)
 
 
 def _line(kind: bytes, data: bytes, render: Render | None) -> bytes:

@@ -166,7 +166,7 @@ class MutatingPolicies:
         policy = turn.hook.policy
         before = attributes.object
         if policy.conditions:
-            values = self._values(turn, attributes)
+            values = await self._values(turn, attributes)
             try:
                 fail, answers = not turn.hook.ignores_failure, values["authorizer"].answers
                 matches = await policy.conditions.hold(values, fail, answers)
@@ -198,16 +198,16 @@ class MutatingPolicies:
         stage.seconds = time.perf_counter() - start
         attributes.trace.stages.append(stage)
 
-    def _values(self, turn: _Turn, attributes: Attributes) -> dict[str, Any]:
+    async def _values(self, turn: _Turn, attributes: Attributes) -> dict[str, Any]:
         """Anew for each mutation, because the one before may have changed the object."""
         request = request_of(attributes, self._objects, self._authorize, self._reader)
-        values = request.values_for(turn.invocation)
+        values = await request.values_for(turn.invocation)
         if turn.hook.policy.environment.has_params:
             values = {**values, "params": turn.parameter}
         return values
 
     async def _mutate(self, mutation: Mutation, turn: _Turn, attributes: Attributes) -> None:
-        values = self._values(turn, attributes)
+        values = await self._values(turn, attributes)
         policy = turn.hook.policy
         kind = turn.invocation.kind
 
@@ -226,7 +226,9 @@ class MutatingPolicies:
             return
         patched = orjson.loads(orjson.dumps(patched))
         self._objects.default(kind, patched)
-        attributes.object = self._objects.convert(patched, attributes.kind) if kind != attributes.kind else patched
+        if kind != attributes.kind:
+            patched = await self._objects.convert(patched, attributes.kind)
+        attributes.object = patched
 
 
 def _show(stage: Stage, before: Object | None, after: Object | None) -> None:

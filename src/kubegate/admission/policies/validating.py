@@ -112,10 +112,10 @@ class _Request:
     namespace: Object | None
     values: dict[Invocation, dict[str, Any]] = field(default_factory=dict)
 
-    def values_for(self, invocation: Invocation) -> dict[str, Any]:
+    async def values_for(self, invocation: Invocation) -> dict[str, Any]:
         found = self.values.get(invocation)
         if found is None:
-            new, old = self.versions.of(invocation.kind)
+            new, old = await self.versions.of(invocation.kind)
             found = expressions.values(self.attributes, invocation, new, old, self.answers)
             found["namespaceObject"] = self.namespace
             self.values[invocation] = found
@@ -188,7 +188,7 @@ class ValidatingPolicies:
     async def _evaluate(
         self, hook: Hook[Policy], request: _Request, invocation: Invocation, parameter: Object | None
     ) -> tuple[list[Denial], Sequence[tuple[str, str | Denial | None]]]:
-        values = request.values_for(invocation)
+        values = await request.values_for(invocation)
         if hook.policy.environment.has_params:
             values = {**values, "params": parameter}
         return await hook.policy.pace.evaluate(request.answers, lambda: _evaluated(hook, values))

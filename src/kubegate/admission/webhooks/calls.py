@@ -39,20 +39,20 @@ class Versions:
     objects: Objects
     _known: dict[GroupVersionKind, tuple[Object | None, Object | None]] = field(default_factory=dict)
 
-    def of(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
+    async def of(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
         """The new and the old object. Raises StatusError 500 where there is no conversion."""
         if kind == self.attributes.kind:
             return self.attributes.object, self.attributes.old_object
         if kind not in self._known:
             self._known[kind] = (
-                self._converted(self.attributes.object, kind),
-                self._converted(self.attributes.old_object, kind),
+                await self._converted(self.attributes.object, kind),
+                await self._converted(self.attributes.old_object, kind),
             )
         return self._known[kind]
 
-    def written(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
+    async def written(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
         """The new and the old object as webhooks are sent them. Raises StatusError 500, too."""
-        new, old = self.of(kind)
+        new, old = await self.of(kind)
         return self._complete(new, kind), self._complete(old, kind)
 
     def _complete(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
@@ -62,9 +62,9 @@ class Versions:
         """The object was changed."""
         self._known.clear()
 
-    def _converted(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
+    async def _converted(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
         try:
-            return None if obj is None else self.objects.convert(obj, kind)
+            return None if obj is None else await self.objects.convert(obj, kind)
         except ValueError as error:
             raise status.internal(str(error)) from error
 
@@ -92,7 +92,7 @@ class Caller:
         self, webhook: Webhook, attributes: Attributes, versions: Versions, invocation: Invocation
     ) -> bool:
         answers = expressions.answers(self.authorize, attributes.user)
-        new, old = versions.of(invocation.kind)
+        new, old = await versions.of(invocation.kind)
         variables = expressions.values(attributes, invocation, new, old, answers)
 
         try:
@@ -116,7 +116,7 @@ class Caller:
             why = f"webhook does not accept known AdmissionReview versions ({known})"
             raise CallFailed(webhook.name, f"could not create admission objects: {why}")
         uid = str(uuid.uuid4())
-        new, old = versions.written(invocation.kind)
+        new, old = await versions.written(invocation.kind)
         body = review.request_body(attributes, invocation, uid, version, new, old)
         try:
             response = await self.dispatcher.call(webhook, body)

@@ -6,11 +6,11 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.webhooks import services
-from kubegate.admission.webhooks.configurations import Webhook
 from kubegate.api import Object
 from kubegate.pki import kubeconfig
 from kubegate.remote.client import Clients, Endpoint, RemoteError, Response
@@ -77,6 +77,19 @@ def _endpoint(user: Object, path: Path) -> Endpoint:
 _NO_CREDENTIALS = Endpoint(url="https://webhook", user_agent=USER_AGENT)
 
 
+class Target(Protocol):
+    """A webhook to call: `clientConfig`, its CA bundle as PEM, and how many seconds it may take."""
+
+    @property
+    def client_config(self) -> Object: ...
+
+    @property
+    def authority(self) -> bytes | None: ...
+
+    @property
+    def timeout(self) -> int: ...
+
+
 class Dispatcher:
     """Calls webhooks over connections that are kept. Close it when nothing is called any more."""
 
@@ -88,7 +101,7 @@ class Dispatcher:
         self._credentials = credentials or Credentials()
         self._clients = Clients()
 
-    async def call(self, webhook: Webhook, body: bytes) -> Response:
+    async def call(self, webhook: Target, body: bytes) -> Response:
         """POST a review, within the webhook's timeout. Raises RemoteError with Go's text."""
         url, endpoint = self._target(webhook)
         try:
@@ -101,7 +114,7 @@ class Dispatcher:
     async def close(self) -> None:
         await self._clients.close()
 
-    def _target(self, webhook: Webhook) -> tuple[str, Endpoint]:
+    def _target(self, webhook: Target) -> tuple[str, Endpoint]:
         """The URL to show in errors, and where and how to really go."""
         service = webhook.client_config.get("service")
         timeout = f"?timeout={webhook.timeout}s"

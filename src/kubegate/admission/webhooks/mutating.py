@@ -131,7 +131,7 @@ class MutatingWebhooks:
             raise CallFailed(webhook.name, why) from None
         if not operations:
             return False
-        new, _ = versions.of(invocation.kind)
+        new, _ = await versions.of(invocation.kind)
         if new is None:
             why = "attempted to modify the object, which is not supported for this operation"
             raise status.internal(f"admission webhook {quoted(webhook.name)} {why}")
@@ -151,7 +151,7 @@ class MutatingWebhooks:
         if may_be_shown(attributes):
             told.stage.patch = operations
         if invocation.kind != attributes.kind:
-            patched = self._objects.convert(patched, attributes.kind)
+            patched = await self._objects.convert(patched, attributes.kind)
         attributes.object = patched
         versions.forget()
         return True

@@ -43,7 +43,7 @@ class ValidatingWebhooks:
         asked: list[tuple[int, Webhook, Invocation]] = []
         for position, webhook, invocation in self._caller.routes.of(webhooks, attributes):
             if await self._caller.wanted(webhook, attributes, versions, invocation):
-                versions.of(invocation.kind)
+                await versions.of(invocation.kind)
                 asked.append((position, webhook, invocation))
         if not asked:
             return

@@ -30,9 +30,13 @@ class RegistryObjects:
         schema = schema_for(kind.group, kind.version, kind.kind)
         return object if schema is None else complete(object, schema)
 
-    def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+    async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+        resource = self._resource(kind)
         try:
-            return conversion.convert(object, object["apiVersion"], kind.api_version, self._resource(kind))
+            if resource is not None and conversion.by_webhook(resource):
+                [converted] = await self._registry.converted(resource, [object], kind.api_version)
+                return converted
+            return conversion.convert(object, object["apiVersion"], kind.api_version, resource)
         except KeyError:
             raise ValueError(f"unable to convert {object.get('apiVersion')} to {kind.api_version}") from None
 

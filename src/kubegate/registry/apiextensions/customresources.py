@@ -95,6 +95,7 @@ def custom_of(definition: Object, version: Object, schemas: Mapping[str, Structu
         versions=schemas,
         definition=definition["metadata"]["name"],
         deprecation_warning=_deprecation(definition, version),
+        since=int(definition["metadata"].get("resourceVersion") or 0),
     )
 
 

@@ -28,7 +28,7 @@ async def evict(namespace: str, name: str, eviction: Object, scope: Scope) -> Ob
     registry = scope.registry
     pods = registry.resources.by_group_resource("pods")
     assert pods is not None
-    pod = registry.get(pods, namespace, name)
+    pod = registry.entry(pods, namespace, name).object()
     pinned = bool(mapped(options, "preconditions").get("resourceVersion"))
     if _ends_anyway(pod):
         if pod.get("status", {}).get("phase") == "Pending" and "deletionTimestamp" not in pod["metadata"]:
