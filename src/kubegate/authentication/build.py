@@ -7,7 +7,7 @@ import contextlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,14 @@ from kubegate.authentication.service_accounts import (
 from kubegate.authentication.signing import TokenSigner
 from kubegate.authentication.token_file import TokenFileAuthenticator
 from kubegate.authentication.union import AudienceAgnostic, TokenUnion, Union
-from kubegate.authentication.watched import WatchedFile
+from kubegate.authentication.watched import WatchedFile, naming
 from kubegate.authentication.x509 import Verifier, X509Authenticator
 from kubegate.pki import keys
 from kubegate.storage import Reader
 
 if TYPE_CHECKING:
     from kubegate.authentication.config import AuthenticationConfiguration
+    from kubegate.transport.metrics import Metric
 
 log = logging.getLogger("kubegate.authentication")
 
@@ -80,6 +81,14 @@ class AuthenticationOptions:
     oidc_required_claim: tuple[str, ...] = ()
     oidc_signing_algs: tuple[str, ...] = ("RS256",)
     oidc_ca_file: str = ""
+    aws_iam_cluster_id: str = ""
+    aws_iam_partition: tuple[str, ...] = ()
+    aws_iam_sts_endpoint: tuple[str, ...] = ()
+    aws_iam_sts_cafile: str = ""
+    aws_iam_sts_qps: int = 200
+    aws_iam_backend_mode: tuple[str, ...] = ("EKSConfigMap",)
+    aws_iam_mapping_file: str = ""
+    aws_iam_private_dns_file: str = ""
 
     @classmethod
     def from_flags(cls, flags: Any) -> AuthenticationOptions:
@@ -133,6 +142,7 @@ class BuiltAuthentication:
     client_ca_bundle: Path | None
     client_ca_pem: bytes = b""
     requestheader_ca_pem: bytes = b""
+    metrics: Sequence[Metric] = ()
     _files: list[WatchedFile[Any]] = field(default_factory=list)
     _ends: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
@@ -197,7 +207,7 @@ async def _build(
     if options.requestheader_client_ca_file:
         if not options.requestheader_username_headers:
             raise ValueError("--requestheader-client-ca-file needs --requestheader-username-headers")
-        with _naming("--requestheader-client-ca-file"):
+        with naming("--requestheader-client-ca-file"):
             front = Verifier(Path(options.requestheader_client_ca_file), clock)
         files.append(front.file)
         bundle.append(front.file.value.pem)
@@ -213,20 +223,20 @@ async def _build(
             )
         )
     if options.client_ca_file:
-        with _naming("--client-ca-file"):
+        with naming("--client-ca-file"):
             clients = Verifier(Path(options.client_ca_file), clock)
         files.append(clients.file)
         bundle.append(clients.file.value.pem)
         requests.append(X509Authenticator(clients, clock))
     if options.basic_auth_file:
         log.warning(basic_auth.WARNING)
-        with _naming("--basic-auth-file"):
+        with naming("--basic-auth-file"):
             basic = BasicAuthenticator(Path(options.basic_auth_file))
         files.append(basic.file)
         requests.append(basic)
 
     if options.token_auth_file:
-        with _naming("--token-auth-file"):
+        with naming("--token-auth-file"):
             static = TokenFileAuthenticator(Path(options.token_auth_file), digest)
         files.append(static.file)
         tokens.append(agnostic(static))
@@ -262,10 +272,19 @@ async def _build(
             watched.on_change = lambda: issuers_known.use(watched.value.jwt)
             files.append(watched)
 
+    metrics: list[Metric] = []
+    if options.aws_iam_cluster_id:
+        from kubegate.authentication import aws_build
+
+        iam = aws_build.build(options, reader, clock, digest, files)
+        tokens.append(agnostic(iam))
+        metrics += iam.metrics
+        ends.push_async_callback(iam.close)
+
     if options.authentication_token_webhook_config_file:
         from kubegate.authentication import webhook
 
-        with _naming("--authentication-token-webhook-config-file"):
+        with naming("--authentication-token-webhook-config-file"):
             path = Path(options.authentication_token_webhook_config_file)
             asked = webhook.WebhookTokenAuthenticator(
                 webhook.endpoint(path),
@@ -294,6 +313,7 @@ async def _build(
         client_ca_bundle=_write_bundle(bundle, ends),
         client_ca_pem=clients.file.value.pem if options.client_ca_file else b"",
         requestheader_ca_pem=front.file.value.pem if options.requestheader_client_ca_file else b"",
+        metrics=metrics,
         _files=files,
     )
     if files:
@@ -319,14 +339,14 @@ async def _watch(built: BuiltAuthentication, dependencies: Dependencies) -> None
 def _service_account_keys(options: AuthenticationOptions) -> tuple[TokenSigner | None, tuple[keys.PublicKey, ...]]:
     """The signer, and the keys to check with: those given, else the signing key's own public half."""
     found: list[keys.PublicKey] = []
-    with _naming("--service-account-key-file"):
+    with naming("--service-account-key-file"):
         for path in options.service_account_key_file:
             found += keys.load_public(Path(path))
     if not options.service_account_signing_key_file:
         return None, tuple(found)
     if not options.service_account_issuer:
         raise ValueError("--service-account-signing-key-file needs --service-account-issuer")
-    with _naming("--service-account-signing-key-file"):
+    with naming("--service-account-signing-key-file"):
         private = keys.load_private(Path(options.service_account_signing_key_file))
     return TokenSigner(private, options.service_account_issuer[0]), tuple(found) or (private.public_key(),)
 
@@ -341,12 +361,12 @@ def _jwt_configuration(
     from kubegate.authentication.config import AuthenticationConfiguration, from_oidc_flags, load
 
     if not options.authentication_config:
-        with _naming("--oidc-issuer-url"):
+        with naming("--oidc-issuer-url"):
             return AuthenticationConfiguration(jwt=(from_oidc_flags(options),), anonymous=None), None
     if options.oidc_issuer_url or options.oidc_client_id:
         raise ValueError("--authentication-config and the --oidc-* flags cannot be used together")
     own_issuers = options.service_account_issuer
-    with _naming("--authentication-config"):
+    with naming("--authentication-config"):
         path = Path(options.authentication_config)
         file = WatchedFile(path, lambda content: load(content, str(path), own_issuers))
     return file.value, file
@@ -373,14 +393,3 @@ def _write_bundle(pems: list[bytes], ends: contextlib.AsyncExitStack) -> Path | 
     bundle = directory / "client-ca.crt"
     bundle.write_bytes(b"\n".join(pems))
     return bundle
-
-
-@contextlib.contextmanager
-def _naming(flag: str) -> Iterator[None]:
-    """Errors of a flag's file begin with the flag."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(f"{flag}: {error.filename}: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"{flag}: {error}") from None

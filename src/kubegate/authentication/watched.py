@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -58,3 +59,14 @@ class WatchedFile(Generic[Value]):
 def _state(path: Path) -> tuple[int, int, int]:
     found = os.stat(path)
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@contextlib.contextmanager
+def naming(flag: str) -> Iterator[None]:
+    """Errors of a flag's file begin with the flag."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{flag}: {error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None

@@ -16,6 +16,7 @@ log = logging.getLogger("kubegate.controllers")
 
 # kube-controller-manager's name -> the module here; each has `build() -> Controller`.
 MODULES: dict[str, str] = {
+    "aws-iam-mapping-controller": "aws_mappings",  # of no kube-controller-manager
     "bootstrap-signer-controller": "bootstrap_signer",
     "certificatesigningrequest-approving-controller": "csr_approving",
     "certificatesigningrequest-cleaner-controller": "csr_cleaning",

@@ -60,6 +60,14 @@ class Options:
     oidc_required_claim: list[str] = field(default_factory=list)
     oidc_signing_algs: list[str] = field(default_factory=lambda: ["RS256"])
     oidc_ca_file: str = ""
+    aws_iam_cluster_id: str = ""
+    aws_iam_partition: list[str] = field(default_factory=list)
+    aws_iam_sts_endpoint: list[str] = field(default_factory=list)
+    aws_iam_sts_cafile: str = ""
+    aws_iam_sts_qps: int = 200
+    aws_iam_backend_mode: list[str] = field(default_factory=lambda: ["EKSConfigMap"])
+    aws_iam_mapping_file: str = ""
+    aws_iam_private_dns_file: str = ""
     # authorization
     authorization_mode: list[str] = field(default_factory=lambda: ["Node", "RBAC"])
     authorization_config: str = ""

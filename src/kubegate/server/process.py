@@ -25,6 +25,7 @@ from kubegate.api.resources import Resources
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Document
 from kubegate.authentication.build import Dependencies as AuthenticationDependencies
 from kubegate.authentication.build import build as build_authentication
+from kubegate.authorization import Authorizer
 from kubegate.authorization.build import Authorization, BuildError
 from kubegate.authorization.build import build as build_authorization
 from kubegate.controllers import World
@@ -136,7 +137,11 @@ class Server:
                 more_tokens=(lambda audiences: ()) if gate is None else gate.token_authenticators,
             ),
         )
-        first = () if gate is None else (gate.authorizer,)
+        first: list[Authorizer] = [] if gate is None else [gate.authorizer]
+        if options.aws_iam_cluster_id and "AccessEntry" in options.aws_iam_backend_mode:
+            from kubegate.authorization.access_entries import AccessEntries
+
+            first.append(AccessEntries(registry.reader))
         self._authorization = build_authorization(options, registry.reader, self.clock, first)
         self._spawn("authorization", self._authorization.run())
         registry.authorizer, registry.rules = self._authorization.authorizer, self._authorization.rules
@@ -168,6 +173,8 @@ class Server:
 
         # what clients see
         metrics = Metrics()
+        for each in self._authentication.metrics:
+            metrics.add(each)
         auditor = self._auditor()
         health_checks = health.standard(
             started=lambda: None if self._started else "not started",
@@ -266,6 +273,11 @@ class Server:
             batch = [internal.ensure(name, obj) for name, obj in wanted if (name == "namespaces") is first]
             await asyncio.gather(*batch)
         await reconcile(RoleWriter(internal))
+        if self.options.aws_iam_cluster_id:
+            from kubegate.aws.access_entries import definitions
+
+            for definition in definitions(self.options.aws_iam_backend_mode):
+                await internal.ensure("customresourcedefinitions.apiextensions.k8s.io", definition)
 
     def _serve_definitions(self, internal: Internal) -> None:
         """Serve custom resources from the first definition on; what that takes is loaded then."""

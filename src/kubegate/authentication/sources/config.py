@@ -11,6 +11,8 @@
         ldap: {url: ldaps://ldap.example.org, userDN: "uid={username},ou=people,dc=example,dc=org"}
       - name: issuers
         jwt: []    # as in an AuthenticationConfiguration
+      - name: iam
+        awsIAM: {clusterID: demo, mappingFile: aws-auth.yaml}
 
 They are asked in this order. `load` checks all of it before anything is called; an error names its place.
 """
@@ -147,6 +149,47 @@ def _jwt(place: Place, name: str, folder: Path) -> Make:
     return _placed(lambda clock: JwtSource(configured, clock), place, name)
 
 
+def _aws_iam(place: Place, name: str, folder: Path) -> Make:
+    from kubegate.authentication.aws_iam import AwsIamSettings
+    from kubegate.authentication.sources.aws_iam import CLUSTER_MODES, AwsIamSource
+    from kubegate.aws.sts import StsSettings
+
+    inner = place.mapping(name)
+    rate = inner.number("callsPerSecond", 200, 1, 10_000)
+    authority = inner.content("stsCAFile", folder) if inner.has("stsCAFile") else None
+    inner.text("stsCAFile", "")
+    settings = AwsIamSettings(
+        inner.text("clusterID"),
+        inner.texts("partitions"),
+        inner.texts("stsEndpoints"),
+        StsSettings(authority, calls_per_second=rate, burst=int(5 * rate)),
+    )
+    files = {key: inner.file(key, folder) if inner.has(key) else None for key in _IAM_FILES}
+    backends = inner.texts("backends")
+    for key in (*_IAM_FILES, "backends"):
+        inner.raw(key)
+    if not files["mappingFile"] and not files["kubeconfig"]:
+        raise inner.wrong("", "must have mappingFile, or kubeconfig, or both")
+    if any(each not in CLUSTER_MODES for each in backends) or (backends and not files["kubeconfig"]):
+        raise inner.wrong("backends", f"goes with kubeconfig; there are {', '.join(CLUSTER_MODES)}")
+    inner.done()
+
+    def make(clock: Clock) -> Source:
+        return AwsIamSource(
+            settings,
+            clock,
+            mapping_file=files["mappingFile"],
+            kubeconfig=files["kubeconfig"],
+            backends=backends or CLUSTER_MODES[:1],
+            private_dns_file=files["privateDNSFile"],
+        )
+
+    return _placed(make, inner, "")
+
+
+_IAM_FILES = ("mappingFile", "kubeconfig", "privateDNSFile")
+
+
 def _ldap(place: Place, name: str, folder: Path) -> Make:
     inner = place.mapping(name)
     url, start_tls = inner.text("url"), inner.flag("startTLS")
@@ -225,4 +268,5 @@ _KINDS: dict[str, Callable[[Place, str, Path], Make]] = {
     "tokenReview": _token_review,
     "ldap": _ldap,
     "jwt": _jwt,
+    "awsIAM": _aws_iam,
 }
