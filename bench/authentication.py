@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 from bench.harness import ROOT, Figure, Process, kubegate
-from kubegate.authentication import Request, jose
+from kubegate.authentication import Headers, Request, jose
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Dependencies, build
 from kubegate.authentication.signing import BoundObjects
 from kubegate.pki import certificates, cluster, keys
@@ -99,7 +99,7 @@ async def _measure(built: BuiltAuthentication, pki: cluster.Pki, quick: bool) ->
 
 
 def _request(*headers: tuple[str, str], peer: tuple[bytes, ...] = ()) -> Request:
-    return Request("GET", "/api", [("host", "x"), ("accept", "*/*"), *headers], peer)
+    return Request("GET", "/api", Headers.of([("host", "x"), ("accept", "*/*"), *headers]), peer)
 
 
 def _bearer(token: str) -> Request:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from kubegate.authentication import Authenticated, AuthenticationError, Request
+from kubegate.authentication import Authenticated, AuthenticationError, Headers, Request
 from kubegate.authentication.build import AuthenticationOptions, BuiltAuthentication, Dependencies, build
 from kubegate.pki import certificates, keys
 from kubegate.pki.certificates import Authority, Subject
@@ -101,7 +101,7 @@ def client(
 
 
 def bearer(token: str, path: str = "/api", **more: Any) -> Request:
-    return Request("GET", path, [("authorization", f"Bearer {token}")], **more)
+    return Request("GET", path, Headers.of([("authorization", f"Bearer {token}")]), **more)
 
 
 @dataclass

@@ -7,7 +7,7 @@ import base64
 import pytest
 from people import World, bearer
 
-from kubegate.authentication import Request
+from kubegate.authentication import Headers, Request
 
 TOKENS = 'alice-token,alice,u-alice,"dev,ops"\nbob-token,bob,u-bob\ncarol-token,carol,u-carol,ops\n'
 
@@ -38,14 +38,14 @@ async def start(world: World, **more: object) -> World:
 )
 async def test_a_token_is_read_as_kube_apiserver_reads_it(world: World, header: str, who: str) -> None:
     await start(world)
-    assert await world.who(Request("GET", "/", [("authorization", header)])) == who
+    assert await world.who(Request("GET", "/", Headers.of([("authorization", header)]))) == who
 
 
 async def test_of_several_authorization_headers_the_first_counts(world: World) -> None:
     await start(world)
     two = [("authorization", "Bearer wrong"), ("authorization", "Bearer bob-token")]
-    assert await world.who(Request("GET", "/", two)) == "refused: invalid bearer token"
-    assert await world.who(Request("GET", "/", two[::-1])) == "bob"
+    assert await world.who(Request("GET", "/", Headers.of(two))) == "refused: invalid bearer token"
+    assert await world.who(Request("GET", "/", Headers.of(two[::-1]))) == "bob"
 
 
 async def test_a_user_of_the_token_file_has_uid_groups_and_is_authenticated(world: World) -> None:
@@ -76,7 +76,7 @@ async def test_a_broken_token_file_is_refused_at_the_start_without_telling_the_t
 
 async def test_anonymous_can_be_turned_off(world: World) -> None:
     await start(world, anonymous_auth=False)
-    assert await world.who(Request("GET", "/livez", [])) == "nobody"
+    assert await world.who(Request("GET", "/livez", Headers.of([]))) == "nobody"
 
 
 async def test_a_token_is_good_for_the_servers_own_audiences_alone(world: World) -> None:
@@ -89,7 +89,7 @@ async def test_a_token_is_good_for_the_servers_own_audiences_alone(world: World)
 def socket(*protocols: str, **more: str) -> Request:
     headers = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]
     headers += [("sec-websocket-protocol", protocol) for protocol in protocols]
-    return Request("GET", "/exec", headers + list(more.items()))
+    return Request("GET", "/exec", Headers.of(headers + list(more.items())))
 
 
 def token(text: str) -> str:
@@ -118,7 +118,7 @@ def token(text: str) -> str:
             "refused: invalid base64.bearer.authorization token",
         ),
         (socket(token("bob-token"), "x", authorization="Bearer alice-token"), "alice"),
-        (Request("GET", "/", [("sec-websocket-protocol", token("bob-token"))]), "system:anonymous"),
+        (Request("GET", "/", Headers.of([("sec-websocket-protocol", token("bob-token"))])), "system:anonymous"),
     ],
 )
 async def test_a_websocket_may_carry_its_token_among_the_protocols(world: World, request_: Request, who: str) -> None:
@@ -131,9 +131,9 @@ async def test_basic_users_are_known_by_their_passwords(world: World) -> None:
     await world.start(basic_auth_file=world.write("passwords.csv", "pa:ss,bob,u-bob,dev\n"))
 
     def basic(pair: str) -> Request:
-        return Request("GET", "/", [("authorization", "Basic " + base64.b64encode(pair.encode()).decode())])
+        return Request("GET", "/", Headers.of([("authorization", "Basic " + base64.b64encode(pair.encode()).decode())]))
 
     assert await world.who(basic("bob:pa:ss")) == "bob"
     assert await world.who(basic("bob:wrong")) == "refused: invalid username/password combination"
     assert await world.who(basic("eve:pa:ss")) == "refused: invalid username/password combination"
-    assert await world.who(Request("GET", "/", [("authorization", "Basic !!")])) == "system:anonymous"
+    assert await world.who(Request("GET", "/", Headers.of([("authorization", "Basic !!")]))) == "system:anonymous"

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import START, World, authority, client
 
-from kubegate.authentication import Request
+from kubegate.authentication import Headers, Request
 from kubegate.authentication.chains import Pool, VerificationError, verify
 from kubegate.pki import certificates, keys
 from kubegate.pki.certificates import Authority, Subject
 
 
 def shown(*chain: bytes) -> Request:
-    return Request("GET", "/", [], chain)
+    return Request("GET", "/", Headers.of([]), chain)
 
 
 async def start(world: World, *authorities: Authority) -> World:
@@ -257,7 +257,7 @@ async def start_with_proxy(world: World, **more: object) -> tuple[Authority, Aut
 
 
 def through(der_: bytes, *headers: tuple[str, str]) -> Request:
-    return Request("GET", "/", list(headers), (der_,))
+    return Request("GET", "/", Headers.of(list(headers)), (der_,))
 
 
 async def test_the_proxys_headers_say_who_is_asking(world: World) -> None:
@@ -288,7 +288,7 @@ async def test_headers_of_others_are_not_looked_at(world: World) -> None:
     ca, front = await start_with_proxy(world)
     eve = ("x-remote-user", "eve")
     assert await world.who(through(client(ca), eve)) == "jane"
-    assert await world.who(Request("GET", "/", [eve])) == "system:anonymous"
+    assert await world.who(Request("GET", "/", Headers.of([eve]))) == "system:anonymous"
     text = await world.who(through(client(front, "someone-else"), eve))
     assert "x509: subject with cn=someone-else is not in the allowed list" in text
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from people import HandClock, World, bearer, unsigned
 
-from kubegate.authentication import jose, oidc
+from kubegate.authentication import Headers, jose, oidc
 from kubegate.authentication.config import BadConfiguration, load
 from kubegate.authentication.signing import TokenSigner
 from kubegate.pki import keys
@@ -353,9 +353,9 @@ async def test_anonymous_may_be_let_in_on_chosen_paths_alone(world: World) -> No
         "anonymous": {"enabled": True, "conditions": [{"path": "/livez"}]},
     }
     await world.start(authentication_config=world.write("authentication.yaml", yaml.safe_dump(document)))
-    assert await world.who(Request("GET", "/livez", [])) == "system:anonymous"
+    assert await world.who(Request("GET", "/livez", Headers.of([]))) == "system:anonymous"
     for path in ("/livez/", "/livez/etcd", "/LIVEZ", "/", "/api"):
-        assert await world.who(Request("GET", path, [])) == "nobody"
+        assert await world.who(Request("GET", path, Headers.of([]))) == "nobody"
 
 
 def entry(**changes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubegate.api.status import StatusError
-from kubegate.authentication import AuthenticationError, Request, bearer, intersect, jose
+from kubegate.authentication import AuthenticationError, Headers, Request, bearer, intersect, jose
 from kubegate.authentication.impersonation import wanted
 
 JSON = st.recursive(
@@ -39,7 +39,7 @@ def test_a_token_is_taken_apart_or_refused(made: object) -> None:
 
 @given(st.text(alphabet="\t\n\v\f\r \x85\xa0BearerbEARER.-_aey=", max_size=30))
 def test_a_header_gives_a_token_without_space_in_it_or_none(header: str) -> None:
-    token = bearer.token_of(Request("GET", "/", [("authorization", header)]))
+    token = bearer.token_of(Request("GET", "/", Headers.of([("authorization", header)])))
     assert " " not in token
     assert token in header
 

@@ -8,6 +8,7 @@ import pytest
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.resources import Resources, data
 from kubegate.api.status import StatusError
+from kubegate.authentication import Headers
 from kubegate.server.call import Call, parse_query
 from kubegate.server.discovery import Discovery
 
@@ -20,7 +21,9 @@ async def nothing():
 
 def call(path, **headers):
     given = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Call("1", "GET", path, "", parse_query(""), given, RequestInfo(False, path, "get"), nothing, 1000)
+    return Call(
+        "1", "GET", path, "", parse_query(""), Headers.of(given), RequestInfo(False, path, "get"), nothing, 1000
+    )
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ def call(user: str, method: str = "GET", path: str = "/api/v1/namespaces/x/pods"
         raise AssertionError
 
     info = requestinfo.parse(method, path, {})
-    return Call("id", method, path, "", {}, [], info, receive, 1, user=UserInfo(user, groups=groups))
+    return Call("id", method, path, "", {}, Headers.of([]), info, receive, 1, user=UserInfo(user, groups=groups))
 
 
 def test_past_the_bound_a_request_gets_429_with_a_time_to_come_again() -> None:

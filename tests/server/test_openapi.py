@@ -13,6 +13,7 @@ from kubegate.api.resources import Resources
 from kubegate.api.schema import Schema
 from kubegate.api.status import StatusError
 from kubegate.api.structural import CustomResource, Structural
+from kubegate.authentication import Headers
 from kubegate.server import openapi_proto
 from kubegate.server.call import Call, parse_query
 from kubegate.server.openapi import OpenApi
@@ -38,7 +39,7 @@ async def nothing():
 def call(path, query="", method="GET", **headers):
     given = [(name.replace("_", "-"), value) for name, value in headers.items()]
     info = RequestInfo(False, path, method.lower())
-    return Call("1", method, path, query, parse_query(query), given, info, nothing, 1000)
+    return Call("1", method, path, query, parse_query(query), Headers.of(given), info, nothing, 1000)
 
 
 def custom(resources):

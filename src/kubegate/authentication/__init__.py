@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,9 +53,51 @@ class AuthenticationError(Exception):
     """A credential that this authenticator knows, and that is not good. The text goes to the log, never the client."""
 
 
-@dataclass(frozen=True, slots=True)
+class Headers:
+    """A request's header fields: names in lower case, in the order they came, repeated as sent.
+
+    They are kept as the bytes that came, and decoded when somebody looks: most are never looked at. UTF-8, as Go reads
+    them; what is none counts as latin-1.
+    """
+
+    __slots__ = ("_fields", "_first")
+
+    def __init__(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self._fields = fields
+        self._first = dict(reversed(fields))
+
+    @classmethod
+    def of(cls, fields: Iterable[tuple[str, str]]) -> Headers:
+        return cls([(name.encode(), value.encode("utf-8", "surrogatepass")) for name, value in fields])
+
+    def first(self, name: str) -> str:
+        """The first value of a header (name in lower case), or ""."""
+        found = self._first.get(name.encode())
+        return _text(found) if found else ""
+
+    def all(self, name: str) -> list[str]:
+        wanted = name.encode()
+        return [_text(value) for key, value in self._fields if key == wanted]
+
+    def any_begins(self, prefix: bytes) -> bool:
+        """Whether there is a header whose name begins so."""
+        return any([name.startswith(prefix) for name in self._first])
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for name, value in self._fields:
+            yield _text(name), _text(value)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@dataclass(slots=True)
 class Request:
-    """What an authenticator may look at. Header names are in lower case, in the order they came, repeated as sent.
+    """What an authenticator may look at; not to be changed (nor frozen: one is made for every request).
 
     `peer_certificates` is the client's chain as DER, leaf first, as TLS handed it over (not to be trusted before it
     has been verified against the authenticator's own CA pool). `audiences` are those the caller wants (None: the
@@ -64,20 +106,17 @@ class Request:
 
     method: str
     path: str
-    headers: Sequence[tuple[str, str]]
+    headers: Headers
     peer_certificates: tuple[bytes, ...] = ()
     remote_address: str = ""
     audiences: tuple[str, ...] | None = None
 
     def header(self, name: str) -> str:
         """The first value of a header (name in lower case), or ""."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return ""
+        return self.headers.first(name)
 
     def header_values(self, name: str) -> list[str]:
-        return [value for key, value in self.headers if key == name]
+        return self.headers.all(name)
 
 
 class Authenticator(Protocol):

@@ -11,7 +11,7 @@ attributes, from which the questions here differ in a few fields (`dataclasses.r
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -74,7 +74,7 @@ class Wanted:
         return not (self.uid or self.groups or self.extra)
 
 
-def wanted(headers: Sequence[tuple[str, str]]) -> Wanted | None:
+def wanted(headers: Iterable[tuple[str, str]]) -> Wanted | None:
     """Who the headers ask to be; None where they do not. Raises StatusError (400) for all but a user name."""
     name = uid = None
     groups: list[str] = []
@@ -109,7 +109,7 @@ class Impersonator(Generic[Question]):
         self._refuse = refuse
         self._last: dict[str, int] = {}
 
-    async def impersonate(self, headers: Sequence[tuple[str, str]], attributes: Question) -> Impersonated | None:
+    async def impersonate(self, headers: Iterable[tuple[str, str]], attributes: Question) -> Impersonated | None:
         """None where nobody is to be impersonated. `attributes` are the request's own, with the authenticated user.
 
         Header names are in lower case. Raises StatusError: 400 for headers that name no user, 403 where not allowed.

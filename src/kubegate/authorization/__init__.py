@@ -14,12 +14,13 @@ from typing import Any, Protocol
 from kubegate.authentication import UserInfo
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attributes:
-    """The question. For a non-resource request `resource_request` is false and `path` is the URL's path.
+    """The question; not to be changed (nor frozen: one is made for every request).
 
-    `field_requirements` and `label_requirements` are the parsed selectors of list, watch and deletecollection:
-    each {"key", "operator", "values"} as in FieldSelectorRequirement; None where not given or not parseable.
+    For a non-resource request `resource_request` is false and `path` is the URL's path. `field_requirements` and
+    `label_requirements` are the parsed selectors of list, watch and deletecollection: each {"key", "operator",
+    "values"} as in FieldSelectorRequirement; None where not given or not parseable.
     """
 
     user: UserInfo
@@ -71,6 +72,12 @@ class SubjectRules:
 
 class Authorizer(Protocol):
     async def authorize(self, attributes: Attributes) -> Decision: ...
+
+
+class ImmediateAuthorizer(Authorizer, Protocol):
+    """One that need not wait for anything: its answer can be had without a coroutine."""
+
+    def decide(self, attributes: Attributes) -> Decision: ...
 
 
 class RuleResolver(Protocol):

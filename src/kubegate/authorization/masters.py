@@ -11,6 +11,9 @@ from kubegate.authorization import NO_OPINION, Attributes, Decision, Verdict
 
 class Masters:
     async def authorize(self, attributes: Attributes) -> Decision:
+        return self.decide(attributes)
+
+    def decide(self, attributes: Attributes) -> Decision:
         return _ALLOWED if MASTERS_GROUP in attributes.user.groups else NO_OPINION
 
 

@@ -241,6 +241,9 @@ class NodeAuthorizer:
         self._rules = tuple(rules)
 
     async def authorize(self, attributes: Attributes) -> Decision:
+        return self.decide(attributes)
+
+    def decide(self, attributes: Attributes) -> Decision:
         node = node_of(attributes.user)
         if node is None:
             return NO_OPINION

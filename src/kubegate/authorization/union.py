@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Authorizer, Decision, RuleResolver, SubjectRules, Verdict
@@ -21,13 +21,16 @@ class Union:
 
     def __init__(self, authorizers: Sequence[Authorizer]) -> None:
         self.authorizers = tuple(authorizers)
+        self._ways: list[tuple[Authorizer, Callable[[Attributes], Decision] | None]] = [
+            (each, getattr(each, "decide", None)) for each in authorizers
+        ]
 
     async def authorize(self, attributes: Attributes) -> Decision:
         reasons: list[str] = []
         errors: list[str] = []
-        for authorizer in self.authorizers:
+        for authorizer, decide in self._ways:
             try:
-                decision = await authorizer.authorize(attributes)
+                decision = await authorizer.authorize(attributes) if decide is None else decide(attributes)
             except Exception:
                 log.exception("%s failed to decide on %s", type(authorizer).__name__, attributes.verb)
                 return CRASHED

@@ -20,7 +20,7 @@ from kubegate.api import requestinfo, selectors, status
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
-from kubegate.authentication import AuthenticationError, Authenticator, Request
+from kubegate.authentication import AuthenticationError, Authenticator, Headers, Request
 from kubegate.authentication.impersonation import Impersonator
 from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
 from kubegate.authorization.texts import forbidden_error
@@ -113,10 +113,7 @@ class App:
         query = parse_query(query_string) if query_string else {}
         client = scope.get("client")
         method, path = scope["method"], scope["path"]
-        headers, impersonates = [], False
-        for key, value in scope["headers"]:
-            impersonates = impersonates or key.startswith(b"impersonate-")
-            headers.append((key.decode("latin-1"), value.decode("latin-1")))
+        headers = Headers(scope["headers"])
         return Call(
             id=self._ids.next(),
             method=method,
@@ -128,7 +125,7 @@ class App:
             receive=receive,
             max_body=self._max_body,
             remote_address=client[0] if client else "",
-            impersonates=impersonates,
+            impersonates=headers.any_begins(b"impersonate-"),
         )
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
@@ -343,17 +340,18 @@ def authorization_attributes(call: Call) -> Attributes:
     if call.query and info.verb in ("list", "watch", "deletecollection"):
         fields, labels = _requirements(call.parameter("fieldSelector"), call.parameter("labelSelector"))
     return Attributes(
-        user=call.user,
-        verb=info.verb,
-        api_group=info.group,
-        api_version=info.version,
-        resource=info.resource,
-        subresource=info.subresource,
-        namespace=info.namespace,
-        name=info.name,
-        path=call.path,
-        field_requirements=fields,
-        label_requirements=labels,
+        call.user,
+        info.verb,
+        True,
+        info.group,
+        info.version,
+        info.resource,
+        info.subresource,
+        info.namespace,
+        info.name,
+        call.path,
+        fields,
+        labels,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from kubegate.api import status
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.trace import Trace
-from kubegate.authentication import UserInfo
+from kubegate.authentication import Headers, UserInfo
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 NOBODY = UserInfo("")
@@ -21,7 +21,7 @@ _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport
 
 @dataclass(slots=True)
 class Call:
-    """What was asked, by whom, and what the stages found. `headers` has names in lower case.
+    """What was asked, by whom, and what the stages found.
 
     `user` is who acts (after impersonation); `authenticated_user` who signed in. `routed`: it was let through to an
     operation of a resource that there is.
@@ -32,7 +32,7 @@ class Call:
     path: str
     query_string: str
     query: Mapping[str, list[str]]
-    headers: list[tuple[str, str]]
+    headers: Headers
     info: RequestInfo
     receive: Receive
     max_body: int
@@ -45,10 +45,7 @@ class Call:
     routed: bool = False
 
     def header(self, name: str) -> str:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return ""
+        return self.headers.first(name)
 
     def parameter(self, name: str) -> str:
         """The first value of a query parameter, "" where it is not given."""

@@ -6,7 +6,7 @@ Follows k8s.io/kubernetes/pkg/registry/authentication/tokenreview.
 from __future__ import annotations
 
 from kubegate.api import Object, clone, status
-from kubegate.authentication import AuthenticationError, Request, intersect, user_info
+from kubegate.authentication import AuthenticationError, Headers, Request, intersect, user_info
 from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization.reviews import with_managed_fields
 
@@ -20,7 +20,7 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     authentication = scope.registry.extensions["authentication"]
     wanted = tuple(spec.get("audiences") or authentication.api_audiences) or None
     # the very way that a request with this token would go, anonymous included
-    request = Request("", "", [("authorization", f"Bearer {token}")], audiences=wanted)
+    request = Request("", "", Headers.of([("authorization", f"Bearer {token}")]), audiences=wanted)
     answer = clone(with_managed_fields(review, scope))
     answer.get("metadata", {}).pop("namespace", None)
     found, error = None, ""
