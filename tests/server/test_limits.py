@@ -6,7 +6,7 @@ import pytest
 
 from kubegate.api import requestinfo
 from kubegate.api.status import StatusError
-from kubegate.authentication import MASTERS_GROUP, UserInfo
+from kubegate.authentication import MASTERS_GROUP, Headers, UserInfo
 from kubegate.server.call import Call
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics

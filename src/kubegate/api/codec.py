@@ -11,7 +11,7 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
@@ -425,7 +425,7 @@ def decode_object(
         return document
     check_kind(value, expected, registered)
     value = {**value, "apiVersion": group_version(*expected[:2]), "kind": expected[2]}
-    return replace(document, value=value)
+    return Document(value, document.duplicates, document.body, document.is_yaml)
 
 
 def check_kind(

@@ -47,25 +47,29 @@ class Resource:
     storage_version: str = ""
     storage_resource: str = ""
     custom: Any = None
+    api_version: str = field(init=False, repr=False, compare=False)
+    """`v1`, `apps/v1`."""
+    group_resource: str = field(init=False, repr=False, compare=False)
+    """`pods`, `deployments.apps`: as texts and `storage.Reader` name it."""
+    storage_api_version: str = field(init=False, repr=False, compare=False)
 
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def group_resource(self) -> str:
-        """`pods`, `deployments.apps`: as texts and `storage.Reader` name it."""
-        return f"{self.resource}.{self.group}" if self.group else self.resource
+    def __post_init__(self) -> None:
+        """What every request asks for is put together once."""
+        made = {
+            "api_version": f"{self.group}/{self.version}" if self.group else self.version,
+            "group_resource": f"{self.resource}.{self.group}" if self.group else self.resource,
+            "storage_api_version": (
+                f"{self.storage_group}/{self.storage_version}" if self.storage_group else self.storage_version
+            ),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
 
     @property
     def stored_as(self) -> str:
         """The group resource under which objects are kept (events.events.k8s.io are kept as events)."""
         name = self.storage_resource or self.resource
         return f"{name}.{self.storage_group}" if self.storage_group else name
-
-    @property
-    def storage_api_version(self) -> str:
-        return f"{self.storage_group}/{self.storage_version}" if self.storage_group else self.storage_version
 
     @property
     def persistent(self) -> bool:

@@ -8,8 +8,7 @@ Secret may be written to a trace (law 5).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +36,27 @@ class Stage:
         return self.patch or []
 
 
+class Timing:
+    """A stage while it lasts."""
+
+    __slots__ = ("_stage", "_start", "_trace")
+
+    def __init__(self, trace: Trace, stage: Stage) -> None:
+        self._trace, self._stage = trace, stage
+
+    def __enter__(self) -> Stage:
+        self._start = time.perf_counter()
+        return self._stage
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
+        stage = self._stage
+        stage.seconds = time.perf_counter() - self._start
+        if kind is not None and issubclass(kind, Exception):
+            stage.decision = stage.decision or "error"
+            stage.reason = stage.reason or kind.__name__
+        self._trace.stages.append(stage)
+
+
 @dataclass(slots=True)
 class Trace:
     """Stages in the order in which they ended; what clients are told beside the answer; what auditors are."""
@@ -47,20 +67,9 @@ class Trace:
     request_annotations: dict[str, str] = field(default_factory=dict)
     """Annotations that tell of the request's body: for audit events that hold it, too (from level Request)."""
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage; it is recorded whether it ends well or raises."""
-        stage = Stage(name)
-        start = time.perf_counter()
-        try:
-            yield stage
-        except Exception as error:
-            stage.decision = stage.decision or "error"
-            stage.reason = stage.reason or type(error).__name__
-            raise
-        finally:
-            stage.seconds = time.perf_counter() - start
-            self.stages.append(stage)
+    def stage(self, name: str) -> Timing:
+        """`with trace.stage("store"): …` times a stage; it is recorded whether it ends well or raises."""
+        return Timing(self, Stage(name))
 
     def warn(self, text: str) -> None:
         """A Warning header for the client; the same text is sent once."""

@@ -60,6 +60,8 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
 
     def ready(server: Server) -> None:
         gc.freeze()
+        # Requests leave little to the collector, and objects that are stored stay: looking often finds nothing.
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
         kubeconfig = server.write_kubeconfig()
         if welcome and kubeconfig is not None:

@@ -7,9 +7,9 @@ validating admission -> the store, guarded by the revision. Follows k8s.io/apise
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Protocol
 
@@ -195,7 +195,7 @@ class Registry:
         meta = obj["metadata"]
         meta.pop("deletionTimestamp", None)
         meta.pop("deletionGracePeriodSeconds", None)
-        meta["uid"] = str(uuid.uuid4())
+        meta["uid"] = metadata.new_uid()
         meta["creationTimestamp"] = rfc3339(self.clock.now())
         if meta.get("generateName") and not meta.get("name"):
             meta["name"] = metadata.generate_name(meta["generateName"], self.random.randrange)
@@ -662,19 +662,20 @@ class Registry:
         obj: Object | None,
         old: Object | None,
     ) -> Attributes:
+        kind, name_of_resource = _names_of(resource.group, resource.version, resource.kind, resource.resource)
         return Attributes(
-            operation=operation,
-            kind=GroupVersionKind(resource.group, resource.version, resource.kind),
-            resource=GroupVersionResource(resource.group, resource.version, resource.resource),
-            subresource=subresource,
-            namespace=namespace,
-            name=name,
-            object=obj,
-            old_object=old,
-            options=context.options,
-            user=context.user,
-            dry_run=context.dry_run,
-            trace=context.trace,
+            operation,
+            kind,
+            name_of_resource,
+            subresource,
+            namespace,
+            name,
+            obj,
+            old,
+            context.options,
+            context.user,
+            context.dry_run,
+            context.trace,
         )
 
     def _check(
@@ -714,6 +715,11 @@ class Registry:
         served = dict(obj)
         served["metadata"] = {**obj["metadata"], "resourceVersion": str(revision)}
         return served
+
+
+@lru_cache(4096)
+def _names_of(group: str, version: str, kind: str, resource: str) -> tuple[GroupVersionKind, GroupVersionResource]:
+    return GroupVersionKind(group, version, kind), GroupVersionResource(group, version, resource)
 
 
 def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> status.StatusError:

@@ -46,6 +46,10 @@ _UNTRACKED = sets.of(
         )
     ),
 )
+_TYPE_META = ("apiVersion", "kind")
+_UNTRACKED_METADATA = frozenset(
+    element.removeprefix("f:") for element in _UNTRACKED["f:metadata"] if element.startswith("f:")
+)
 _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 
 
@@ -67,6 +71,10 @@ def update(
     them. Entries keep their time where nothing changed. Nothing is changed in place.
     """
     schema = schema or ANY
+    if live is None and new["metadata"].get("managedFields") is None:
+        return _with_first_entry(
+            new, entries.manager(manager, UPDATE, api_version, subresource), time, schema, reset_fields
+        )
     managed, as_live = _starting_point(live, new, subresource)
     if live is not None and not managed:
         # Once they are gone, the fields of an object are tracked from the next apply on.
@@ -155,6 +163,22 @@ def restore_times(new: Object, live: Object) -> Object:
 
 
 # ------------------------------------------------------------------ updates
+def _with_first_entry(new: Object, who: Manager, time: str, schema: Schema, reset_fields: ResetFields) -> Object:
+    """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
+    meta = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
+    sent = {name: value for name, value in new.items() if name not in _TYPE_META}
+    sent["metadata"] = meta
+    before = zero(schema)
+    try:
+        changed, _ = typed.compare(schema, {**before, "metadata": {}}, sent)
+    except typed.NotTyped:
+        changed = None
+    fields = reset_fields.counted(changed) if changed and reset_fields.owned else None
+    if not fields:
+        return _with_entries(new, [])
+    return _with_entries(new, entries.encode({who: Owned(sets.in_order(fields), who.api_version, time)}))
+
+
 def _starting_point(live: Object | None, new: Object, subresource: str) -> tuple[Managed, bool]:
     """The entries to go on from, and whether they are those of `live`."""
     theirs = (live or {}).get("metadata", {}).get("managedFields") or []

@@ -86,6 +86,8 @@ def _check(position: int, entry: Any) -> None:
 
 def encode(managed: Managed) -> list[dict[str, Any]]:
     """As stored: appliers first, then by time, then by name."""
+    if len(managed) == 1:
+        return [_entry(*pair) for pair in managed.items()]
     return encode_all(managed.items())
 
 

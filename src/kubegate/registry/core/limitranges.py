@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-
-from kubegate.api import Object, field
+from kubegate.api import Object, field, metadata
 from kubegate.api.field import FieldError
 from kubegate.api.quantity import Quantity
 from kubegate.registry import Rules, Scope
@@ -35,7 +33,7 @@ def _default_container(limit: Object) -> None:
 
 def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
     if old is None and not obj["metadata"].get("name"):
-        obj["metadata"]["name"] = str(uuid.uuid4())
+        obj["metadata"]["name"] = metadata.new_uid()
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
