@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from kubegate.api.codec import JSON as JSON
@@ -127,6 +128,7 @@ def _answer(clause: Clause, media_type: str, tables: bool, stream: bool) -> Answ
     return Answer(media_type, kind, version or "v1", wanted.get("pretty") == "1")
 
 
+@lru_cache(256)
 def body_media_type(content_type: str | None) -> str:
     """JSON, YAML or PROTOBUF by the Content-Type of a body with an object; JSON where none is given.
 
@@ -140,6 +142,7 @@ def body_media_type(content_type: str | None) -> str:
     return media_type
 
 
+@lru_cache(256)
 def parse_media_type(content_type: str) -> str:
     """`application/json` of `application/JSON; charset=utf-8`; "" where it is malformed."""
     name, _, parameters = content_type.partition(";")

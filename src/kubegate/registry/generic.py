@@ -601,16 +601,11 @@ class Registry:
         if handler is None:
             raise status.method_not_supported(resource.group, resource.resource, "create")
         target = resource.subresources.get(subresource)
-        kind = (
-            GroupVersionKind(target.group, target.version, target.kind)
-            if target is not None
-            else GroupVersionKind(resource.group, resource.version, resource.kind)
-        )
         if resource.namespaced and namespace:
             obj.setdefault("metadata", {}).setdefault("namespace", namespace)
-        attributes = replace(
-            self.attributes(Operation.CREATE, resource, subresource, namespace, name, context, obj, None), kind=kind
-        )
+        attributes = self.attributes(Operation.CREATE, resource, subresource, namespace, name, context, obj, None)
+        if target is not None:
+            attributes.kind = GroupVersionKind(target.group, target.version, target.kind)
         await self.admission.admit(attributes)
         assert attributes.object is not None
         scope = self.scope(resource, subresource, context)

@@ -6,7 +6,7 @@ but apply, `apply` for apply. Both are called before admission, as kube-apiserve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import orjson
@@ -165,18 +165,39 @@ def restore_times(new: Object, live: Object) -> Object:
 # ------------------------------------------------------------------ updates
 def _with_first_entry(new: Object, who: Manager, time: str, schema: Schema, reset_fields: ResetFields) -> Object:
     """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
-    meta = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
     sent = {name: value for name, value in new.items() if name not in _TYPE_META}
-    sent["metadata"] = meta
-    before = zero(schema)
+    sent["metadata"] = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
     try:
-        changed, _ = typed.compare(schema, {**before, "metadata": {}}, sent)
+        fields = reset_fields.counted(_fields_of_new(schema, sent)) if reset_fields.owned else None
     except typed.NotTyped:
-        changed = None
-    fields = reset_fields.counted(changed) if changed and reset_fields.owned else None
+        fields = None
     if not fields:
         return _with_entries(new, [])
-    return _with_entries(new, entries.encode({who: Owned(sets.in_order(fields), who.api_version, time)}))
+    return _with_entries(new, entries.encode({who: Owned(fields, who.api_version, time)}))
+
+
+def _fields_of_new(schema: Schema, sent: Object) -> FieldSet:
+    """What `sent` has that an empty object of the kind has not. Most objects are made in the shape of many others."""
+    if not schema.name:
+        return _added(schema, sent)
+    known = _by_shape.setdefault(schema.name, {})
+    shape = typed.shape(schema, sent)
+    found = known.get(shape)
+    if found is None:
+        if len(known) >= _MOST_SHAPES:
+            known.clear()
+        found = known[shape] = _added(schema, sent)
+    return found
+
+
+_by_shape: dict[str, dict[Hashable, FieldSet]] = {}
+"""By the name of a built-in kind."""
+_MOST_SHAPES = 256
+
+
+def _added(schema: Schema, sent: Object) -> FieldSet:
+    changed, _ = typed.compare(schema, {**zero(schema), "metadata": {}}, sent)
+    return sets.in_order(changed) if changed else {}
 
 
 def _starting_point(live: Object | None, new: Object, subresource: str) -> tuple[Managed, bool]:

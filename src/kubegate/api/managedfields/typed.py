@@ -7,7 +7,7 @@ by field and lists are atomic. Built-in objects are expected in the form in whic
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import orjson
@@ -123,6 +123,30 @@ def _named_below(schema: Schema, value: Any) -> FieldSet | None:
             below = _named_below(items, group[0]) if len(group) == 1 else None
             found[element] = {".": MEMBER, **below} if below else MEMBER
     return found or None
+
+
+def shape(schema: Schema, value: Any) -> Hashable:
+    """What the paths of a value depend on, and what of it could be a type's zero value: equal for equal sets.
+
+    Raises NotTyped.
+    """
+    if isinstance(value, dict):
+        properties, rest = schema.properties, schema.additional or ANY
+        # Most values are short texts: they are told apart without a call for each.
+        return tuple(
+            [
+                (name, True if type(child) is str and len(child) > 1 else shape(properties.get(name) or rest, child))
+                for name, child in value.items()
+            ]
+        )
+    if isinstance(value, list):
+        if schema.list_type not in ("map", "set"):
+            return bool(value), None
+        items = schema.items or ANY
+        return tuple(
+            [(element, shape(items, item)) for element, item in zip(elements(schema, value), value, strict=True)]
+        )
+    return True if value and value != "0" else (type(value), value)
 
 
 # ------------------------------------------------------------------ comparing
