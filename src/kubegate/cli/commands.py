@@ -36,7 +36,7 @@ def up() -> None:
 # Groups of commands: a module of this package each, with an `app`.
 GROUPS = ("storage", "pki", "kubeconfig", "token")
 # Modules whose `register(app)` adds commands beside these.
-_REGISTERED = ("access", "webhook")
+_REGISTERED = ("access", "webhook", "exec")
 
 
 def load(word: str) -> typer.Typer:

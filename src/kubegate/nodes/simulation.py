@@ -16,10 +16,14 @@ _KUBELET_WORKERS = 4
 
 
 class Simulation:
-    """`count` nodes. `run` until cancelled; what was started is left as it is, and found again by the next start."""
+    """`count` nodes. `run` until cancelled; what was started is left as it is, and found again by the next start.
+
+    `sessions` are those that run a command in a pod, or read what it writes, now.
+    """
 
     def __init__(self, world: World, count: int) -> None:
         self._world = world
+        self.sessions: set[object] = set()
         self.machines = Machines(world, count, f"v{KUBERNETES_VERSION.removeprefix('v')}")
         self.scheduler = Scheduler(world)
         self.kubelet = Kubelet(world, self.machines)

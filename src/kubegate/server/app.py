@@ -31,7 +31,7 @@ from kubegate.server.call import Call, parse_query
 from kubegate.server.certificates import client_chain
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
-from kubegate.server.responses import Response
+from kubegate.server.responses import Response, Session
 from kubegate.storage import StoreUnavailable
 
 log = logging.getLogger("kubegate.server")
@@ -73,7 +73,7 @@ class App:
         self._auditor, self._limits, self._metrics = auditor, limits, metrics
         self._max_body = max_body
         self._ids = _Ids()
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Future[Any]] = set()
         self.draining = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -126,6 +126,7 @@ class App:
             max_body=self._max_body,
             remote_address=client[0] if client else "",
             impersonates=headers.any_begins(b"impersonate-"),
+            websocket=tuple(scope.get("subprotocols") or ()) if scope["type"] == "websocket" else None,
         )
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
@@ -270,9 +271,12 @@ class App:
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Authenticated and authorized as a GET; then refused or handed on, for nothing else here speaks it yet."""
+        """Authenticated and authorized as a GET; then refused, a watch, or what takes the websocket over."""
         await receive()
-        _, response = await self._answered({**scope, "method": "GET"}, receive)
+        call, response = await self._answered({**scope, "method": "GET"}, receive)
+        if response.session is not None and call is not None:
+            await self._session(call, response.session, receive, send)
+            return
         if response.stream is not None:
             await self._websocket_stream(scope, response, receive, send)
             return
@@ -281,6 +285,24 @@ class App:
             headers.append((b"content-type", response.content_type))
         await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
+
+    async def _session(self, call: Call, session: Session, receive: Receive, send: Send) -> None:
+        """Until it is over, the client goes, or the server drains."""
+        start = perf_counter()
+        running = asyncio.ensure_future(session(receive, send))
+        self._streams.add(running)
+        try:
+            await running
+        except (asyncio.CancelledError, OSError):
+            if not running.done():  # this very task is to end
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+                raise
+        except Exception:
+            log.exception("request %s failed", call.id)
+        finally:
+            self._streams.discard(running)
+            self._finish(call, Response(101), perf_counter() - start)
 
     async def _websocket_stream(self, scope: Scope, response: Response, receive: Receive, send: Send) -> None:
         """A watch over a websocket: a text message for each event."""

@@ -24,7 +24,7 @@ class Call:
     """What was asked, by whom, and what the stages found.
 
     `user` is who acts (after impersonation); `authenticated_user` who signed in. `routed`: it was let through to an
-    operation of a resource that there is.
+    operation of a resource that there is. `websocket`: the subprotocols that are offered, of a request for one.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Call:
     trace: Trace = field(default_factory=Trace)
     body: bytes | None = None
     routed: bool = False
+    websocket: tuple[str, ...] | None = None
 
     def header(self, name: str) -> str:
         return self.headers.first(name)

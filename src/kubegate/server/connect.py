@@ -1,8 +1,8 @@
 """log, exec, attach, portforward, proxy: what kube-apiserver answers before it would reach a kubelet, pod or service.
 
 Nothing runs behind this server. Until there is somewhere to connect to, a real one answers alike: options are read and
-checked, CONNECT is admitted, and then the pod has no host, the service no endpoints. Follows
-k8s.io/kubernetes/pkg/registry/core/{pod,service,node}.
+checked, CONNECT is admitted, and then the pod has no host, the service no endpoints. Pods on simulated nodes are in
+`simulated`. Follows k8s.io/kubernetes/pkg/registry/core/{pod,service,node}.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from kubegate import authorization
 from kubegate.admission import GroupVersionKind, Operation
 from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource
+from kubegate.authorization.texts import forbidden_error
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
-from kubegate.server import lists
+from kubegate.server import lists, simulated
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 
@@ -63,13 +65,37 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     await registry.admission.validate(attributes)
     if info.subresource == "proxy":
         raise _PROXIES[resource.resource](registry, resource, namespace, info.name)
+    if call.websocket is not None and info.verb != "create":
+        await _may_create(registry, call)
     pod = registry.entry(resource, namespace, info.name).object()
+    options = attributes.object or options
     if info.subresource != "portforward":
-        _check_container(pod, (attributes.object or options).get("container", ""))
+        _check_container(pod, options.get("container", ""))
     node = pod["spec"].get("nodeName")
     if not node:
         raise status.bad_request(f"pod {info.name} does not have a host assigned")
+    if simulated.has(registry, pod) and info.subresource != "portforward":
+        return simulated.session(registry, call, pod, options)
     raise _no_kubelet(registry, node)
+
+
+async def _may_create(registry: Registry, call: Call) -> None:
+    """A websocket begins with a GET; who may read alone may not therefore run commands. Raises 403."""
+    info = call.info
+    attributes = authorization.Attributes(
+        user=call.user,
+        verb="create",
+        api_group=info.group,
+        api_version=info.version,
+        resource=info.resource,
+        subresource=info.subresource,
+        namespace=info.namespace,
+        name=info.name,
+        path=call.path,
+    )
+    decision = await registry.authorizer.authorize(attributes)
+    if not decision.allowed:
+        raise forbidden_error(attributes, decision)
 
 
 # ------------------------------------------------------------------ options
@@ -114,6 +140,8 @@ def _log(registry: Registry, pod: Object, options: Object) -> Response:
     node = pod["spec"].get("nodeName")
     if not node:
         return Response(204, b"", b"")  # no host, no log: an empty one
+    if simulated.has(registry, pod):
+        return simulated.log(registry, pod, options)
     raise _no_kubelet(registry, node)
 
 

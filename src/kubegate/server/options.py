@@ -114,6 +114,7 @@ class Options:
     cluster_signing_key_file: str = ""
     root_ca_file: str = ""
     simulate_nodes: int = 0
+    simulate_nodes_exec: bool = False
     # bounds
     max_requests_inflight: int = 400
     max_mutating_requests_inflight: int = 200

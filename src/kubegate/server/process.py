@@ -368,6 +368,10 @@ class Server:
             server,
         )
         simulation = Simulation(world, self.options.simulate_nodes)
+        if self.options.simulate_nodes_exec:
+            log.warning(
+                "--simulate-nodes-exec: who may create pods/exec runs commands on this machine as this process's user"
+            )
         registry.extensions["simulation"] = simulation
         return simulation
 
@@ -475,6 +479,8 @@ def _check_simulation(options: Options) -> None:
     """Raises UsageError."""
     if not 0 <= options.simulate_nodes <= _MOST_NODES:
         raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
+    if options.simulate_nodes_exec and not options.simulate_nodes:
+        raise UsageError("--simulate-nodes-exec runs commands in pods of simulated nodes: give --simulate-nodes=N too")
 
 
 def _storage_options(options: Options) -> StorageOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,17 +15,25 @@ YAML = b"application/yaml"
 TEXT = b"text/plain; charset=utf-8"
 
 Header = tuple[bytes, bytes]
+Message = MutableMapping[str, Any]
+Session = Callable[[Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+"""receive, send -> until the session is over. It accepts the websocket, and closes it."""
 
 
 @dataclass(slots=True)
 class Response:
-    """`stream` in place of `body` for watches; it is closed when the client goes."""
+    """`stream` in place of `body` for watches; it is closed when the client goes.
+
+    `session` takes a websocket over (status 101): it is given what speaks ASGI's websocket messages, and the
+    subprotocols that were offered are checked already.
+    """
 
     status: int
     body: bytes = b""
     content_type: bytes = JSON
     headers: list[Header] = field(default_factory=list)
     stream: AsyncIterator[bytes] | None = None
+    session: Session | None = None
 
 
 def json(value: Any, status: int = 200, *, pretty: bool = False) -> Response:
