@@ -7,10 +7,12 @@ from uuid import uuid4
 import pytest
 from storage_clock import FakeClock
 from storage_etcd import Cluster, program
+from storage_keeper import keeping
 
 from kubegate.storage import Store
 from kubegate.storage.etcd import EtcdStore
 from kubegate.storage.etcd_client import Endpoints
+from kubegate.storage.kept import KeptStore
 from kubegate.storage.memory import MemoryStore
 from kubegate.storage.sqlite import SqliteStore
 
@@ -45,10 +47,17 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     cluster.stop()
 
 
-@pytest.fixture(params=["memory", "sqlite", "etcd"])
+@pytest.fixture(params=["memory", "sqlite", "etcd", "kept"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Store]:
-    """A started, empty store, of each engine in turn."""
+    """A started, empty store, of each engine in turn, and of one that is reached through its keeper."""
     made: Store
+    if request.param == "kept":
+        async with keeping(tmp_path / "keeper", SqliteStore(tmp_path / "kubegate.db", clock), clock) as place:
+            made = KeptStore(place, clock)
+            await made.start()
+            yield made
+            await made.close()
+        return
     match request.param:
         case "memory":
             made = MemoryStore(clock)

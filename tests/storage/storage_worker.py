@@ -1,6 +1,6 @@
 """A process that works on a store as hard as it can and writes down what it did, until it is killed.
 
-    storage_worker.py OUTPUT FIRST_ID AFTER SECONDS STORAGE|URL,URL,... [PREFIX]
+    storage_worker.py OUTPUT FIRST_ID AFTER SECONDS STORAGE|URL,URL,...|keeper:FOLDER [PREFIX]
 
 Clients read, create, update and delete a few keys through a watch cache, at revisions that they read before. OUTPUT
 gets a line of JSON for the begin and the end of each operation, with the machine's monotonic time, and for what a
@@ -45,6 +45,8 @@ async def work(output: int, first: int, after: int, seconds: float, storage: str
     options = StorageOptions(storage=storage, compaction_interval=0)
     if storage.startswith("http"):
         options = StorageOptions(etcd_servers=storage.split(","), etcd_prefix=prefix, compaction_interval=0)
+    if storage.startswith("keeper:"):
+        options = StorageOptions(keeper=storage.removeprefix("keeper:"))
     store = open_store(options)
     await store.start()
     cache = WatchCache(store, lambda key, value, revision: (value, NOTHING, NOTHING), window=200_000)
@@ -95,7 +97,7 @@ async def work(output: int, first: int, after: int, seconds: float, storage: str
             note(seen=seen)
 
     async def compactor() -> None:
-        while not storage.startswith("http"):
+        while storage.startswith("sqlite"):
             await asyncio.sleep(random.random() * 0.2)
             await store.compact(max(cache.revision - 5000, 1))
 

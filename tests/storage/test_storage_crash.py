@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from storage_etcd import Cluster, program
 from storage_history import Operation, Written, faults, read
+from storage_keeper import KeeperProcess
 from storage_worker import number_of
 
 from kubegate.storage import EventType, Store
@@ -104,14 +105,15 @@ def test_what_kill_9_leaves_is_what_was_acknowledged(tmp_path: Path, crash_round
     print(f"{crash_rounds} rounds, {acknowledged} acknowledged writes, {len(seen)} watched")
 
 
-def check_two_processes(cluster: Cluster, folder: Path, seconds: float, meanwhile: Callable[[], None]) -> None:
-    """Two processes work on one cluster while something happens to it: their histories are one, and linear."""
-    storage = ",".join(cluster.urls)
+def check_two_processes(
+    storage: str, make: Callable[[], Store], folder: Path, seconds: float, meanwhile: Callable[[], None]
+) -> None:
+    """Two processes work on one store while something happens to it: their histories are one, and linear."""
     workers = [Worker(folder / f"worker-{n}", n * 100_000_000 + 1, 1, seconds, storage) for n in (1, 2)]
     meanwhile()
     for worker in workers:
         worker.wait()
-    revision, log = log_after(lambda: EtcdStore(Endpoints(cluster.urls)), 1)
+    revision, log = log_after(make, 1)
     operations: list[Operation] = []
     for worker in workers:
         done, seen, crashed = read(worker.output)
@@ -159,4 +161,32 @@ def test_two_processes_on_etcd_are_linearizable_while_leaders_are_killed_and_mem
             time.sleep(0.5 + random.random() / 2)
             three.go_on(paused)
 
-    check_two_processes(three, tmp_path, 4.5 * rounds, meanwhile)
+    check_two_processes(
+        ",".join(three.urls), lambda: EtcdStore(Endpoints(three.urls)), tmp_path, 4.5 * rounds, meanwhile
+    )
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(3600)
+def test_two_processes_are_linearizable_while_the_keeper_of_their_file_is_killed(
+    tmp_path: Path, crash_rounds: int
+) -> None:
+    rounds = max(crash_rounds // 2, 2)
+    file = tmp_path / "kubegate.db"
+    keeper = KeeperProcess(tmp_path / "keeper", file)
+
+    def meanwhile() -> None:
+        for _ in range(rounds):
+            time.sleep(0.3 + random.random() / 2)
+            keeper.kill()
+            keeper.start()
+
+    def stopped() -> Store:
+        keeper.stop()
+        return SqliteStore(file)
+
+    try:
+        keeper.start()
+        check_two_processes(f"keeper:{tmp_path / 'keeper'}", stopped, tmp_path, 1.5 * rounds + 1, meanwhile)
+    finally:
+        keeper.stop()

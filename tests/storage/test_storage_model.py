@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import Coroutine
 from pathlib import Path
@@ -19,6 +20,9 @@ from storage_etcd import Cluster
 from kubegate.storage import Compacted, EventType, RevisionConflict, Store, StoreEvent
 from kubegate.storage.etcd import EtcdStore
 from kubegate.storage.etcd_client import Endpoints
+from kubegate.storage.keeper import Keeper
+from kubegate.storage.keeper_wire import Place
+from kubegate.storage.kept import KeptStore
 from kubegate.storage.memory import MemoryStore
 from kubegate.storage.sqlite import SqliteStore
 
@@ -243,7 +247,54 @@ class SqliteModel(Model):
         assert self.run(self.store.revision()) == self.revision
 
 
-@pytest.mark.parametrize("machine", [Model, SqliteModel])
+class KeptModel(Model):
+    """Two clients of one keeper, in turn; each sees at once what the other did, also when the keeper starts anew."""
+
+    keeper: Keeper
+    listening: socket.socket
+    clients: tuple[KeptStore, KeptStore]
+    turns = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.place = Place(self.folder / "keeper")
+
+    def make(self) -> Store:
+        self.listening = self.place.listen()
+        self.keep()
+        self.clients = (KeptStore(self.place), KeptStore(self.place))
+        self.run(self.clients[1].start())
+        return self.clients[0]
+
+    def keep(self) -> None:
+        self.keeper = Keeper(SqliteStore(self.folder / "kubegate.db"), self.place, self.listening)
+        self.run(self.keeper.start())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        found = super().run(coroutine)
+        if hasattr(self, "store"):
+            self.turns += 1
+            self.store = self.clients[self.turns % 2]
+        return found
+
+    @precondition(lambda self: self.written)
+    @rule()
+    def restart(self) -> None:
+        self.run(self.keeper.close())
+        self.keep()
+        assert self.run(self.store.revision()) == self.revision
+
+    def teardown(self) -> None:
+        if hasattr(self, "clients"):
+            for client in self.clients:
+                super().run(client.close())
+            super().run(self.keeper.close())
+            self.listening.close()
+        shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("machine", [Model, SqliteModel, KeptModel])
 def test_an_engine_does_what_the_model_does(machine: type[Model]) -> None:
     check(machine, examples=60)
 

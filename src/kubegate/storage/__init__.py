@@ -78,6 +78,10 @@ class StoreUnavailable(Exception):
     """The engine cannot answer now (no leader, disk full, read-only file). The text says which; try again later."""
 
 
+class OutcomeUnknown(StoreUnavailable):
+    """A write was sent and its answer was lost: it may be done, or not. Read before you try again."""
+
+
 class Store(Protocol):
     """One revision counter for the whole store; a write is acknowledged (returns) after it is durable."""
 
@@ -120,7 +124,8 @@ class Store(Protocol):
     def watch(self, prefix: str, after: int) -> AsyncGenerator[Sequence[StoreEvent], None]:
         """Every change of keys under `prefix` with a revision greater than `after`, in order, none missed.
 
-        Batches may be empty: then they only tell that the store is alive. Raises Compacted.
+        Batches may be empty: then they only tell that the store is alive. `previous` is there for DELETE and may be
+        missing for a PUT that is handed on as it happens. Raises Compacted.
         """
         ...
 

@@ -26,7 +26,8 @@ class StorageOptions:
     """Where objects live, in kube-apiserver's option names where it has them.
 
     `storage` is `sqlite:PATH` or `memory`; empty: etcd where `etcd_servers` (URLs) are given, else the file
-    `kubegate.db` in `data_dir`. Files are PEM. `compaction_interval` in seconds, 0 for none.
+    `kubegate.db` in `data_dir`. Files are PEM. `compaction_interval` in seconds, 0 for none. `keeper` is the folder of
+    the process that keeps the store these options name, for those who use it through that process.
     """
 
     storage: str = ""
@@ -38,10 +39,15 @@ class StorageOptions:
     etcd_keyfile: str = ""
     compaction_interval: float = INTERVAL
     encryption_provider_config: str = ""
+    keeper: str = ""
 
 
 def open_store(options: StorageOptions, clock: Clock | None = None) -> Store:
     """The store, not started yet. Raises ValueError for options that contradict each other or name nothing."""
+    if options.keeper:
+        from kubegate.storage.kept import KeptStore
+
+        return KeptStore(options.keeper, clock)
     engine = _engine(options, clock or SystemClock())
     if not options.encryption_provider_config:
         return engine
