@@ -1,15 +1,18 @@
-"""One process of several runs the controllers: the one that holds a Lease. As client-go's leader election.
+"""One process of several runs the controllers: the one that holds a Lease, or on one machine the lock of a file.
 
-The holder renews its Lease; one that could not for RENEW_DEADLINE seconds stops its work before anybody else may take
-it (LEASE_SECONDS after the last renewal that others saw).
+Leases are held as client-go's leader election does: the holder renews its Lease; one that could not for RENEW_DEADLINE
+seconds stops its work before anybody else may take it (LEASE_SECONDS after the last renewal that others saw).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from kubegate.api import Object
@@ -24,7 +27,34 @@ NAMESPACE, NAME = "kube-system", "kubegate-controllers"
 LEASE_SECONDS = 15
 RENEW_DEADLINE = 10.0
 RETRY_SECONDS = 2.0
+LOCK_SECONDS = 1.0
 _RESOURCE = "leases.coordination.k8s.io"
+
+
+class FileLead:
+    """The process that has the kernel's lock on the file `path` leads. It is free at once when that process is gone."""
+
+    def __init__(self, path: str | Path, clock: Clock) -> None:
+        self._path, self._clock = path, clock
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Wait for the lead, then do `work`, until cancelled."""
+        lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            while not _locked(lock):
+                await self._clock.sleep(LOCK_SECONDS)
+            log.info("this process leads the controllers")
+            await work()
+        finally:
+            os.close(lock)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class LeaderElection:

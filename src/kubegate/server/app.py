@@ -32,7 +32,7 @@ from kubegate.server.certificates import client_chain
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response, Session
-from kubegate.storage import StoreUnavailable
+from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
 log = logging.getLogger("kubegate.server")
 
@@ -66,12 +66,15 @@ class App:
         limits: Limits,
         metrics: Metrics,
         max_body: int,
+        catch_up: Callable[[], Awaitable[None] | None] | None = None,
     ) -> None:
+        """`catch_up` gives what to wait for where this process has not yet what another one acknowledged."""
         self._authenticator, self._authorizer = authenticator, authorizer
         self._impersonator = impersonator(self._refuse)
         self._resources, self._paths = resources, paths
         self._auditor, self._limits, self._metrics = auditor, limits, metrics
         self._max_body = max_body
+        self._catch_up = catch_up
         self._ids = _Ids()
         self._streams: set[asyncio.Future[Any]] = set()
         self.draining = asyncio.Event()
@@ -94,6 +97,8 @@ class App:
         call: Call | None = None
         try:
             call = self._call(scope, receive)
+            if self._catch_up is not None and call.info.resource_request and (late := self._catch_up()) is not None:
+                await late
             response = await self._answer(call, scope)
         except StatusError as error:
             response = _refusal(error, call)
@@ -405,6 +410,8 @@ def _refusal(error: StatusError, call: Call | None) -> Response:
 
 
 def _store_unavailable(error: StoreUnavailable) -> StatusError:
+    if isinstance(error, OutcomeUnknown):  # a client that is told when to try again would do so unasked
+        return StatusError(504, "Timeout", f"the store did not answer: {error}")
     return StatusError(
         503,
         "ServiceUnavailable",

@@ -27,6 +27,7 @@ class Options:
     tls_cert_file: str = ""
     tls_private_key_file: str = ""
     cert_dir: str = ""
+    workers: int = 1
     # authentication
     client_ca_file: str = ""
     token_auth_file: str = ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import signal
 import sys
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from kubegate.authorization.build import Authorization, BuildError
 from kubegate.authorization.build import build as build_authorization
 from kubegate.controllers import World
 from kubegate.controllers.manager import chosen
-from kubegate.pki.cluster import Pki, ensure
+from kubegate.pki.cluster import Pki
 from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.authentication import legacy_tokens
 from kubegate.registry.codec import ObjectCodec
@@ -46,16 +45,21 @@ from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
+from kubegate.server.preparation import prepare_keys, storage_options
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
 from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
+from kubegate.storage.kept import KeptStore
 from kubegate.transport import CannotListen, Listener, Transport
+from kubegate.transport.supervisor import Parent, told_to_end
 
 if TYPE_CHECKING:
+    from kubegate.controllers.leader import FileLead, LeaderElection
     from kubegate.nodes.simulation import Simulation
     from kubegate.server.openapi import OpenApi
+    from kubegate.server.workers import Worker
     from kubegate.webhooks.plugins import InProcess
 
 log = logging.getLogger("kubegate")
@@ -68,11 +72,13 @@ _MOST_NODES = 1000
 class Server:
     """A whole API server in this process. `start()` returns when it answers; `stop()` when nothing is left running.
 
+    `worker` is its part where several processes serve together.
     `url` is where it listens; `pki` the directory of keys that it made, None where all were given by flags.
     """
 
     options: Options
     clock: Clock = field(default_factory=SystemClock)
+    worker: Worker | None = None
     url: str = ""
     pki: Pki | None = None
     registry: Registry = field(init=False)
@@ -107,10 +113,10 @@ class Server:
         options = self.options
         files.check(options)
         _check_simulation(options)
-        await asyncio.to_thread(self._prepare_keys)
+        self.pki = await asyncio.to_thread(prepare_keys, options) or self.pki
 
         # where objects live
-        self._store = open_store(_storage_options(options), clock=self.clock)
+        self._store = open_store(self._storage(), clock=self.clock)
         resources = Resources.built_in()
         keys = Keys(resources)
         codec = ObjectCodec(keys)
@@ -198,12 +204,20 @@ class Server:
             limits=Limits(options.max_requests_inflight, options.max_mutating_requests_inflight, metrics),
             metrics=metrics,
             max_body=options.max_request_body_bytes,
+            catch_up=self._catch_up(),
         )
         self._transport = Transport(self.app, self._listener())
         port = await self._transport.start()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
         self._spawn("controllers", self._run_controllers(chosen(options.controllers)))
+
+    def _catch_up(self) -> Callable[[], Awaitable[None] | None] | None:
+        """What a request waits for that comes in after another process wrote: see `App`."""
+        store, cache = self._store, self._cache
+        if not isinstance(store, KeptStore):
+            return None
+        return lambda: cache.fresh() if store.committed() > cache.revision else None
 
     def _documents(self) -> dict[str, Callable[[Call], Response]]:
         """The service account issuer's documents."""
@@ -228,6 +242,10 @@ class Server:
         self._tasks.append(asyncio.create_task(work, name=name))
 
     # ------------------------------------------------------------------ parts
+    def _storage(self) -> StorageOptions:
+        found = storage_options(self.options)
+        return found if self.worker is None else replace(found, keeper=self.worker.keeper)
+
     async def _open_store(self) -> None:
         """Open the store; one that cannot be reached is tried again for a minute, and the log says so each time."""
         until = self.clock.monotonic() + _STORE_SECONDS
@@ -236,32 +254,11 @@ class Server:
                 await self._store.start()
                 return
             except StoreUnavailable as error:
-                if not self.options.etcd_servers or self.clock.monotonic() > until:
+                elsewhere = self.options.etcd_servers or self.worker is not None
+                if not elsewhere or self.clock.monotonic() > until:
                     raise
                 log.warning("the store cannot be opened, and is tried again: %s", error)
                 await self.clock.sleep(_STORE_RETRY_SECONDS)
-
-    def _prepare_keys(self) -> None:
-        """Make the keys and certificates that no flag names, in --cert-dir (or --data-dir/pki)."""
-        options = self.options
-        given = options.tls_cert_file and options.client_ca_file and options.service_account_signing_key_file
-        if given:
-            return
-        directory = Path(options.cert_dir or Path(options.data_dir or ".kubegate") / "pki")
-        hosts = [host for host in (options.bind_address, options.advertise_address) if host]
-        pki = self.pki = ensure(directory, hosts)
-        if not options.tls_cert_file:
-            options.tls_cert_file = str(pki.server_certificate)
-            options.tls_private_key_file = str(pki.server_key)
-        options.client_ca_file = options.client_ca_file or str(pki.ca_certificate)
-        if not options.service_account_signing_key_file:
-            options.service_account_signing_key_file = str(pki.service_account_key)
-            options.service_account_key_file = options.service_account_key_file or [str(pki.service_account_public_key)]
-        options.service_account_issuer = options.service_account_issuer or [
-            "https://kubernetes.default.svc.cluster.local"
-        ]
-        options.cluster_signing_cert_file = options.cluster_signing_cert_file or str(pki.ca_certificate)
-        options.cluster_signing_key_file = options.cluster_signing_key_file or str(pki.ca_key)
 
     async def _bootstrap(self, internal: Internal) -> None:
         """What a new server has: namespaces, roles, the service `kubernetes`. Brought up to date at each start."""
@@ -338,14 +335,18 @@ class Server:
             reservations=self._reservations,
             signer=self._authentication.signer,
         )
-        if not self.options.etcd_servers:
-            await all_of_them()
-            return
-        # Other processes may serve the same cluster: one of them runs the controllers.
-        from kubegate.controllers.leader import LeaderElection
+        election = self._election(client)
+        await (all_of_them() if election is None else election.run(all_of_them))
 
-        identity = f"{platform.node()}_{uuid.uuid4()}"
-        await LeaderElection(client("leader-election"), self.clock, identity).run(all_of_them)
+    def _election(self, client: Callable[[str], Internal]) -> FileLead | LeaderElection | None:
+        """Who of several processes runs the controllers; None where this is the only one."""
+        if not self.options.etcd_servers and self.worker is None:
+            return None
+        from kubegate.controllers.leader import FileLead, LeaderElection
+
+        if self.worker is not None and self.worker.kept:
+            return FileLead(self.worker.lead, self.clock)
+        return LeaderElection(client("leader-election"), self.clock, f"{platform.node()}_{uuid.uuid4()}")
 
     def _simulation(self) -> Simulation | None:
         """The nodes of --simulate-nodes."""
@@ -415,6 +416,7 @@ class Server:
             client_ca_bundle=self._authentication.client_ca_bundle,
             max_body=options.max_request_body_bytes + 64 * 1024,
             max_connections=options.max_connections,
+            socket_fd=None if self.worker is None else self.worker.listen(options.bind_address),
         )
 
     def _address(self) -> str:
@@ -455,24 +457,28 @@ class Server:
         if hasattr(self, "_store"):
             await self._store.close()
 
-    async def run(self, ready: Callable[[Server], None]) -> None:
-        """Start, call `ready`, serve until SIGTERM or SIGINT, stop."""
-        loop = asyncio.get_running_loop()
+    async def run(self, ready: Callable[[Server], None], parent: Parent | None = None) -> None:
+        """Start, call `ready`, serve until SIGTERM or SIGINT or the end of the parent, stop."""
         told = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told.set)
-        await self.start()
-        try:
-            ready(self)
-            ended = asyncio.create_task(self._transport.wait())
+        with told_to_end(parent, told.set):
             waiting = asyncio.create_task(told.wait())
-            await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            if self.options.shutdown_delay_duration:
-                self._draining = True
-                await self.clock.sleep(self.options.shutdown_delay_duration)
-        finally:
-            await self.stop()
+            starting = asyncio.create_task(self.start())
+            await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                return
+            await starting
+            try:
+                ready(self)
+                ended = asyncio.create_task(self._transport.wait())
+                await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                waiting.cancel()
+                if self.options.shutdown_delay_duration:
+                    self._draining = True
+                    await self.clock.sleep(self.options.shutdown_delay_duration)
+            finally:
+                await self.stop()
 
 
 def _check_simulation(options: Options) -> None:
@@ -483,27 +489,23 @@ def _check_simulation(options: Options) -> None:
         raise UsageError("--simulate-nodes-exec runs commands in pods of simulated nodes: give --simulate-nodes=N too")
 
 
-def _storage_options(options: Options) -> StorageOptions:
-    return StorageOptions(
-        storage=options.storage,
-        data_dir=options.data_dir,
-        etcd_servers=tuple(options.etcd_servers),
-        etcd_cafile=options.etcd_cafile,
-        etcd_certfile=options.etcd_certfile,
-        etcd_keyfile=options.etcd_keyfile,
-        etcd_prefix=options.etcd_prefix,
-        encryption_provider_config=options.encryption_provider_config,
-    )
-
-
 def run(options: Options, ready: Callable[[Server], None]) -> int:
     """Serve until told to end; the process's exit code. One clear line on stderr for what cannot be used."""
-    import uvloop
-
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(Server(options).run(ready))
+        if options.workers != 1:
+            from kubegate.server.workers import supervise
+
+            return supervise(options, ready)
+        serve(Server(options), ready)
     except UsageError as error:
         print("kubegate:", " ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
+
+
+def serve(server: Server, ready: Callable[[Server], None], parent: Parent | None = None) -> None:
+    """One server in this process, until it is told to end. Raises UsageError."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(server.run(ready, parent))

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kubegate.api.clock import Clock
-from kubegate.storage import StoreUnavailable
+from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -246,7 +246,9 @@ class EtcdClient:
                     text = self._failed(asked, error)
                     surely_not_done = any(part in text.lower() for part in NOT_DONE)
                     timeouts += error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-                    if not (repeat or surely_not_done) or attempt + 1 == ATTEMPTS or timeouts == TIMEOUTS:
+                    if not (repeat or surely_not_done):
+                        raise OutcomeUnknown(f"{self.trouble or text}; whether it was done is not known") from error
+                    if attempt + 1 == ATTEMPTS or timeouts == TIMEOUTS:
                         raise StoreUnavailable(self.trouble or text) from error
                     await self._clock.sleep(min(PAUSE * 2**attempt, LONGEST_PAUSE))
                 else:

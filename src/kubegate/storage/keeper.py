@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from kubegate.api.clock import Clock, SystemClock
@@ -46,6 +46,9 @@ PAGE_BYTES = 8 * 1024 * 1024
 
 HEALTH_SECONDS = 0.5
 
+LEAVE_SECONDS = 60.0
+"""How long clients may take to end what they have begun when all is told to end."""
+
 
 class Keeper:
     """Serves `store`, an engine of this process, to clients (`kept.KeptStore`) on the listening socket of `place`.
@@ -61,6 +64,8 @@ class Keeper:
         self._clients: set[_Client] = set()
         self._unlisten: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._alone = asyncio.Event()
+        self._alone.set()
         self.revision = 0
         self.trouble: str | None = None
 
@@ -94,6 +99,11 @@ class Keeper:
         await self.store.close()
         self._board.close()
 
+    async def left_alone(self) -> None:
+        """Until no client is connected, for LEAVE_SECONDS at the most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._alone.wait(), LEAVE_SECONDS)
+
     def _changed(self, events: Sequence[StoreEvent]) -> None:
         self.revision = events[-1].revision
         self._board.write(self.revision)
@@ -119,10 +129,13 @@ class Keeper:
     def joined(self, client: _Client) -> None:
         """The greeting and the place in the feed belong together: no change comes between them."""
         self._clients.add(client)
+        self._alone.clear()
         client.messages.send(pack([0, "hello", VERSION, self.revision, self.trouble]))
 
     def left(self, client: _Client) -> None:
         self._clients.discard(client)
+        if not self._clients:
+            self._alone.set()
 
     def pass_on(self, sender: _Client, head: Head, body: bytes) -> None:
         """A note of one client to all others."""

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import importlib
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,41 @@ class Listener:
     patience: float = 10.0
     grace: float = 25.0
     socket_fd: int | None = None
+
+
+def listen(address: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening socket. Raises CannotListen.
+
+    `shared`: each process has a socket of its own on the same port (see `reserve`), and the kernel divides connections
+    between them.
+    """
+    return _bound(address, port, reuse=shared, listening=True)
+
+
+def reserve(address: str, port: int) -> socket.socket:
+    """A port for sockets that are `shared`: bound, so that nobody else takes it, not listening. Raises CannotListen."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise CannotListen("this system cannot divide the connections of one port between processes")
+    with listen(address, port) as alone:  # another program that shares its port would not be noticed otherwise
+        taken = alone.getsockname()[1]
+    return _bound(address, taken, reuse=True, listening=False)
+
+
+def _bound(address: str, port: int, *, reuse: bool, listening: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        if reuse:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        found.bind((address, port))
+        if listening:
+            found.listen(1024)
+    except OSError as error:
+        found.close()
+        raise CannotListen(f"cannot listen on {address}:{port}: {error.strerror}") from None
+    found.setblocking(False)
+    return found
 
 
 def _cause(error: OSError) -> int | None:

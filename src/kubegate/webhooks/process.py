@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from kubegate.api.clock import Clock, SystemClock
-from kubegate.transport import CannotListen, Listener, Transport
+from kubegate.transport import CannotListen, Listener, Transport, listen
+from kubegate.transport.supervisor import Parent, told_to_end
 from kubegate.webhooks.app import App
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.certificates import LOOK_SECONDS, CertificateError, Pair, Source
@@ -186,35 +186,18 @@ class WebhookServer:
             self._socket.close()
             self._socket = None
 
-    async def run(self, ready: Callable[[WebhookServer], None]) -> None:
-        """Start, call `ready`, serve until SIGTERM or SIGINT, drain, stop."""
+    async def run(self, ready: Callable[[WebhookServer], None], parent: Parent | None = None) -> None:
+        """Start, call `ready`, serve until SIGTERM or SIGINT or the end of the parent, drain, stop."""
         told = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, told.set)
-        await self.start()
-        try:
-            ready(self)
-            await told.wait()
-            self.app.draining = True
-            await self.clock.sleep(self.options.delay)
-        finally:
-            await self.stop()
-
-
-def listen(address: str, port: int) -> socket.socket:
-    """A listening socket. Raises CannotListen."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind((address, port))
-        found.listen(1024)
-    except OSError as error:
-        found.close()
-        raise CannotListen(f"cannot listen on {address}:{port}: {error.strerror}") from None
-    found.setblocking(False)
-    return found
+        with told_to_end(parent, told.set):
+            await self.start()
+            try:
+                ready(self)
+                await told.wait()
+                self.app.draining = True
+                await self.clock.sleep(self.options.delay)
+            finally:
+                await self.stop()
 
 
 def run(options: Options, ready: Callable[[str], None], workers: int = 1) -> int:
@@ -236,9 +219,9 @@ def run(options: Options, ready: Callable[[str], None], workers: int = 1) -> int
     return 0
 
 
-def serve(server: WebhookServer, ready: Callable[[WebhookServer], None]) -> None:
+def serve(server: WebhookServer, ready: Callable[[WebhookServer], None], parent: Parent | None = None) -> None:
     """One server in this process, until it is told to end."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.run(ready))
+        runner.run(server.run(ready, parent))

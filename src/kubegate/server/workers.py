@@ -1,0 +1,180 @@
+"""`--workers N`: several processes serve one port on one store of one machine.
+
+    supervisor ─┬─ keeper     has the SQLite file; the workers write and follow it through a Unix socket
+                ├─ worker 1   a whole API server each; the one that has the lock of a file runs the controllers
+                └─ worker N
+
+On etcd there is no keeper: each worker is a process like any other of the cluster. One that dies is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kubegate.server.options import Options, UsageError
+from kubegate.server.preparation import prepare_keys, storage_options
+from kubegate.server.process import Server, serve
+from kubegate.storage import StoreUnavailable
+from kubegate.storage.build import open_store
+from kubegate.storage.keeper import Keeper
+from kubegate.storage.keeper_wire import Place
+from kubegate.transport import CannotListen, listen, reserve
+from kubegate.transport.supervisor import Failed, Parent, Supervisor, told_to_end
+
+log = logging.getLogger("kubegate")
+
+MOST = 64
+
+
+@dataclass(slots=True)
+class Worker:
+    """One of `count` processes; `folder` is what they share, `port` where all of them serve."""
+
+    number: int
+    count: int
+    folder: Path
+    port: int
+    kept: bool
+    _listening: socket.socket | None = None
+
+    @property
+    def keeper(self) -> str:
+        """The keeper's folder; empty on etcd."""
+        return str(self.folder / "store") if self.kept else ""
+
+    @property
+    def lead(self) -> Path:
+        return self.folder / "lead"
+
+    def listen(self, address: str) -> int:
+        """This process's own socket on the port; connections come as soon as it is there. Raises CannotListen."""
+        self._listening = listen(address, self.port, shared=True)
+        return self._listening.fileno()
+
+
+def supervise(options: Options, ready: Callable[[Server], None]) -> int:
+    """Serve until told to end; the exit code. Raises UsageError.
+
+    `ready` is called once, when all workers serve, with a Server that is not started: its `url` and `pki` are theirs.
+    """
+    _check(options)
+    folder = Path(tempfile.mkdtemp(prefix="kubegate-"))
+    try:
+        pki = prepare_keys(options)
+        with reserve(options.bind_address, options.secure_port) as reserved:
+            port = reserved.getsockname()[1]
+            url = f"https://{options.advertise_address or options.bind_address}:{port}"
+            return _supervise(options, folder, port, lambda: ready(Server(options, url=url, pki=pki)))
+    except CannotListen as error:
+        raise UsageError(f"--secure-port: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(options: Options) -> None:
+    if not 1 <= options.workers <= MOST:
+        raise UsageError(f"--workers={options.workers}: expected a number from 1 to {MOST}")
+    if options.storage == "memory":
+        raise UsageError(
+            "--workers: --storage=memory lives in one process and cannot be shared; leave --storage out (SQLite), "
+            "or give --etcd-servers"
+        )
+
+
+def _supervise(options: Options, folder: Path, port: int, ready: Callable[[], None]) -> int:
+    kept = not options.etcd_servers
+    shared = replace(
+        options,
+        secure_port=port,
+        max_requests_inflight=_part(options.max_requests_inflight, options.workers),
+        max_mutating_requests_inflight=_part(options.max_mutating_requests_inflight, options.workers),
+        max_connections=_part(options.max_connections, options.workers),
+    )
+
+    def work(number: int) -> Callable[[Parent], None]:
+        worker = Worker(number, options.workers, folder, port, kept)
+        return lambda parent: _serve(shared, worker, parent)
+
+    gc.freeze()  # the children share what was loaded until now
+    place = Place(folder / "store")
+    with place.listen() as listening, Supervisor() as supervisor:
+        try:
+            if kept:
+                supervisor.start("the keeper", lambda parent: _keep(options, place, listening, parent), last=True)
+                supervisor.wait_ready()
+            # The first one makes what a new server has; the others find it.
+            for number in range(1, options.workers + 1):
+                supervisor.start(f"worker {number}", work(number))
+                if number == 1:
+                    supervisor.wait_ready()
+            if supervisor.wait_ready():
+                ready()
+        except Failed:
+            return 1
+        return supervisor.run()
+
+
+def _part(bound: int, count: int) -> int:
+    """A worker's part of a bound on all of them; 0 is none."""
+    return max(bound // count, 1) if bound else 0
+
+
+def _serve(options: Options, worker: Worker, parent: Parent) -> None:
+    _name_in_log(f"worker {worker.number}")
+
+    def ready(server: Server) -> None:
+        gc.freeze()
+        gc.enable()
+        parent.ready()
+
+    try:
+        serve(Server(options, worker=worker), ready, parent)
+    except UsageError as error:
+        _fail(error)
+
+
+def _keep(options: Options, place: Place, listening: socket.socket, parent: Parent) -> None:
+    import uvloop
+
+    _name_in_log("keeper")
+
+    async def keep() -> None:
+        told = asyncio.Event()
+        with told_to_end(parent, told.set, interrupted=False):
+            keeper = Keeper(open_store(storage_options(options)), place, listening)
+            await keeper.start()
+            try:
+                gc.enable()
+                parent.ready()
+                await told.wait()
+                await keeper.left_alone()
+            finally:
+                await keeper.close()
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(keep())
+    except (StoreUnavailable, ValueError) as error:
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    print("kubegate:", " ".join(str(error).split()), file=sys.stderr)
+    raise SystemExit(1)
+
+
+def _name_in_log(name: str) -> None:
+    form = f"%(asctime)s %(levelname).1s {name} %(name)s: %(message)s"
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(form))

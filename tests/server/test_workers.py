@@ -1,0 +1,237 @@
+"""`--workers`: several processes on one port and one store are one server, whatever becomes of one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from server_process import ServerProcess, command, serving
+from worker_clients import CONFIGMAPS, Account, connect_to_each, once
+
+WORKERS = ("--workers=2",)
+ROLES = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@asynccontextmanager
+async def under_load(
+    server: ServerProcess, writers: int = 8
+) -> AsyncIterator[tuple[Account, list[asyncio.Task[None]]]]:
+    """Writers and two watchers at work; at the end, after the writers stopped, all is checked."""
+    account = Account(server)
+    seen: tuple[list[tuple[int, str, str]], list[tuple[int, str, str]]] = ([], [])
+    watching = [asyncio.create_task(account.watch(each)) for each in seen]
+    writing = [asyncio.create_task(account.write()) for _ in range(writers)]
+    try:
+        await asyncio.wait_for(account.await_more(50).wait(), 60)
+        yield account, writing
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+        await account.check(*seen)
+    finally:
+        for task in (*writing, *watching):
+            task.cancel()
+        await asyncio.gather(*writing, *watching, return_exceptions=True)
+
+
+async def from_now_on(server: ServerProcess) -> str:
+    """The path of a watch."""
+    _, answer = await once(server, "GET", CONFIGMAPS)
+    revision = answer["metadata"]["resourceVersion"]
+    return f"{CONFIGMAPS}?watch=1&resourceVersion={revision}&fieldSelector=metadata.name!=kube-root-ca.crt"
+
+
+async def replaced(server: ServerProcess, name: str, pid: int) -> int:
+    """The process that took the place of the one that had `pid`."""
+    async with asyncio.timeout(30):
+        while (found := server.children().get(name, pid)) == pid:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def gone(pid: int) -> None:
+    async with asyncio.timeout(30):
+        while runs(pid):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def runs(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def test_what_one_worker_wrote_each_reads_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        workers = await connect_to_each(server)
+        status, _ = await workers[0].ask("POST", CONFIGMAPS, {"metadata": {"name": "a"}, "data": {"n": "-1"}})
+        assert status == 201
+        for number in range(100):
+            writer, reader = workers[number % 2], workers[1 - number % 2]
+            status, written = await writer.ask("PATCH", f"{CONFIGMAPS}/a", {"data": {"n": str(number)}})
+            assert status == 200
+            assert await reader.ask("GET", f"{CONFIGMAPS}/a") == (200, written)
+            status, listed = await reader.ask("GET", CONFIGMAPS)
+            assert written in [{**item, "kind": "ConfigMap", "apiVersion": "v1"} for item in listed["items"]]
+
+
+async def test_what_one_worker_allows_each_allows_at_once(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        admins, alices = await connect_to_each(server), await connect_to_each(server, token="alice-token")
+        rule = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}
+        await admins[0].ask("POST", f"{ROLES}/clusterroles", {"metadata": {"name": "r"}, "rules": [rule]})
+        binding = {
+            "metadata": {"name": "b"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+        }
+        for number in range(20):
+            admin = admins[number % 2]
+            status, answer = await admin.ask("POST", f"{ROLES}/clusterrolebindings", binding)
+            assert status == 201, answer
+            assert [(await alice.ask("GET", "/api/v1/secrets"))[0] for alice in alices] == [200, 200]
+            await admin.ask("DELETE", f"{ROLES}/clusterrolebindings/b")
+            assert [(await alice.ask("GET", "/api/v1/secrets"))[0] for alice in alices] == [403, 403]
+
+
+async def test_watches_of_all_workers_bring_each_change_once_and_in_order(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        watches, writers = await connect_to_each(server), await connect_to_each(server)
+        for watch in watches:
+            await watch.watch(await from_now_on(server))
+        written = []
+        for number in range(60):
+            body = {"metadata": {"name": f"c-{number}"}}
+            status, answer = await writers[number % 2].ask("POST", CONFIGMAPS, body)
+            assert status == 201, answer
+            written.append((answer["metadata"]["name"], answer["metadata"]["resourceVersion"]))
+        for watch in watches:
+            events = [(await watch.event())["object"]["metadata"] for _ in written]
+            assert [(meta["name"], meta["resourceVersion"]) for meta in events] == written
+
+
+async def test_a_worker_that_is_killed_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        async with under_load(server) as (account, _):
+            pid = server.children()["worker 2"]
+            os.kill(pid, signal.SIGKILL)
+            await asyncio.wait_for(account.await_more(100).wait(), 60)
+            await replaced(server, "worker 2", pid)
+            await asyncio.wait_for(account.await_more(100).wait(), 60)
+            assert account.failed == [], "only connections of the dead worker may fail"
+            await connect_to_each(server)
+        assert "worker 2 was ended by SIGKILL; it starts again" in server.log
+
+
+async def test_a_keeper_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        async with under_load(server) as (account, _):
+            for _ in range(3):
+                pid = server.children()["the keeper"]
+                os.kill(pid, signal.SIGKILL)
+                await replaced(server, "the keeper", pid)
+                await asyncio.wait_for(account.await_more(100).wait(), 60)
+            unknown = [text for status, text in account.failed if status == 504]
+            assert all("not known" in text for text in unknown)
+            refused = [each for each in account.failed if each[0] not in (409, 503, 504)]
+            assert refused == [], "a write is done, of unknown outcome, or refused for now"
+
+
+async def test_all_end_in_good_order_when_told_to(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        children = server.children()
+        account = Account(server)
+        writing = [asyncio.create_task(account.write()) for _ in range(8)]
+        await asyncio.wait_for(account.await_more(50).wait(), 60)
+        watches = await connect_to_each(server)
+        for watch in watches:
+            await watch.watch(await from_now_on(server))
+        server.process.send_signal(signal.SIGTERM)
+        for watch in watches:
+            while await watch.event() is not None:
+                pass
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
+        for task in writing:
+            task.cancel()
+        await asyncio.gather(*writing, return_exceptions=True)
+        assert not any(map(runs, children.values()))
+        assert "Traceback" not in server.log
+    with serving(tmp_path / "s", ()) as again:
+        account.server = again
+        await account.check()
+
+
+async def test_workers_end_when_the_process_that_watches_over_them_is_killed(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        children = server.children()
+        assert set(children) == {"the keeper", "worker 1", "worker 2"}
+        server.process.kill()
+        for pid in children.values():
+            await gone(pid)
+
+
+async def test_one_worker_leads_the_controllers_and_another_takes_over(tmp_path: Path) -> None:
+    async def has_service_account(name: str) -> None:
+        await once(server, "POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        path = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        async with asyncio.timeout(30):
+            while (await once(server, "GET", path))[0] != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    with serving(tmp_path / "s", (*WORKERS, "--v=1")) as server:
+        await has_service_account("one")
+        children = server.children()
+        leaders = [line for line in server.log.splitlines() if "leads the controllers" in line]
+        assert len(leaders) == 1
+        leader = next(name for name in children if f" {name} " in leaders[0])
+        os.kill(children[leader], signal.SIGKILL)
+        await has_service_account("two")
+
+
+def test_they_say_that_they_serve_once_and_when_all_do(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", ("--workers=3",)) as server:
+        assert set(server.children()) == {"the keeper", "worker 1", "worker 2", "worker 3"}
+        assert server.stop() == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--workers=2", "--storage=memory"), "lives in one process and cannot be shared"),
+        (("--workers=0",), "--workers=0: expected a number from 1 to 64"),
+        (("--workers=2", "--authorization-mode=Nonsense"), "Nonsense"),
+        (("--workers=2", "--encryption-provider-config=/none.yaml"), "cannot read /none.yaml"),
+    ],
+)
+def test_what_cannot_be_is_said_once(tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    started = time.monotonic()
+    done = subprocess.run(command(tmp_path, *flags), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert time.monotonic() - started < 30
+
+
+def test_a_port_that_another_program_has_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        words = command(tmp_path, *WORKERS, f"--secure-port={other.getsockname()[1]}")
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "--secure-port: cannot listen on 127.0.0.1:" in done.stderr
+
+
+def test_a_file_that_another_server_has_is_named(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS):
+        done = subprocess.run(command(tmp_path / "s", *WORKERS), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert "is in use by another process" in done.stderr
