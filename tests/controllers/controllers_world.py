@@ -52,6 +52,7 @@ class Flags:
     root_ca_file: str = ""
     client_ca_file: str = ""
     service_account_legacy_tokens: bool = False
+    legacy_service_account_token_clean_up_period: float = 365 * 86400.0
     cluster_signing_cert_file: str = ""
     cluster_signing_key_file: str = ""
 

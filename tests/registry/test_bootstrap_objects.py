@@ -16,7 +16,7 @@ async def test_everything_that_a_server_starts_with_is_accepted() -> None:
         options = Options(advertise_address="192.0.2.1", service_cluster_ip_range="10.96.0.0/24")
         w.registry.extensions["options"] = options
         internal = Internal(w.registry)
-        for kind, obj in bootstrap.objects(options):
+        for kind, obj in bootstrap.objects(options, 1_800_000_000.0):
             await internal.ensure(kind, obj)
             await internal.ensure(kind, obj)
         service = await internal.get("services", "default", "kubernetes")
@@ -28,7 +28,7 @@ async def test_everything_that_a_server_starts_with_is_accepted() -> None:
 
 
 def test_nobody_is_sent_to_an_address_that_only_the_server_reaches() -> None:
-    kinds = [kind for kind, _ in bootstrap.objects(Options(bind_address="127.0.0.1"))]
+    kinds = [kind for kind, _ in bootstrap.objects(Options(bind_address="127.0.0.1"), 0.0)]
     assert "services" in kinds
     assert "endpoints" not in kinds
 
@@ -36,7 +36,7 @@ def test_nobody_is_sent_to_an_address_that_only_the_server_reaches() -> None:
 async def test_the_levels_that_must_be_there_stay_as_they_are() -> None:
     async with kinds_world() as w:
         internal = Internal(w.registry)
-        for kind, obj in bootstrap.objects(Options()):
+        for kind, obj in bootstrap.objects(Options(), 1_800_000_000.0):
             if "flowcontrol" in kind:
                 await internal.ensure(kind, obj)
         change = {"spec": {"limited": {"nominalConcurrencyShares": 7}}}

@@ -31,6 +31,7 @@ MODULES: dict[str, str] = {
     "endpointslice-mirroring-controller": "endpointslice_mirroring",
     "garbage-collector-controller": "garbage",
     "job-controller": "jobs",
+    "legacy-serviceaccount-token-cleaner-controller": "legacy_token_cleaner",
     "namespace-controller": "namespaces",
     "persistentvolume-protection-controller": "volume_protection",
     "persistentvolumeclaim-protection-controller": "claim_protection",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -45,8 +46,11 @@ class Options(Protocol):
     requestheader_username_headers: list[str]
 
 
-def objects(options: Options) -> Iterable[tuple[str, Object]]:
-    """Group resource and object of each, namespaces first. They are made where they are missing."""
+def objects(options: Options, now: float) -> Iterable[tuple[str, Object]]:
+    """Group resource and object of each, namespaces first. They are made where they are missing.
+
+    `now` in seconds since 1970: from then on uses of legacy tokens are noted.
+    """
     for namespace in NAMESPACES:
         yield "namespaces", {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": namespace}}
     for name, value, description in _PRIORITY_CLASSES:
@@ -56,6 +60,7 @@ def objects(options: Options) -> Iterable[tuple[str, Object]]:
     yield from flowcontrol.objects()
     yield from _kubernetes_service(options)
     yield "configmaps", _extension_authentication(options)
+    yield "configmaps", _legacy_token_tracking(now)
     for resource in apiservices.local(Resources.built_in()):
         yield "apiservices.apiregistration.k8s.io", resource
 
@@ -149,6 +154,13 @@ def _extension_authentication(options: Options) -> Object:
         }
     meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta, "data": data}
+
+
+def _legacy_token_tracking(now: float) -> Object:
+    """Since which day the Secrets of legacy tokens tell when they were last used; their cleaner asks for it."""
+    meta = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+    since = datetime.fromtimestamp(now, UTC).date()
+    return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta, "data": {"since": str(since)}}
 
 
 def _json(values: list[str]) -> str:

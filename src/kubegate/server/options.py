@@ -110,6 +110,7 @@ class Options:
     service_cluster_ip_range: str = "10.96.0.0/12"
     service_node_port_range: str = "30000-32767"
     service_account_legacy_tokens: bool = False
+    legacy_service_account_token_clean_up_period: float = 365 * 24 * 3600.0
     controllers: list[str] = field(default_factory=lambda: ["*"])
     cluster_signing_cert_file: str = ""
     cluster_signing_key_file: str = ""

@@ -265,7 +265,7 @@ class Server:
         from kubegate.authorization.bootstrap import reconcile
         from kubegate.registry.bootstrap import objects
 
-        wanted = list(objects(self.options))
+        wanted = list(objects(self.options, self.clock.now()))
         for first in (True, False):  # namespaces, then what may be in them
             batch = [internal.ensure(name, obj) for name, obj in wanted if (name == "namespaces") is first]
             await asyncio.gather(*batch)
