@@ -43,3 +43,19 @@ async def test_the_levels_that_must_be_there_stay_as_they_are() -> None:
         with pytest.raises(StatusError) as caught:
             await w.patch("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "catch-all", change)
         assert "spec of 'catch-all' must equal the fixed value" in caught.value.message
+
+
+async def test_what_tells_of_the_servers_flags_is_written_anew() -> None:
+    async with kinds_world() as w:
+        internal = Internal(w.registry)
+        for text in ("old", "new"):
+            obj = {
+                "metadata": {"name": bootstrap.CURRENT, "namespace": "kube-system"},
+                "data": {"client-ca-file": text},
+            }
+            await internal.ensure("configmaps", obj, current=True)
+            found = await internal.get("configmaps", "kube-system", bootstrap.CURRENT)
+            assert found is not None
+            assert found["data"] == {"client-ca-file": text}
+        await internal.ensure("configmaps", {**obj, "data": {}})
+        assert await internal.get("configmaps", "kube-system", bootstrap.CURRENT) == found

@@ -15,6 +15,8 @@ from kubegate.api.resources import Resources
 from kubegate.registry.apiregistration import apiservices
 from kubegate.registry.flowcontrol import bootstrap as flowcontrol
 
+# What tells of this server's flags, and is written anew when they have changed.
+CURRENT = "extension-apiserver-authentication"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _PRIORITY_CLASSES = (
     (
@@ -152,7 +154,7 @@ def _extension_authentication(options: Options) -> Object:
             "requestheader-uid-headers": _json(options.requestheader_uid_headers),
             "requestheader-username-headers": _json(options.requestheader_username_headers),
         }
-    meta = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    meta = {"name": CURRENT, "namespace": "kube-system"}
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": meta, "data": data}
 
 

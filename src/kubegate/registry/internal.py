@@ -98,15 +98,20 @@ class Internal:
             self._resource(resource), namespace, name, options or {}, self._context("DeleteOptions")
         )
 
-    async def ensure(self, resource: str, object: Object) -> None:
-        """Create what is not there; leave what is."""
+    async def ensure(self, resource: str, object: Object, *, current: bool = False) -> None:
+        """Create what is not there; leave what is, but for its `data` where that is to be `current`."""
         meta = object["metadata"]
-        if await self.get(resource, meta.get("namespace", ""), meta["name"]) is None:
-            try:
+        found = await self.get(resource, meta.get("namespace", ""), meta["name"])
+        try:
+            if found is None:
                 await self.create(resource, meta.get("namespace", ""), object)
-            except status.StatusError as error:
-                if error.reason != "AlreadyExists":
-                    raise
+            elif current and found.get("data") != object.get("data"):
+                await self.update(
+                    resource, meta.get("namespace", ""), meta["name"], {**found, "data": object.get("data")}
+                )
+        except status.StatusError as error:
+            if error.reason not in ("AlreadyExists", "Conflict"):
+                raise
 
 
 class RoleWriter:

@@ -263,11 +263,15 @@ class Server:
     async def _bootstrap(self, internal: Internal) -> None:
         """What a new server has: namespaces, roles, the service `kubernetes`. Brought up to date at each start."""
         from kubegate.authorization.bootstrap import reconcile
-        from kubegate.registry.bootstrap import objects
+        from kubegate.registry.bootstrap import CURRENT, objects
 
         wanted = list(objects(self.options, self.clock.now()))
         for first in (True, False):  # namespaces, then what may be in them
-            batch = [internal.ensure(name, obj) for name, obj in wanted if (name == "namespaces") is first]
+            batch = [
+                internal.ensure(name, obj, current=obj["metadata"]["name"] == CURRENT)
+                for name, obj in wanted
+                if (name == "namespaces") is first
+            ]
             await asyncio.gather(*batch)
         await reconcile(RoleWriter(internal))
         if self.options.aws_iam_cluster_id:

@@ -113,10 +113,12 @@ class Rest:
         info = call.info
         name = info.name or options.fields.exact("metadata.name") or ""
         prefix = self._registry.keys.prefix(resource.group_resource, _namespace(call, resource))
+        partial = accepted.transform.startswith("PartialObjectMetadata")
         request = watch.WatchRequest(
             prefix=prefix,
-            kind=resource.kind,
-            api_version=resource.api_version,
+            # who watches metadata alone knows no other kind, not even of a bookmark
+            kind="PartialObjectMetadata" if partial else resource.kind,
+            api_version=f"meta.k8s.io/{accepted.version}" if partial else resource.api_version,
             after=after,
             seconds=seconds,
             matches=lists.matcher(self._registry, resource, options, name if info.name else ""),
