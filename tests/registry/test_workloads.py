@@ -44,7 +44,13 @@ async def test_a_deployment_rolls_out_by_quarters(w: KindsWorld) -> None:
 @pytest.mark.parametrize(
     ("spec", "texts"),
     [
-        ({"selector": None}, ["spec.selector: Required value"]),
+        (
+            {"selector": None},
+            [
+                "spec.selector: Required value",
+                f'spec.template.metadata.labels: Invalid value: {{"a":"b"}}: {NO_MATCH}',
+            ],
+        ),
         (
             {"selector": {"matchLabels": {"a": "c"}}},
             [f'spec.template.metadata.labels: Invalid value: {{"a":"b"}}: {NO_MATCH}'],

@@ -144,18 +144,41 @@ def _check(found: ListOptions, watching: bool) -> None:
 
 
 def version(text: str) -> int:
-    """A resourceVersion as a number; 0 for none. Raises 400."""
+    """A resourceVersion as a number; 0 for none. Raises 500 without a reason, as kube-apiserver does."""
     if not text:
         return 0
+    wrong = ""
     if not (text.isascii() and text.isdigit()):
-        raise status.bad_request(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-        )
-    if len(text.lstrip("0")) > 20 or int(text) >= 2**64:
-        raise status.bad_request(
-            f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": value out of range'
+        wrong = "invalid syntax"
+    elif len(text.lstrip("0")) > 20 or int(text) >= 2**64:
+        wrong = "value out of range"
+    if wrong:
+        shown = field.quoted(text)
+        raise status.StatusError(
+            500, "", f"resourceVersion: Invalid value: {shown}: strconv.ParseUint: parsing {shown}: {wrong}"
         )
     return int(text)
+
+
+def read_version(text: str, resource: Resource) -> int:
+    """The same for a get or a list. Events, which are in no watch cache, answer 400 instead."""
+    try:
+        return version(text)
+    except status.StatusError as error:
+        if resource.kind != "Event" or resource.custom is not None:
+            raise
+        raise status.bad_request(f"invalid resource version: {error.message}") from None
+
+
+async def wait_for(registry: Registry, wanted: int) -> None:
+    """Until what is read is at least as new as `wanted` (0: as what was written last). Raises 504."""
+    if not wanted:
+        await registry.cache.fresh()
+        return
+    try:
+        await registry.cache.wait_for(wanted, _WAIT_SECONDS)
+    except FutureRevision as error:
+        raise status.too_large_resource_version(wanted, error.current) from error
 
 
 def watch_start(found: ListOptions, current: int) -> int | None:
@@ -226,16 +249,12 @@ async def _read(registry: Registry, resource: Resource, namespace: str, name: st
     cache = registry.cache
     prefix = registry.keys.prefix(resource.group_resource, namespace)
     matches = matcher(registry, resource, found, name)
-    wanted = version(found.resource_version)
-    if found.continue_ or (found.match == "Exact" and wanted):
+    wanted = read_version(found.resource_version, resource)
+    exact = found.match == "Exact" or (found.limit > 0 and not found.match)  # a limit alone has meant it of old
+    if found.continue_ or (exact and wanted):
         return await _read_at(registry, resource, prefix, found, matches, wanted)
-    if wanted == 0 and found.resource_version != "0":
-        await cache.fresh()
-    elif wanted:
-        try:
-            await cache.wait_for(wanted, _WAIT_SECONDS)
-        except FutureRevision as error:
-            raise status.too_large_resource_version(wanted, error.current) from error
+    if wanted or found.resource_version != "0":
+        await wait_for(registry, wanted)
     limit = found.limit if found.resource_version != "0" else 0
     revision = cache.revision
     if not limit:

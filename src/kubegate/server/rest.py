@@ -69,7 +69,9 @@ class Rest:
     async def get(self, call: Call, resource: Resource) -> Response:
         info = call.info
         accepted = accept.one(call)
-        await self._registry.cache.fresh()
+        asked = call.parameter("resourceVersion")
+        if asked != "0":
+            await lists.wait_for(self._registry, lists.read_version(asked, resource))
         entry = self._registry.entry(resource, _namespace(call, resource), info.name)
         if accepted.plain and self._registry.is_as_asked(resource, [entry]):
             return Response(200, entry.data)

@@ -136,7 +136,7 @@ def _selector(spec: Object) -> list[FieldError]:
     selects = templates.matcher(found)
     if selects is None:
         errors.append(field.invalid("spec.selector", found, ""))
-    elif selects.requirements:
+    elif found is None or selects.requirements:
         errors += templates.matches(selects, spec["template"], "spec.template")
     return errors
 

@@ -82,7 +82,8 @@ def of_replica_set(template: Object, found: Any, options: Options) -> list[Field
     selects = matcher(found)
     if selects is None:
         return [field.invalid("spec.selector", found, "invalid label selector")]
-    errors = [] if not selects.requirements else matches(selects, template, "spec.template")
+    empty = found is not None and not selects.requirements  # none at all selects nothing
+    errors = [] if empty else matches(selects, template, "spec.template")
     errors += validate_template(template, "spec.template", options)
     return errors + always_running(template, "spec.template", "ReplicaSet")
 
