@@ -247,7 +247,7 @@ async def test_definitions_are_refused_for_their_parts(change: Object, where: st
         (
             {"selectableFields": [{"jsonPath": ".spec.absent"}]},
             "spec.selectableFields[0].jsonPath",
-            'Invalid value: ".spec.absent": does not refer to a valid field',
+            'Invalid value: ".spec.absent": is an invalid path: does not refer to a valid field',
         ),
         (
             {"deprecationWarning": "old"},
@@ -346,7 +346,7 @@ async def test_groups_of_kubernetes_itself_need_an_approval() -> None:
         (
             {
                 "properties": {
-                    "a": {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": True}
+                    "a": {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
                 }
             },
             "properties[a].additionalProperties",
@@ -399,11 +399,89 @@ async def test_groups_of_kubernetes_itself_need_an_approval() -> None:
             'Invalid value: ".absent": fieldPath must be a valid path',
         ),
         ({"x-kubernetes-validations": [{"rule": " "}]}, "x-kubernetes-validations[0].rule", "rule is not specified"),
+        (
+            {"x-kubernetes-validations": [{"rule": "true", "optionalOldSelf": True}]},
+            "x-kubernetes-validations[0].optionalOldSelf",
+            "Invalid value: true: may not be set if oldSelf is not used in rule",
+        ),
+        (
+            {"x-kubernetes-validations": [{"rule": "true", "fieldPath": " "}]},
+            "x-kubernetes-validations[0].fieldPath",
+            "fieldPath must be non-empty if specified",
+        ),
+        (
+            {"properties": {"a": {"type": "string", "pattern": "["}}},
+            "properties[a].pattern",
+            'Invalid value: "[": must be a valid regular expression, but isn\'t: error parsing regexp: '
+            "missing closing ]: `[`",
+        ),
+        (
+            {"properties": {"a": {"type": "string", "allOf": [{"pattern": "a{2,1}"}]}}},
+            "properties[a].allOf[0].pattern",
+            "invalid repeat count: `{2,1}`",
+        ),
+        (
+            {"properties": {"a": {"type": "string", "not": {"x-kubernetes-validations": [{"rule": "true"}]}}}},
+            "properties[a].not.x-kubernetes-validations",
+            "Forbidden: must be empty to be structural",
+        ),
+        (
+            {
+                "properties": {
+                    "metadata": {
+                        "type": "object",
+                        "additionalProperties": {"type": "string", "default": "x"},
+                    }
+                }
+            },
+            "properties[metadata].additionalProperties.default",
+            "Forbidden: must not be set inside additionalProperties applying to object metadata",
+        ),
     ],
 )
 def test_schemas_that_cannot_be_used_are_told_where(schema: Object, where: str, text: str) -> None:
     found = wrong(schema)
     assert any(field == where and text in message for field, message in found), found
+
+
+def test_items_of_anything_and_maps_beside_properties_are_told_once_or_not_at_all() -> None:
+    listed = wrong({"properties": {"a": {"type": "array", "items": {}}}})
+    assert listed == [("properties[a].items.type", "Required value: must not be empty for specified array items")]
+    both = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": True}
+    assert wrong({"properties": {"a": both, "b": {"type": "object", "additionalProperties": False}}}) == []
+
+
+def test_rules_come_after_those_below_them_and_not_at_all_where_the_schema_is_wrong() -> None:
+    bad = [{"rule": "1"}]
+    inner = {"type": "object", "x-kubernetes-validations": bad}
+    found = wrong({"properties": {"a": inner}, "x-kubernetes-validations": bad})
+    assert [place for place, _ in found] == [
+        "properties[a].x-kubernetes-validations[0].rule",
+        "x-kubernetes-validations[0].rule",
+    ]
+    twice = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    found = wrong({"properties": {"a": inner, "b": twice}, "x-kubernetes-validations": bad})
+    assert [place for place, _ in found] == [
+        "properties[b].uniqueItems",
+        "properties[a].x-kubernetes-validations[0].rule",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (".spec['n']", "is an invalid path: array notation is not allowed"),
+        ("spec.n", "is an invalid path: expected [ or . but got: spec"),
+        (".spec.", "is an invalid path: unexpected end of JSON path"),
+        (".spec", "must point to a field of type string, boolean or integer. Enum string fields and strings with "
+         "formats are allowed."),
+    ],
+)  # fmt: skip
+async def test_selectable_fields_are_followed_in_the_schema(path: str, text: str) -> None:
+    async with crd_world() as world:
+        definition = crd("forms", properties(n={"type": "integer"}), selectableFields=[{"jsonPath": path}])
+        found = causes(await world.refusal(world.define(definition)))
+        assert found == [("spec.selectableFields[0].jsonPath", f'Invalid value: "{path}": {text}')]
 
 
 def test_the_two_ways_to_say_integer_or_string_are_allowed() -> None:
@@ -420,8 +498,8 @@ def test_a_status_subresource_leaves_little_at_the_root() -> None:
 
 
 def test_rules_about_changes_need_something_to_compare_with() -> None:
-    items = {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}
-    found = wrong({"properties": {"a": {"type": "array", "items": items}}})
+    items = {"type": "string", "maxLength": 5, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}
+    found = wrong({"properties": {"a": {"type": "array", "maxItems": 5, "items": items}}})
     assert found[0][1].endswith(
         "oldSelf cannot be used on the uncorrelatable portion of the schema within s.openAPIV3Schema.properties[a]"
     )

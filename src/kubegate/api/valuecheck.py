@@ -7,12 +7,11 @@ leaving alone what an update did not touch (ratcheting).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from kubegate.api import field, formats
+from kubegate.api import field, formats, goregexp
 from kubegate.api.field import FieldError
 from kubegate.api.gojson import float_text
 from kubegate.api.structural import MISSING, Structural
@@ -111,19 +110,11 @@ def _string(value: str, schema: Structural, path: str) -> Iterator[FieldError]:
         yield field.type_invalid(path or NO_PATH, value, text)
 
 
-@lru_cache(1024)
 def _pattern(text: str) -> Any:
-    """A compiled pattern; None for one that cannot be compiled, so that nothing matches (fail closed).
-
-    RE2 is what kube-apiserver has: the same syntax, and no text takes it longer than its length.
-    """
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
+    """A compiled pattern; None for one that cannot be compiled, so that nothing matches (fail closed)."""
     try:
-        return re2.compile(text, options)
-    except re2.error:
+        return goregexp.compiled(text)
+    except goregexp.BadPattern:
         return None
 
 

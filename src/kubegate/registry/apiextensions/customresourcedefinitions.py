@@ -15,7 +15,7 @@ from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
 from kubegate.registry import Rules, Scope
-from kubegate.registry.apiextensions import definitionschemas
+from kubegate.registry.apiextensions import definitionschemas, fieldpaths
 from kubegate.registry.apiextensions.customresources import condition
 from kubegate.registry.canonical import defaulted
 
@@ -209,10 +209,11 @@ def _deprecation(version: Object, path: str) -> Iterator[FieldError]:
         return
     if not version.get("deprecated"):
         yield field.invalid(path, text, "can only be set for deprecated versions")
+        return
+    if len(text.encode()) > _MAX_DEPRECATION_WARNING:
+        yield field.invalid(path, text, f"must be <= {_MAX_DEPRECATION_WARNING} characters long")
     if not text:
         yield field.invalid(path, text, "must not be an empty string")
-    if len(text) > _MAX_DEPRECATION_WARNING:
-        yield field.invalid(path, text, f"must be <= {_MAX_DEPRECATION_WARNING} characters long")
     for position, character in enumerate(text):
         if not character.isprintable():
             found = f"must only contain printable UTF-8 characters; non-printable character found at index {position}"
@@ -277,37 +278,36 @@ def _column(column: Object, path: str) -> Iterator[FieldError]:
 
 def _selectable(found: list[Object], openapi: Object | None, path: str) -> Iterator[FieldError]:
     if openapi is None:
-        yield field.invalid(path, "", "may only be set when validations.schema is included")
+        text = "selectableFields may only be set when version.schema.openAPIV3Schema is not included"
+        if path == "spec.selectableFields":
+            text = "selectableFields may only be set when validations.schema is included"
+        yield field.invalid(path, "", text)
         return
-    if len(found) > _MAX_SELECTABLE_FIELDS:
-        yield field.too_many(path, len(found), _MAX_SELECTABLE_FIELDS)
     schema = Structural(openapi)
-    seen: set[str] = set()
+    seen: set[tuple[str, ...]] = set()
     for position, entry in enumerate(found):
         at, value = f"{path}[{position}].jsonPath", entry.get("jsonPath") or ""
         if not value:
             yield field.required(at)
             continue
-        if errors := _simple_path(value, at):
-            yield from errors
+        try:
+            parts, node = fieldpaths.follow(value, schema, arrays=False)
+        except fieldpaths.BadPath as error:
+            yield field.invalid(at, value, f"is an invalid path: {error}")
             continue
-        parts = value.removeprefix(".").split(".")
-        node: Structural | None = schema
-        for part in parts:
-            node = node.properties.get(part) if node is not None else None
-        if node is None:
-            yield field.invalid(at, value, "does not refer to a valid field")
-        elif parts[0] == "metadata":
+        if parts[:1] == ("metadata",):
             yield field.invalid(at, value, "must not point to fields in metadata")
-        elif node.type not in ("string", "boolean", "integer"):
+        if node is None or node.type not in ("string", "boolean", "integer"):
             text = (
                 "must point to a field of type string, boolean or integer. "
-                "Enum string fields and strings with formats are allowed"
+                "Enum string fields and strings with formats are allowed."
             )
             yield field.invalid(at, value, text)
-        if value in seen:
+        if parts in seen:
             yield field.duplicate(at, value)
-        seen.add(value)
+        seen.add(parts)
+    if len(seen) > _MAX_SELECTABLE_FIELDS:
+        yield field.too_many(path, len(seen), _MAX_SELECTABLE_FIELDS)
 
 
 def _names(found: Object, path: str) -> Iterator[FieldError]:

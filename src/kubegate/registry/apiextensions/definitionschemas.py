@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from kubegate.api import clone, field, structural, valuecheck
+from kubegate.api import clone, field, goregexp, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
+from kubegate.registry.apiextensions import fieldpaths
 
 Definition = Mapping[str, Any]
 
@@ -51,12 +52,14 @@ _FORBIDDEN_NESTED: Final = (
     ("title", "must be empty to be structural"),
     ("description", "must be empty to be structural"),
     ("nullable", "must be false to be structural"),
+    ("externalDocs", "must be undefined to be structural"),
     ("x-kubernetes-preserve-unknown-fields", "must be false to be structural"),
     ("x-kubernetes-embedded-resource", "must be false to be structural"),
     ("x-kubernetes-int-or-string", "must be false to be structural"),
     ("x-kubernetes-list-map-keys", "must be empty to be structural"),
     ("x-kubernetes-list-type", "must be undefined to be structural"),
     ("x-kubernetes-map-type", "must be undefined to be structural"),
+    ("x-kubernetes-validations", "must be empty to be structural"),
 )
 _INT_OR_STRING: Final = [{"type": "integer"}, {"type": "string"}]
 
@@ -71,12 +74,13 @@ def check(openapi: Definition, path: str, *, has_status: bool) -> list[FieldErro
     if not found:
         found = list(_defaults(openapi, Structural(openapi), at, root=True))
     errors += found
-    errors += _standard(openapi, at, _Place(root=True))
+    wrong = list(_standard(openapi, at, _Place(root=True)))
+    errors += wrong
     if not found and Structural(openapi).has_rules:
         # CEL is imported with the first rule.
         from kubegate.registry.apiextensions import rules
 
-        errors += rules.check_definition(openapi, at)
+        errors += rules.check_definition(openapi, at, [error.field for error in wrong])
     return errors
 
 
@@ -108,7 +112,7 @@ def _is(definition: Definition, keyword: str) -> bool:
 def _invariants(schema: Definition, path: str, level: str) -> Iterator[FieldError]:
     kind = schema.get("type") or ""
     items, additional = schema.get("items"), schema.get("additionalProperties")
-    if kind == "array" and not items:
+    if kind == "array" and not isinstance(items, Mapping):
         yield field.required(f"{path}.items", "must be specified")
     if isinstance(items, Mapping):
         yield from _invariants(items, f"{path}.items", "item")
@@ -187,20 +191,29 @@ def _branches(schema: Definition) -> Iterator[tuple[str, Definition]]:
 
 def _nested(schema: Definition, path: str) -> Iterator[FieldError]:
     # The two ways to say integer or string are allowed, although they name types.
-    allowed: set[str] = set()
-    if _is(schema, "int-or-string"):
-        if schema.get("anyOf") == _INT_OR_STRING:
-            allowed = {"anyOf[0]", "anyOf[1]"}
-        elif (schema.get("allOf") or [{}])[0].get("anyOf") == _INT_OR_STRING:
-            allowed = {"allOf[0]"}
+    either = schema.get("anyOf") == _INT_OR_STRING
+    first = (schema.get("allOf") or [{}])[0].get("anyOf") == _INT_OR_STRING
     for place, branch in _branches(schema):
-        if place not in allowed:
+        if not (either and place.startswith("anyOf")):
+            yield from _nested_value(branch, f"{path}.{place}", either=first and place == "allOf[0]")
+    yield from _pattern(schema, path)
+
+
+def _pattern(schema: Definition, path: str) -> Iterator[FieldError]:
+    if schema.get("pattern"):
+        try:
+            goregexp.compiled(schema["pattern"])
+        except goregexp.BadPattern as error:
+            text = f"must be a valid regular expression, but isn't: {error}"
+            yield field.invalid(f"{path}.pattern", schema["pattern"], text)
+
+
+def _nested_value(schema: Definition, path: str, *, either: bool = False) -> Iterator[FieldError]:
+    """`either`: its anyOf is one of the two ways to say integer or string."""
+    for place, branch in _branches(schema):
+        if not (either and place.startswith("anyOf")):
             yield from _nested_value(branch, f"{path}.{place}")
-
-
-def _nested_value(schema: Definition, path: str) -> Iterator[FieldError]:
-    for place, branch in _branches(schema):
-        yield from _nested_value(branch, f"{path}.{place}")
+    yield from _pattern(schema, path)
     if isinstance(schema.get("items"), Mapping):
         yield from _nested_value(schema["items"], f"{path}.items")
     for name, child in (schema.get("properties") or {}).items():
@@ -290,14 +303,15 @@ def _standard(schema: Definition, path: str, place: _Place) -> Iterator[FieldErr
     inside = _Place(in_meta=place.in_meta, forbidden_default=place.forbidden_default)
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     if additional is not None:
-        if additional is False:
-            text = "additionalProperties cannot be set to false"
-            yield field.forbidden(f"{path}.additionalProperties", text)
-        elif properties:
+        if properties and additional is not True:
             text = "additionalProperties and properties are mutual exclusive"
             yield field.forbidden(f"{path}.additionalProperties", text)
         if isinstance(additional, Mapping):
-            yield from _standard(additional, f"{path}.additionalProperties", inside)
+            below = inside
+            if place.in_meta:
+                reason = "inside additionalProperties applying to object metadata"
+                below = _Place(in_meta=True, forbidden_default=reason)
+            yield from _standard(additional, f"{path}.additionalProperties", below)
     for name, child in properties.items():
         below = inside
         if (place.root or _is(schema, "embedded-resource")) and name in _META_FIELDS:
@@ -310,6 +324,44 @@ def _standard(schema: Definition, path: str, place: _Place) -> Iterator[FieldErr
     if isinstance(items, Mapping):
         yield from _standard(items, f"{path}.items", inside)
     yield from _kubernetes(schema, path)
+    if schema.get("x-kubernetes-validations"):
+        yield from _rules(schema, path)
+
+
+_REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+
+
+def _rules(schema: Definition, path: str) -> Iterator[FieldError]:
+    """What can be said of rules without reading their expressions."""
+    for position, said in enumerate(schema["x-kubernetes-validations"]):
+        at = f"{path}.x-kubernetes-validations[{position}]"
+        text, message = str(said.get("rule") or "").strip(), str(said.get("message") or "")
+        if not text:
+            yield field.required(f"{at}.rule", "rule is not specified")
+        elif message and not message.strip():
+            yield field.invalid(f"{at}.message", message, "message must be non-empty if specified")
+        elif "\n" in message.strip():
+            yield field.invalid(f"{at}.message", message, "message must not contain line breaks")
+        elif "\n" in text and not message.strip():
+            yield field.required(f"{at}.message", "message must be specified if rule contains line breaks")
+        if said.get("messageExpression") and not str(said["messageExpression"]).strip():
+            yield field.required(f"{at}.messageExpression", "messageExpression must be non-empty if specified")
+        if said.get("reason") is not None and said["reason"] not in _REASONS:
+            yield field.not_supported(f"{at}.reason", said["reason"], _REASONS)
+        yield from _rule_path(str(said.get("fieldPath") or ""), schema, f"{at}.fieldPath")
+
+
+def _rule_path(value: str, schema: Definition, path: str) -> Iterator[FieldError]:
+    if not value:
+        return
+    if not value.strip():
+        yield field.invalid(path, value, "fieldPath must be non-empty if specified")
+    if "\n" in value:
+        yield field.invalid(path, value, "fieldPath must not contain line breaks")
+    try:
+        fieldpaths.follow(value, Structural(schema))
+    except fieldpaths.BadPath:
+        yield field.invalid(path, value, "fieldPath must be a valid path")
 
 
 def _keywords(schema: Definition, path: str, place: _Place) -> Iterator[FieldError]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,7 +35,6 @@ _NOT_CHECKED: Final = (
     "some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation"
 )
-_REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 # Words that CEL keeps for itself: as field names they stand between underscores.
 _RESERVED: Final = frozenset(
     re.findall(
@@ -45,8 +44,6 @@ _RESERVED: Final = frozenset(
     )
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_FIELD_PATH: Final = re.compile(r"(\.[^.\[\]']+|\['[^']+'\])+")
-_FIELD_PATH_STEP: Final = re.compile(r"\.([^.\[\]']+)|\['([^']+)'\]")
 _ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _COMPILED = "rules"
 
@@ -89,11 +86,14 @@ def check(value: Any, old: Any, schema: Structural, errors: list[FieldError]) ->
         return stop.errors
 
 
-def check_definition(openapi: Mapping[str, Any], path: str) -> list[FieldError]:
-    """What is wrong with the rules in a definition's schema."""
-    costs = Costs()
-    errors = list(_definition_errors(Structural(openapi), path, costs, 1, root=True))
-    return [*errors, *costs.errors(path)]
+def check_definition(openapi: Mapping[str, Any], path: str, wrong: Collection[str] = ()) -> list[FieldError]:
+    """What is wrong with the expressions in a definition's schema.
+
+    `wrong` are the places of other errors: rules there, and of what holds them, are not looked at.
+    """
+    found = _Definition(wrong)
+    errors = list(found.errors(Structural(openapi), path, 1, root=True))
+    return [*errors, *found.costs.errors(path)]
 
 
 # ------------------------------------------------------------------ types
@@ -339,41 +339,67 @@ class _Checking:
 
 
 # ------------------------------------------------------------------ checking definitions
-def _definition_errors(
-    schema: Structural,
-    path: str,
-    costs: Costs,
-    cardinality: int | None,
-    *,
-    root: bool = False,
-    uncorrelatable: str = "",
-) -> Iterator[FieldError]:
-    """`cardinality` is how many such nodes an object has at most, None where there is no limit."""
-    for position, rule in enumerate(_compiled(schema, root=root)):
-        at = f"{path}.x-kubernetes-validations[{position}]"
-        yield from _rule_errors(rule, schema, at, uncorrelatable)
-        yield from _cost_errors(rule, schema, at, costs, cardinality, root)
-    times = rulecosts.most_elements(schema)
-    below = None if cardinality is None or times is None else cardinality * times
-    for name, child in schema.properties.items():
-        yield from _definition_errors(child, f"{path}.properties[{name}]", costs, below, uncorrelatable=uncorrelatable)
-    if isinstance(schema.additional, Structural):
-        yield from _definition_errors(
-            schema.additional, f"{path}.additionalProperties", costs, below, uncorrelatable=uncorrelatable
-        )
-    if schema.items is not None:
-        within = uncorrelatable or ("" if schema.list_type == "map" else path)
-        yield from _definition_errors(schema.items, f"{path}.items", costs, below, uncorrelatable=within)
+class _Definition:
+    """The rules of one schema, each node's after those of the nodes below it."""
+
+    def __init__(self, wrong: Collection[str]) -> None:
+        self._wrong, self.costs = wrong, Costs()
+
+    def errors(
+        self,
+        schema: Structural,
+        path: str,
+        cardinality: int | None,
+        *,
+        root: bool = False,
+        uncorrelatable: str = "",
+    ) -> Iterator[FieldError]:
+        """`cardinality` is how many such nodes an object has at most, None where there is no limit."""
+        if not schema.has_rules:
+            return
+        times = rulecosts.most_elements(schema)
+        below = None if cardinality is None or times is None else cardinality * times
+        if isinstance(schema.additional, Structural):
+            at = f"{path}.additionalProperties"
+            yield from self.errors(schema.additional, at, below, uncorrelatable=uncorrelatable)
+        for name, child in schema.properties.items():
+            yield from self.errors(child, f"{path}.properties[{name}]", below, uncorrelatable=uncorrelatable)
+        if schema.items is not None:
+            within = uncorrelatable or ("" if schema.list_type == "map" else path)
+            yield from self.errors(schema.items, f"{path}.items", below, uncorrelatable=within)
+        if any(field == path or field.startswith((f"{path}.", f"{path}[")) for field in self._wrong):
+            return  # what the schema means is not certain
+        for position, rule in enumerate(_compiled(schema, root=root)):
+            at = f"{path}.x-kubernetes-validations[{position}]"
+            yield from self._rule(rule, schema, at, uncorrelatable, cardinality, root)
+
+    def _rule(
+        self, rule: _Rule, schema: Structural, path: str, uncorrelatable: str, cardinality: int | None, root: bool
+    ) -> Iterator[FieldError]:
+        said = rule.definition
+        costs = _cost_errors(rule, schema, path, self.costs, cardinality, root)
+        yield from (error for error in costs if error.field == f"{path}.rule")
+        if rule.error:
+            yield field.invalid(f"{path}.rule", _internal(said), rule.error)
+        if rule.message_error:
+            yield field.invalid(f"{path}.messageExpression", _internal(said), rule.message_error)
+        yield from (error for error in costs if error.field != f"{path}.rule")
+        if rule.uses_old and uncorrelatable:
+            words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
+            yield field.invalid(f"{path}.rule", said.get("rule"), words)
+        if not rule.uses_old and said.get("optionalOldSelf") is not None:
+            words = "may not be set if oldSelf is not used in rule"
+            yield field.invalid(f"{path}.optionalOldSelf", said["optionalOldSelf"], words)
 
 
 def _cost_errors(
     rule: _Rule, schema: Structural, path: str, costs: Costs, cardinality: int | None, root: bool
-) -> Iterator[FieldError]:
+) -> list[FieldError]:
     """Rules that could cost too much, if data were as large as the schema lets them be."""
     resource = root or schema.embedded
     shape = rulecosts.shape(schema, resource=resource, escaped=escaped)
     if rule.program is None or shape is None:
-        return
+        return []
     known, sizes = _Types(), rulecosts.sizes(shape)
     kind = known.of(schema, "selfType", resource=resource)
     assert kind is not None
@@ -381,46 +407,11 @@ def _cost_errors(
     if rule.uses_old:
         variables["oldSelf"] = types.optional_of(kind) if rule.definition.get("optionalOldSelf") else kind
     cost = estimate(str(rule.definition["rule"]), variables, sizes, objects=known.objects)
-    yield from costs.add("rule", f"{path}.rule", rulecosts.times(cost, cardinality, shape))
+    found = list(costs.add("rule", f"{path}.rule", rulecosts.times(cost, cardinality, shape)))
     if rule.message is not None:
         cost = estimate(str(rule.definition["messageExpression"]), variables, sizes, objects=known.objects)
-        yield from costs.add("messageExpression", f"{path}.messageExpression", cost)
-
-
-def _rule_errors(rule: _Rule, schema: Structural, path: str, uncorrelatable: str) -> Iterator[FieldError]:
-    said = rule.definition
-    text, message = str(said.get("rule") or "").strip(), str(said.get("message") or "")
-    if not text:
-        yield field.required(f"{path}.rule", "rule is not specified")
-    elif message and not message.strip():
-        yield field.invalid(f"{path}.message", message, "message must be non-empty if specified")
-    elif "\n" in message.strip():
-        yield field.invalid(f"{path}.message", message, "message must not contain line breaks")
-    elif "\n" in text and not message.strip():
-        yield field.required(f"{path}.message", "message must be specified if rule contains line breaks")
-    if said.get("messageExpression") and not str(said["messageExpression"]).strip():
-        yield field.required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
-    if said.get("reason") and said["reason"] not in _REASONS:
-        yield field.not_supported(f"{path}.reason", said["reason"], _REASONS)
-    if said.get("fieldPath") and not _leads_somewhere(str(said["fieldPath"]), schema):
-        yield field.invalid(f"{path}.fieldPath", said["fieldPath"], "fieldPath must be a valid path")
-    if text and rule.error:
-        yield field.invalid(f"{path}.rule", _internal(said), rule.error)
-    if rule.message_error:
-        yield field.invalid(f"{path}.messageExpression", _internal(said), rule.message_error)
-    if rule.uses_old and uncorrelatable:
-        words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
-        yield field.invalid(f"{path}.rule", said.get("rule"), words)
-
-
-def _leads_somewhere(path: str, schema: Structural) -> bool:
-    """Whether a path (`.spec.x`, `.map['key']`) is that of a field."""
-    if not _FIELD_PATH.fullmatch(path):
-        return False
-    node: Structural | None = schema
-    for plain, quoted in _FIELD_PATH_STEP.findall(path):
-        node = node.child(plain or quoted) if node is not None else None
-    return node is not None
+        found += costs.add("messageExpression", f"{path}.messageExpression", cost)
+    return found
 
 
 def _internal(rule: Mapping[str, Any]) -> dict[str, Any]:
