@@ -41,6 +41,13 @@ def key(path: str, name: str) -> str:
     return f"{path}[{name}]"
 
 
+class Omitted:
+    """A value that is not shown: only what is wrong with it is told."""
+
+
+OMITTED = Omitted()
+
+
 def shown(value: Any) -> str:
     """A value as Go's field.Error prints it: strings quoted, numbers and booleans bare, the rest as JSON."""
     if isinstance(value, str):
@@ -58,7 +65,7 @@ def quoted(text: str) -> str:
 
 
 def invalid(path: str, value: Any, detail: str) -> FieldError:
-    text = f"Invalid value: {shown(value)}"
+    text = "Invalid value" if value is OMITTED else f"Invalid value: {shown(value)}"
     return FieldError("FieldValueInvalid", path, f"{text}: {detail}" if detail else text)
 
 
@@ -71,7 +78,8 @@ def required(path: str, detail: str = "") -> FieldError:
 
 
 def duplicate(path: str, value: Any) -> FieldError:
-    return FieldError("FieldValueDuplicate", path, f"Duplicate value: {shown(value)}")
+    text = "Duplicate value" if value is OMITTED else f"Duplicate value: {shown(value)}"
+    return FieldError("FieldValueDuplicate", path, text)
 
 
 def forbidden(path: str, detail: str) -> FieldError:

@@ -290,7 +290,7 @@ class _Validation:
             # CEL is imported with the first rule.
             from kubegate.registry.apiextensions import rules
 
-            errors += rules.check(obj, before, custom.structural, errors)
+            errors += rules.check(obj, before, custom.structural, errors, scope.context.trace.warn)
         return errors
 
     def _check_type(self, obj: Object) -> None:

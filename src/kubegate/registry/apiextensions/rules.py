@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ _RESERVED: Final = frozenset(
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _COMPILED = "rules"
+_MOST_OF_MESSAGE: Final = 5 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,20 @@ class _Rule:
         return message or f"failed rule: {self.text}"
 
 
-def check(value: Any, old: Any, schema: Structural, errors: list[FieldError]) -> list[FieldError]:
+def check(
+    value: Any, old: Any, schema: Structural, errors: list[FieldError], warn: Callable[[str], object]
+) -> list[FieldError]:
     """What the rules of a schema say against `value`; `errors` are those already found.
 
     `old` is the value before, MISSING where there was none. Rules about changes (`oldSelf`) look at what has an old
-    value alone.
+    value alone. What others say against a part that is as it was, is only warned of.
     """
     if not schema.has_rules:
         return []
     if any(error.reason in _BLOCKING for error in errors):
         return [field.invalid(valuecheck.NO_PATH, None, _NOT_CHECKED)]
     try:
-        return list(_Checking(schema).node(value, old, schema, ""))
+        return list(_Checking(schema, warn).node(value, old, schema, ""))
     except _OutOfBudget as stop:
         return stop.errors
 
@@ -245,40 +248,46 @@ class _OutOfBudget(Exception):
 class _Checking:
     """One object against the rules of one schema, with one budget for all of them."""
 
-    def __init__(self, root: Structural) -> None:
-        self._root = root
+    def __init__(self, root: Structural, warn: Callable[[str], object]) -> None:
+        self._root, self._warn = root, warn
         self._budget = Budget(POLICY_BUDGET)
         self._errors: list[FieldError] = []
 
-    def node(self, value: Any, old: Any, schema: Structural, path: str) -> list[FieldError]:
-        """All errors so far; those of this node and what is below it are added."""
+    def node(
+        self, value: Any, old: Any, schema: Structural, path: str, *, within_unchanged: bool = False
+    ) -> list[FieldError]:
+        """All errors so far; those of this node and what is below it are added.
+
+        `within_unchanged`: the nearest part above that can be told from its old value is as it was.
+        """
         if value is None or not schema.has_rules:
             return self._errors
+        unchanged = within_unchanged if old is MISSING else valuecheck.same(value, old)
         if schema.rules:
-            self._rules(value, old, schema, path)
+            self._rules(value, old, schema, path, unchanged)
         if isinstance(value, dict):
             before = old if isinstance(old, dict) else {}
             for name, child in value.items():
                 known = schema.child(name)
                 if known is not None:
                     below = field.child(path, name) if name in schema.properties else field.key(path, name)
-                    self.node(child, before.get(name, MISSING), known, below)
+                    self.node(child, before.get(name, MISSING), known, below, within_unchanged=unchanged)
         elif isinstance(value, list) and schema.items is not None:
             find = valuecheck.correlated(schema, old)
             for position, item in enumerate(value):
-                self.node(item, find(item), schema.items, field.index(path, position))
+                at = field.index(path, position)
+                self.node(item, find(item), schema.items, at, within_unchanged=unchanged)
         return self._errors
 
-    def _rules(self, value: Any, old: Any, schema: Structural, path: str) -> None:
+    def _rules(self, value: Any, old: Any, schema: Structural, path: str, unchanged: bool) -> None:
         root = schema is self._root
         resource = root or schema.embedded
         values: dict[str, Any] = {"self": to_cel(value, schema, resource=resource)}
         present = old is not MISSING
         before = to_cel(old, schema, resource=resource) if present else None
-        unchanged = present and valuecheck.same(value, old)
         for rule in _compiled(schema, root=root):
             if rule.program is None:
-                self._fail(path, schema, f"rule compile error: {rule.error}", "")
+                self._fail(path, schema, f"rule compile error: {rule.error}")
                 continue
             if rule.uses_old:
                 if rule.definition.get("optionalOldSelf"):
@@ -287,33 +296,40 @@ class _Checking:
                     continue
                 else:
                     values["oldSelf"] = before
-            self._rule(rule, values, schema, path, unchanged)
+            self._rule(rule, value, values, schema, path, unchanged)
 
-    def _rule(self, rule: _Rule, values: Mapping[str, Any], schema: Structural, path: str, unchanged: bool) -> None:
+    def _rule(
+        self, rule: _Rule, value: Any, values: Mapping[str, Any], schema: Structural, path: str, unchanged: bool
+    ) -> None:
         assert rule.program is not None
         try:
             passed = rule.program.evaluate(values, self._budget) is True
         except CostExceeded as error:
             text = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: "
-            self._fail(path, schema, text + rule.text, "")
+            self._fail(path, schema, text + rule.text)
             raise _OutOfBudget(self._errors) from None
         except EvaluationError as error:
             words = str(error)
             if words.startswith("no such overload"):
                 words = f"'{words}': call arguments did not match a supported operator, function or macro signature"
-                self._fail(path, schema, f"{words} for rule: {rule.text}", "")
+                self._fail(path, schema, f"{words} for rule: {rule.text}")
             else:
-                self._fail(path, schema, f"{words} evaluating rule: {rule.text}", "")
+                self._fail(path, schema, f"{words} evaluating rule: {rule.text}")
             return
         if self._budget.exceeded:
             text = "validation failed due to running out of cost budget, no further validation rules will be run"
-            self._fail(path, schema, text, "")
+            self._fail(path, schema, text)
             raise _OutOfBudget(self._errors)
-        if passed or (unchanged and not rule.uses_old):
+        if passed:
             return
         at = path + str(rule.definition.get("fieldPath") or "").strip()
         at = at.removeprefix(".") if not path else at
-        self._fail(at, schema, self._message(rule, values), str(rule.definition.get("reason") or ""))
+        shown = field.OMITTED if schema.type in ("object", "array") else value
+        found = _broken(at, shown, self._message(rule, values), str(rule.definition.get("reason") or ""))
+        if unchanged and not rule.uses_old:
+            self._warn(str(found))
+        else:
+            self._errors.append(found)
 
     def _message(self, rule: _Rule, values: Mapping[str, Any]) -> str:
         if rule.message is not None:
@@ -321,21 +337,25 @@ class _Checking:
                 text = str(rule.message.evaluate(values, self._budget)).strip()
             except EvaluationError:
                 text = ""
-            if text and "\n" not in text:
+            if text and "\n" not in text and len(text.encode()) <= _MOST_OF_MESSAGE:
                 return text
         return rule.default_message
 
-    def _fail(self, path: str, schema: Structural, text: str, reason: str) -> None:
-        at = path or valuecheck.NO_PATH
-        match reason:
-            case "FieldValueForbidden":
-                self._errors.append(field.forbidden(at, text))
-            case "FieldValueRequired":
-                self._errors.append(field.required(at, text))
-            case "FieldValueDuplicate":
-                self._errors.append(field.duplicate(at, schema.type))
-            case _:
-                self._errors.append(field.invalid(at, schema.type, text))
+    def _fail(self, path: str, schema: Structural, text: str) -> None:
+        """A rule that could not be asked: the type is told, not the value."""
+        self._errors.append(field.invalid(path or valuecheck.NO_PATH, schema.type, text))
+
+
+def _broken(path: str, value: Any, text: str, reason: str) -> FieldError:
+    at = path or valuecheck.NO_PATH
+    match reason:
+        case "FieldValueForbidden":
+            return field.forbidden(at, text)
+        case "FieldValueRequired":
+            return field.required(at, text)
+        case "FieldValueDuplicate":
+            return field.duplicate(at, value)
+    return field.invalid(at, value, text)
 
 
 # ------------------------------------------------------------------ checking definitions
