@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from admission_world import World, attributes, refusal, run
 
 from kubegate.admission.config import ConfigurationError
+from kubegate.admission.plugins import event_rate_limit
 from kubegate.api.status import StatusError
 from kubegate.authentication import UserInfo
 
@@ -182,6 +185,20 @@ async def test_one_namespaces_flood_of_events_is_cut_off(world: World):
     world.clock.seconds += 1
     await run(chain, event())
     assert "limit reached" in await refusal(chain, event())
+
+
+async def test_each_of_several_processes_lets_its_part_of_events_through(world: World):
+    configured = world.dependencies(EventRateLimit=limits({"type": "Server", "qps": 2, "burst": 4}))
+    plugin = event_rate_limit.build(replace(configured, processes=2))
+    event = attributes("events", {"metadata": {"name": "e"}})
+    for _ in range(2):
+        await plugin.validate(event)
+    with pytest.raises(StatusError):
+        await plugin.validate(event)
+    world.clock.seconds += 1
+    await plugin.validate(event)
+    with pytest.raises(StatusError):
+        await plugin.validate(event)
 
 
 async def test_events_are_counted_by_what_they_are_about(world: World):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,18 @@ def test_the_log_is_rotated_by_size_and_old_files_go(tmp_path: Path) -> None:
     assert log.dropped == 0
     assert path.stat().st_mode & 0o777 == 0o600
     assert len(list(tmp_path.glob("audit-*.log"))) == 2
+
+
+def test_several_processes_write_whole_lines_to_one_log_and_rotate_it_once(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    logs = [LogFile(str(path), max_megabytes=1, lock=tmp_path / "lock") for _ in range(3)]
+    for number in range(400):
+        for name, log in enumerate(logs):
+            log(b'{"line": "%d-%d", "filling": "%s"}' % (name, number, b"x" * 3000))
+    for log in logs:
+        log.close()
+        assert log.dropped == 0
+    files = [path, *tmp_path.glob("audit-*.log")]
+    lines = [json.loads(line)["line"] for file in files for line in file.read_text().splitlines()]
+    assert sorted(lines) == sorted(f"{name}-{number}" for name in range(3) for number in range(400))
+    assert len(files) > 2

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 from server_process import ServerProcess, command, serving
-from worker_clients import CONFIGMAPS, Account, connect_to_each, once
+from worker_clients import CONFIGMAPS, Account, Connection, connect_to_each, once
 
 WORKERS = ("--workers=2",)
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
@@ -192,6 +193,58 @@ async def test_one_worker_leads_the_controllers_and_another_takes_over(tmp_path:
         leader = next(name for name in children if f" {name} " in leaders[0])
         os.kill(children[leader], signal.SIGKILL)
         await has_service_account("two")
+
+
+POLICY = """
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, users: [alice]}
+- {level: None}
+"""
+
+
+async def test_the_audit_log_has_the_lines_of_all_workers_whole(tmp_path: Path) -> None:
+    policy, log = tmp_path / "policy.yaml", tmp_path / "audit.log"
+    policy.write_text(POLICY)
+    with serving(tmp_path / "s", (*WORKERS, f"--audit-policy-file={policy}", f"--audit-log-path={log}")) as server:
+        alices = await connect_to_each(server, token="alice-token")
+
+        async def ask(number: int) -> None:
+            for count in range(100):
+                await alices[number].ask("GET", f"{CONFIGMAPS}/{number}-{count}-{'x' * 2000}")
+
+        await asyncio.gather(ask(0), ask(1))
+        assert server.stop() == 0
+    events = [orjson.loads(line) for line in log.read_bytes().splitlines()]
+    asked = [event["requestURI"] for event in events if event["requestURI"].startswith(CONFIGMAPS)]
+    assert len(asked) == len(set(asked)) == 200
+    assert len({event["auditID"] for event in events}) == len(events)
+
+
+async def test_metrics_of_any_worker_are_those_of_all_also_of_one_that_died(tmp_path: Path) -> None:
+    async def counted(connection: Connection, number: int) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                _, text = await connection.ask("GET", "/metrics")
+                lines = [line for line in text.decode().splitlines() if line.startswith("apiserver_request_total")]
+                told = [line for line in lines if 'resource="secrets"' in line and 'verb="LIST"' in line]
+                if sum(int(line.rpartition(" ")[2]) for line in told) == number:
+                    return
+
+    with serving(tmp_path / "s", (*WORKERS, "--controllers=none")) as server:
+        workers = await connect_to_each(server)
+        for each in workers:
+            for _ in range(20):
+                await each.ask("GET", "/api/v1/secrets")
+        for each in workers:
+            await counted(each, 40)
+        pid = server.children()["worker 2"]
+        os.kill(pid, signal.SIGKILL)
+        await replaced(server, "worker 2", pid)
+        for each in await connect_to_each(server):
+            await counted(each, 40)
 
 
 def test_they_say_that_they_serve_once_and_when_all_do(tmp_path: Path) -> None:

@@ -67,18 +67,17 @@ async def connect(server: ServerProcess, token: str = "admin-token") -> Connecti
 
 
 async def connect_to_each(server: ServerProcess, workers: int = 2, token: str = "admin-token") -> list[Connection]:
-    """A connection to each worker: the kernel chooses, so it takes a few attempts."""
+    """A connection to each worker: the kernel chooses, so it takes a few attempts, and more until all are there."""
     found: dict[str, Connection] = {}
-    for _ in range(200):
-        connection = await connect(server, token)
-        await connection.ask("GET", "/version")
-        if connection.worker in found:
-            connection.close()
-        else:
-            found[connection.worker] = connection
-        if len(found) == workers:
-            return list(found.values())
-    raise AssertionError(f"of {workers} workers {len(found)} answer")
+    async with asyncio.timeout(60):
+        while len(found) < workers:
+            connection = await connect(server, token)
+            await connection.ask("GET", "/version")
+            if connection.worker in found:
+                connection.close()
+            else:
+                found[connection.worker] = connection
+    return list(found.values())
 
 
 async def once(server: ServerProcess, method: str, path: str, body: Any = None) -> tuple[int, Any]:

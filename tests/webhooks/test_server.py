@@ -15,8 +15,9 @@ import pytest
 from webhook_client import Serve, Served, admission
 
 from kubegate.pki import certificates
+from kubegate.transport.metrics import Shared
 from kubegate.webhooks.certificates import Source
-from kubegate.webhooks.metrics import Metrics, Shared
+from kubegate.webhooks.metrics import Metrics
 from kubegate.webhooks.process import Options, WebhookServer
 
 
@@ -320,10 +321,10 @@ def test_several_workers_metrics_are_told_as_their_sum(tmp_path: Path) -> None:
         metrics.reviews.add(("/authenticate", "allowed"))
         metrics.seconds.observe(("/authenticate",), 0.0003)
     other.in_flight = 2
-    (tmp_path / "another").write_bytes(other.snapshot())
+    Shared(tmp_path, "another").publish(other.all)
     shared = Shared(tmp_path)
-    shared.publish(one)
-    text = shared.text(one)
+    shared.publish(one.all)
+    text = shared.text(one.all)
     assert 'kubegate_webhook_reviews_total{path="/authenticate",outcome="allowed"} 3' in text
     assert 'kubegate_webhook_review_duration_seconds_bucket{path="/authenticate",le="0.0005"} 3' in text
     assert "kubegate_webhook_in_flight 2" in text

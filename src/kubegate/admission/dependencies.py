@@ -100,8 +100,8 @@ class Dependencies:
 
     `resources` are those served now; `reservations` is shared with the controller that counts what quotas have used
     (None: nobody counts). `services` (--service-resolver) are addresses to call instead of asking the API, by
-    `NAME.NAMESPACE.svc`. `options` and `configurations` (by plugin name, what the file named by
-    --admission-control-config-file says of it) are filled in by `build`.
+    `NAME.NAMESPACE.svc`. `processes` share what is allowed in a time. `options` and `configurations` (by plugin name,
+    what the file named by --admission-control-config-file says of it) are filled in by `build`.
     """
 
     reader: Reader
@@ -113,6 +113,7 @@ class Dependencies:
     reservations: Reservations | None = None
     objects: Objects = field(default_factory=AsTheyAre)
     services: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    processes: int = 1
     options: AdmissionOptions = field(default_factory=AdmissionOptions)
     configurations: Mapping[str, Object] = field(default_factory=dict)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from kubegate.server.options import UsageError
@@ -23,13 +24,22 @@ _WEBHOOK_SECONDS = 30.0
 class LogFile:
     """Lines into a file (`-`: standard output), written by a thread; rotated by size, kept by number and age.
 
-    At most `limit` lines wait; a further one is dropped and counted, for a full disk must not stop the server.
+    At most `limit` lines wait; a further one is dropped and counted, for a full disk must not stop the server. `lock`
+    is a file that keeps several processes with the same log from writing or rotating it at the same time.
     """
 
     def __init__(
-        self, path: str, *, max_megabytes: int = 0, max_backups: int = 0, max_days: int = 0, limit: int = 100_000
+        self,
+        path: str,
+        *,
+        max_megabytes: int = 0,
+        max_backups: int = 0,
+        max_days: int = 0,
+        limit: int = 100_000,
+        lock: Path | None = None,
     ) -> None:
         self._path, self._max_bytes = path, max_megabytes * 1024 * 1024
+        self._lock = None if lock is None else os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._max_backups, self._max_days = max_backups, max_days
         self._lines: queue.Queue[bytes | None] = queue.Queue(limit)
         self.dropped = 0
@@ -52,6 +62,9 @@ class LogFile:
         """Write what waits, then end."""
         self._lines.put(None)
         self._thread.join()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def _write(self) -> None:
         ended = False
@@ -69,16 +82,38 @@ class LogFile:
                 log.error("audit log %s: %s; %d events were dropped so far", self._path, error.strerror, self.dropped)
 
     def _append(self, data: bytes) -> None:
-        if self._path == "-":
-            os.write(1, data)
+        with self._alone():
+            if self._path == "-":
+                _write_all(1, data)
+                return
+            if self._max_bytes and _size(self._path) + len(data) > self._max_bytes:
+                self._rotate()
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                before = os.fstat(file).st_size
+                try:
+                    _write_all(file, data)
+                except OSError:
+                    os.ftruncate(file, before)  # no line in part
+                    raise
+            finally:
+                os.close(file)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
             return
-        if self._max_bytes and os.path.getsize(self._path) + len(data) > self._max_bytes:
-            self._rotate()
-        with open(self._path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(data)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _rotate(self) -> None:
         path = Path(self._path)
+        if not path.exists():
+            return
         stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
         target, number = path.with_name(f"{path.stem}-{stamp}{path.suffix}"), 0
         while target.exists():
@@ -91,6 +126,19 @@ class LogFile:
             too_many = self._max_backups and position >= self._max_backups
             if too_many or (self._max_days and backup.stat().st_mtime < oldest):
                 backup.unlink(missing_ok=True)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.path.getsize(path)
+    except FileNotFoundError:
+        return 0
 
 
 def sender(config_file: str) -> Callable[[bytes], Awaitable[None]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from kubegate.transport.metrics import Counter, Histogram, Labels, Metric, exposition, process_gauges
+from kubegate.api.clock import Clock
+from kubegate.transport.metrics import Counter, Histogram, Labels, Metric, Shared, exposition, process_gauges
 
 _REQUEST = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_PUBLISH_SECONDS = 1.0
 
 
 class Metrics:
-    """All metrics of one server process."""
+    """All metrics of one server process; told with those of the others where several serve together."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Shared | None = None) -> None:
+        self._shared = shared
         self.requests = Counter(
             "apiserver_request_total", "Requests by verb, resource and answer.", (*_REQUEST, "code")
         )
@@ -51,4 +54,11 @@ class Metrics:
 
     def text(self) -> str:
         """The exposition format 0.0.4."""
-        return exposition(self._all)
+        return exposition(self._all) if self._shared is None else self._shared.text(self._all)
+
+    async def publish(self, clock: Clock) -> None:
+        """Let the others know what was counted here, about each second, until cancelled."""
+        assert self._shared is not None
+        while True:
+            self._shared.publish(self._all)
+            await clock.sleep(_PUBLISH_SECONDS)

@@ -171,6 +171,7 @@ class Server:
                 objects=RegistryObjects(registry),
                 reservations=self._reservations,
                 services=services.parse(options.service_resolver),
+                processes=1 if self.worker is None else self.worker.count,
             ),
             None if gate is None else gate.plugins,
         )
@@ -179,6 +180,9 @@ class Server:
 
         # what clients see
         metrics = Metrics()
+        if self.worker is not None:
+            metrics = Metrics(self.worker.metrics())
+            self._spawn("metrics", metrics.publish(self.clock))
         for each in self._authentication.metrics:
             metrics.add(each)
         auditor = self._auditor()
@@ -395,6 +399,7 @@ class Server:
                 max_megabytes=options.audit_log_maxsize,
                 max_backups=options.audit_log_maxbackup,
                 max_days=options.audit_log_maxage,
+                lock=None if self.worker is None else self.worker.audit_lock,
             )
             sinks.append(file)
             self._closers.append(file.close)
@@ -487,6 +492,8 @@ class Server:
 
 def _check_simulation(options: Options) -> None:
     """Raises UsageError."""
+    if options.simulate_nodes and options.workers > 1:
+        raise UsageError("--simulate-nodes: simulated nodes live in one process; leave --workers out")
     if not 0 <= options.simulate_nodes <= _MOST_NODES:
         raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
     if options.simulate_nodes_exec and not options.simulate_nodes:

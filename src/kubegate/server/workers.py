@@ -28,6 +28,7 @@ from kubegate.storage.build import open_store
 from kubegate.storage.keeper import Keeper
 from kubegate.storage.keeper_wire import Place
 from kubegate.transport import CannotListen, listen, reserve
+from kubegate.transport.metrics import Shared
 from kubegate.transport.supervisor import Failed, Parent, Supervisor, told_to_end
 
 log = logging.getLogger("kubegate")
@@ -54,6 +55,16 @@ class Worker:
     @property
     def lead(self) -> Path:
         return self.folder / "lead"
+
+    @property
+    def audit_lock(self) -> Path:
+        return self.folder / "audit"
+
+    def metrics(self) -> Shared:
+        """The counts of all workers, with those of the one whose place this one took."""
+        folder = self.folder / "metrics"
+        folder.mkdir(exist_ok=True)
+        return Shared(folder, f"worker-{self.number}")
 
     def listen(self, address: str) -> int:
         """This process's own socket on the port; connections come as soon as it is there. Raises CannotListen."""

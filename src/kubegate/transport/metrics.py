@@ -6,9 +6,14 @@ make series without end.
 
 from __future__ import annotations
 
+import os
 import resource
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
 
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float]
@@ -32,15 +37,26 @@ class Counter:
 
 
 class Gauge:
-    """Asked for its samples when somebody reads the metrics."""
+    """Asked for its samples when somebody reads the metrics.
+
+    `of`, where several processes serve together: what this one says ("own"), or the sum of those that live, or of all
+    that ever lived.
+    """
 
     kind = "gauge"
 
-    def __init__(self, name: str, text: str, labels: Sequence[str], read: Callable[[], Iterable[Sample]]) -> None:
-        self.name, self.text, self.labels, self._read = name, text, tuple(labels), read
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Iterable[Sample]],
+        of: Literal["own", "living", "all"] = "own",
+    ) -> None:
+        self.name, self.text, self.labels, self.read, self.of = name, text, tuple(labels), read, of
 
     def lines(self) -> Iterable[str]:
-        for labels, value in self._read():
+        for labels, value in self.read():
             yield f"{self.name}{_shown(self.labels, labels)} {_number(value)}"
 
 
@@ -77,9 +93,92 @@ Metric = Counter | Gauge | Histogram
 def process_gauges() -> list[Metric]:
     """What this process uses."""
     return [
-        Gauge("process_resident_memory_bytes", "Resident memory.", (), lambda: [((), resident_memory())]),
-        Gauge("process_cpu_seconds_total", "CPU time, user and system.", (), lambda: [((), _cpu())]),
+        Gauge("process_resident_memory_bytes", "Resident memory.", (), lambda: [((), resident_memory())], "living"),
+        Gauge("process_cpu_seconds_total", "CPU time, user and system.", (), lambda: [((), _cpu())], "all"),
     ]
+
+
+class Shared:
+    """The metrics of several processes that serve together, in a folder with a file for each: any tells the sum.
+
+    `name` is the process's, and that of the one that takes its place when it died: what that one counted stays, so that
+    counters never go back.
+    """
+
+    def __init__(self, folder: Path, name: str = "") -> None:
+        self._folder, self._own = folder, folder / (name or str(os.getpid()))
+        self._before: list[bytes] = [self._own.read_bytes()] if self._own.exists() else []
+        self._written = b""
+
+    def publish(self, metrics: Sequence[Metric]) -> None:
+        """Write what was counted here, where it is something else than before."""
+        data = snapshot(together(metrics, self._before, others_live=False))
+        if data != self._written:
+            temporary = self._own.with_suffix(".new")
+            temporary.write_bytes(data)
+            temporary.replace(self._own)
+            self._written = data
+
+    def text(self, metrics: Sequence[Metric]) -> str:
+        """The exposition of the sum: what was counted here as it is now, the others' as they last published it."""
+        own = together(metrics, self._before, others_live=False)
+        others = (path for path in self._folder.iterdir() if path != self._own and not path.suffix)
+        return exposition(together(own, [path.read_bytes() for path in others]))
+
+
+def snapshot(metrics: Iterable[Metric]) -> bytes:
+    """What another process needs to tell the sum."""
+    counted = {m.name: list(m.values.items()) for m in metrics if not isinstance(m, Gauge)}
+    gauges = {m.name: list(m.read()) for m in metrics if isinstance(m, Gauge) and m.of != "own"}
+    return orjson.dumps({"pid": os.getpid(), "counted": counted, "gauges": gauges})
+
+
+def together(metrics: Sequence[Metric], snapshots: Iterable[bytes], *, others_live: bool = True) -> list[Metric]:
+    """The sum of `metrics` and what other processes' snapshots say of the same; not `others_live`: they are gone."""
+    others = [orjson.loads(each) for each in snapshots]
+    return [_sum(metric, others, others_live) for metric in metrics]
+
+
+def _sum(metric: Metric, others: Sequence[dict[str, Any]], others_live: bool) -> Metric:
+    if isinstance(metric, Gauge):
+        return _sum_of_gauges(metric, others, others_live)
+    if isinstance(metric, Counter):
+        total = Counter(metric.name, metric.text, metric.labels)
+        total.values = dict(metric.values)
+        for other in others:
+            for labels, value in other["counted"].get(metric.name, ()):
+                total.add(tuple(labels), value)
+        return total
+    rows = Histogram(metric.name, metric.text, metric.labels, metric.buckets)
+    rows.values = {labels: list(row) for labels, row in metric.values.items()}
+    for other in others:
+        for labels, row in other["counted"].get(metric.name, ()):
+            known = rows.values.setdefault(tuple(labels), [0.0] * len(row))
+            rows.values[tuple(labels)] = [a + b for a, b in zip(known, row, strict=True)]
+    return rows
+
+
+def _sum_of_gauges(metric: Gauge, others: Sequence[dict[str, Any]], others_live: bool) -> Gauge:
+    if metric.of == "own":
+        return metric
+    values = Counter(metric.name, metric.text, metric.labels)
+    for labels, value in metric.read():
+        values.add(labels, value)
+    for other in others:
+        if metric.of == "all" or (others_live and _lives(other["pid"])):
+            for labels, value in other["gauges"].get(metric.name, ()):
+                values.add(tuple(labels), value)
+    return Gauge(metric.name, metric.text, metric.labels, lambda: values.values.items(), metric.of)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def exposition(metrics: Iterable[Metric]) -> str:

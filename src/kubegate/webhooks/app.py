@@ -9,11 +9,12 @@ from typing import Any
 
 import orjson
 
+from kubegate.transport.metrics import Shared
 from kubegate.webhooks import reviews
 from kubegate.webhooks.answers import BadReview
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.gate import Gate
-from kubegate.webhooks.metrics import Metrics, Shared
+from kubegate.webhooks.metrics import Metrics
 
 log = logging.getLogger("kubegate.webhooks")
 
@@ -152,7 +153,7 @@ class App:
             if method not in ("GET", "HEAD"):
                 raise _Refused(405, "this is read with GET")
             if path == "/metrics":
-                return 200, self.metrics.text() if self._shared is None else self._shared.text(self.metrics)
+                return 200, self.metrics.text() if self._shared is None else self._shared.text(self.metrics.all)
             if path == "/readyz" and self.draining:
                 return 503, "shutting down"
             return 200, "ok"

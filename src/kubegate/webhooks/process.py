@@ -15,12 +15,13 @@ from typing import Any, BinaryIO
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.transport import CannotListen, Listener, Transport, listen
+from kubegate.transport.metrics import Shared
 from kubegate.transport.supervisor import Parent, told_to_end
 from kubegate.webhooks.app import App
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.certificates import LOOK_SECONDS, CertificateError, Pair, Source
 from kubegate.webhooks.decisions import DecisionLog
-from kubegate.webhooks.metrics import Metrics, Shared
+from kubegate.webhooks.metrics import Metrics
 from kubegate.webhooks.policyfile import PolicyFile
 
 log = logging.getLogger("kubegate.webhooks")
@@ -153,7 +154,7 @@ class WebhookServer:
 
     async def _publish(self, shared: Shared) -> None:
         while True:
-            shared.publish(self.app.metrics)
+            shared.publish(self.app.metrics.all)
             await self.clock.sleep(_PUBLISH_SECONDS)
 
     async def look_at_certificate(self) -> bool:

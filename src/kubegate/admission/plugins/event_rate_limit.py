@@ -89,7 +89,8 @@ class EventRateLimit:
             raise StatusError(429, "TooManyRequests", f"Too many requests: {aggregate(reasons)}")
 
 
-def _limiters(configuration: Object, clock: Clock) -> list[Limiter]:
+def _limiters(configuration: Object, clock: Clock, processes: int) -> list[Limiter]:
+    """Each of several processes gives out its part of what is allowed, and one event at least."""
     where = "EventRateLimit"
     only(configuration, ("apiVersion", "kind", "limits"), where)
     if configuration.get("apiVersion") != _GROUP_VERSION or configuration.get("kind") != "Configuration":
@@ -109,9 +110,12 @@ def _limiters(configuration: Object, clock: Clock) -> list[Limiter]:
         size = limit.get("cacheSize") or _DEFAULT_CACHE_SIZE
         if not isinstance(size, int) or size < 0:
             raise ConfigurationError(f"{at}.cacheSize: must not be negative")
-        found.append(Limiter(limit["type"], limit["qps"], limit["burst"], size, clock))
+        burst = max(limit["burst"] // processes, 1)
+        found.append(Limiter(limit["type"], limit["qps"] / processes, burst, size, clock))
     return found
 
 
 def build(dependencies: Dependencies) -> EventRateLimit:
-    return EventRateLimit(_limiters(dependencies.configuration("EventRateLimit"), dependencies.clock))
+    return EventRateLimit(
+        _limiters(dependencies.configuration("EventRateLimit"), dependencies.clock, dependencies.processes)
+    )
