@@ -23,7 +23,7 @@ up: env
 	$(BIN)/kubegate up --data-dir $(STATE) $(FLAGS)
 
 test: env lint
-	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd
+	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd aws
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: env

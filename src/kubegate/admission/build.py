@@ -36,6 +36,7 @@ MODULES: Mapping[str, str] = {
     "NodeRestriction": "node_restriction",
     "OwnerReferencesPermissionEnforcement": "owner_references_permission_enforcement",
     "PersistentVolumeClaimResize": "persistent_volume_claim_resize",
+    "PodIdentityWebhook": "pod_identity_webhook",
     "PodNodeSelector": "pod_node_selector",
     "PodSecurity": "pod_security",
     "PodTolerationRestriction": "pod_toleration_restriction",

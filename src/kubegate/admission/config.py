@@ -24,6 +24,7 @@ PLUGINS: Mapping[str, bool] = {
     "LimitPodHardAntiAffinityTopology": False,
     "LimitRanger": True,
     "ServiceAccount": True,
+    "PodIdentityWebhook": False,
     "NodeRestriction": False,
     "TaintNodesByCondition": True,
     "AlwaysPullImages": False,
@@ -55,7 +56,7 @@ PLUGINS: Mapping[str, bool] = {
     "ResourceQuota": True,
     "AlwaysDeny": False,
 }
-"""Every plugin in the order in which it is asked, and whether it is on by default."""
+"""Every plugin in the order in which it is asked, and whether it is on by default. PodIdentityWebhook is EKS's."""
 
 _GROUP_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1")
 _PLUGIN_FIELDS = ("name", "path", "configuration")

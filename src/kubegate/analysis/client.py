@@ -1,4 +1,4 @@
-"""Reads RBAC from a running API server, as whoever a kubeconfig says. It never writes but for access reviews.
+"""Reads RBAC and other objects from a running API server, as whoever a kubeconfig says. Questions never write.
 
 Lists are read page by page, so that a large cluster is not asked for everything at once.
 """
@@ -25,6 +25,7 @@ from kubegate.remote.client import Client, Endpoint, RemoteError
 
 _PAGE = 500
 _EXEC_SECONDS = 60.0
+_WRITE_SECONDS = 30.0
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _AUTHORIZATION = "/apis/authorization.k8s.io/v1"
 _LISTS = {
@@ -47,7 +48,18 @@ class Reader:
             answer = await self._client.get(self.server + path, headers={"Accept": "application/json"})
             return result.into(answer)
         except RemoteError as error:
+            raise SourceError(f"{self.server}{path}: {error}", error.code) from None
+
+    async def document(self, path: str) -> Object:
+        """A JSON document that is no Kubernetes object. Raises SourceError."""
+        try:
+            answer = await self._client.get(self.server + path, headers={"Accept": "application/json"})
+            if answer.status != 200:
+                raise result.failure(answer)
+            found = orjson.loads(answer.body)
+        except (RemoteError, orjson.JSONDecodeError) as error:
             raise SourceError(f"{self.server}{path}: {error}") from None
+        return found if isinstance(found, dict) else {}
 
     async def post(self, path: str, body: Object) -> Object:
         """Raises SourceError."""
@@ -55,7 +67,17 @@ class Reader:
             answer = await self._client.post_json(body, url=self.server + path)
             return result.into(answer)
         except RemoteError as error:
-            raise SourceError(f"{self.server}{path}: {error}") from None
+            raise SourceError(f"{self.server}{path}: {error}", error.code) from None
+
+    async def send(self, method: str, path: str, body: Object, content_type: str = "application/json") -> Object:
+        """Write an object: PUT or PATCH it. Raises SourceError, with the answer's status as its `code`."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        url, data = self.server + path, orjson.dumps(body)
+        try:
+            sent = self._client.request(method, url, data=data, within=_WRITE_SECONDS, headers=headers, replay=False)
+            return result.into(await sent)
+        except RemoteError as error:
+            raise SourceError(f"{self.server}{path}: {error}", error.code) from None
 
     async def items(self, path: str) -> AsyncIterator[Object]:
         """All objects of a list. Raises SourceError."""

@@ -26,7 +26,14 @@ Progress = Callable[[int, int], None]
 
 
 class SourceError(Exception):
-    """Something that cannot be read: the file or address, the place in it, and what is wrong."""
+    """Something that cannot be read: the file or address, the place in it, and what is wrong.
+
+    `code` is the status that a server answered with, 0 where none did.
+    """
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 @dataclass(slots=True)

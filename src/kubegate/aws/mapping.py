@@ -7,7 +7,7 @@ users, ARNs whatever their case; of two mappings of one ARN the later counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -255,9 +255,3 @@ def _instance_name(session: str, private_dns_name: PrivateDnsName) -> str:
     if not found:
         raise CannotRender(f"{{{{EC2PrivateDNSName}}}}: the name of {session} is not in the file of private DNS names")
     return found
-
-
-def entries_of(data: Mapping[str, str], name: str) -> Sequence[Any]:
-    """The entries of one map of a ConfigMap as they are written, for those who change it. Raises BadMapping."""
-    key = next((each for each in data if each.lower() == name.lower()), name)
-    return load_list(data.get(key, ""), key)

@@ -34,7 +34,7 @@ def up() -> None:
 
 
 # Groups of commands: a module of this package each, with an `app`.
-GROUPS = ("storage", "pki", "kubeconfig", "token")
+GROUPS = ("storage", "pki", "kubeconfig", "token", "iam")
 # Modules whose `register(app)` adds commands beside these.
 _REGISTERED = ("access", "webhook", "exec")
 

@@ -131,6 +131,30 @@ def command(
         _print(remembered(_store(cache_dir), key, now, lambda: commands.run(words, shape, now=now, timeout=timeout)))
 
 
+@app.command()
+def aws(
+    cluster: Annotated[str, typer.Option("--cluster", help="what the token is signed for: the cluster's name or ID")],
+    role: Annotated[str, typer.Option("--role", help="ARN of a role to assume")] = "",
+    session_name: Annotated[str, typer.Option("--session-name", help="of the role's session")] = "KubegateToken",
+    external_id: Annotated[str, typer.Option("--external-id", help="where the role wants one")] = "",
+    profile: Annotated[str, typer.Option("--profile", help="of AWS's configuration files")] = "",
+    region: Annotated[str, typer.Option("--region", help="of the STS endpoint")] = "",
+    cache_dir: CacheDir = None,
+) -> None:
+    """A token of an IAM identity, as `aws eks get-token` makes it, by botocore's credentials (kubegate[aws]).
+
+    kubegate token aws --cluster demo --role arn:aws:iam::111122223333:role/Dev
+    """
+    import time
+
+    from kubegate.tokens.aws import Signer, Wanted
+    from kubegate.tokens.store import remembered
+
+    with _telling():
+        signer, now = Signer(Wanted(cluster, role, session_name, external_id, profile, region)), time.time()
+        _print(remembered(_store(cache_dir), ("aws", *signer.key), now, lambda: signer.token(now)))
+
+
 @app.command(name="service-account")
 def service_account(
     name: Annotated[str, typer.Argument(help="the service account")],
