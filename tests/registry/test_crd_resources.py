@@ -11,6 +11,7 @@ from kubegate.api import patch
 from kubegate.api.normalize import TypeMismatch
 from kubegate.api.status import StatusError
 from kubegate.registry import scale
+from kubegate.registry.apiextensions import customresources
 
 Object = dict[str, Any]
 NUMBER = {"type": "integer"}
@@ -261,3 +262,23 @@ async def test_a_patch_of_a_custom_resource_is_a_merge_patch() -> None:
             resource, "default", "a", lambda obj: patch.merge_patch(obj, b'{"spec":{"size":4}}'), context()
         )
         assert written.object["spec"] == {"size": 4}
+
+
+@pytest.mark.parametrize(
+    ("meta", "text"),
+    [
+        ("x", "json: cannot unmarshal string into Go value of type v1.ObjectMeta"),
+        ([], "json: cannot unmarshal array into Go value of type v1.ObjectMeta"),
+        ({"labels": {"a": 5}}, "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string"),
+        (
+            {"ownerReferences": [{"uid": 1}]},
+            "json: cannot unmarshal number into Go struct field OwnerReference.ownerReferences.uid of type types.UID",
+        ),
+    ],
+)
+async def test_metadata_that_is_none_is_told_as_it_is_decoded(meta: Any, text: str) -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms"))
+        with pytest.raises(TypeMismatch) as caught:
+            customresources.normalize({"metadata": meta}, resource)
+        assert str(caught.value) == text

@@ -104,8 +104,16 @@ def complete(value: Mapping[str, Any], schema: Schema) -> Object:
 def normalize_metadata(meta: Any) -> Normalized:
     """The metadata of a custom object, which alone is typed. Raises TypeMismatch."""
     found = _Found()
-    walked = walker(named(f"{_META}ObjectMeta"))(meta, (None, "metadata", False), found)
+    try:
+        walked = walker(named(f"{_META}ObjectMeta"))(meta, (None, "metadata", False), found)
+    except TypeMismatch as error:  # metadata is decoded by itself: its fields are told without it
+        raise TypeMismatch(_IN_METADATA.sub(r"\1.", str(error)), error.conversion) from None
+    except _Mismatch:
+        raise TypeMismatch(f"json: cannot unmarshal {json_type(meta)} into Go value of type v1.ObjectMeta") from None
     return Normalized(walked, tuple(found.unknown))
+
+
+_IN_METADATA = re.compile(r"(Go struct field \w+)\.metadata\.")
 
 
 def strict_errors(document: Document, unknown: Sequence[str]) -> list[str]:

@@ -130,7 +130,8 @@ def normalize(value: Object, resource: Resource) -> Normalized:
     """
     custom: CustomResource = resource.custom
     unknown = structural.prune(value, custom.structural)
-    meta = normalize_metadata(value.get("metadata") or {})
+    sent = value.get("metadata")
+    meta = normalize_metadata({} if sent is None else sent)
     value["metadata"] = meta.value
     structural.coerce_embedded(value, custom.structural)
     return Normalized(value, (*unknown, *meta.unknown))
