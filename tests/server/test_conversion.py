@@ -272,3 +272,21 @@ async def test_admission_policies_see_the_version_that_they_name(client: Client)
     assert found.status == 422
     assert "too large" in found.json["message"]
     assert (await client.ask("POST", OTHER, form("a", {"length": 4}, "v2"))).status == 201
+
+
+async def test_whoever_uses_a_deprecated_version_is_warned_of_it(start: Start, converter: Converter) -> None:
+    client = (await start("--controllers=none")).client
+    old = definition(converter)
+    old["spec"]["conversion"] = {"strategy": "None"}
+    old["spec"]["versions"][1]["deprecated"] = True
+    old["spec"]["versions"].append(
+        {**version("v2beta1", "length"), "deprecated": True, "deprecationWarning": "no more"}
+    )
+    await client.ask("POST", CRDS, old)
+    await until(client, OTHER, lambda found: found.status == 200)
+    for found in (await client.ask("GET", OTHER), await client.ask("GET", f"{OTHER}/none")):
+        assert found.headers["warning"] == (
+            '299 - "forms.example.org/v2 Form is deprecated; use forms.example.org/v1 Form"'
+        )
+    assert (await client.ask("GET", OTHER.replace("v2", "v2beta1"))).headers["warning"] == '299 - "no more"'
+    assert "warning" not in (await client.ask("GET", STORED)).headers

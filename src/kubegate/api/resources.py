@@ -7,6 +7,7 @@ and taken away as their definitions come and go.
 from __future__ import annotations
 
 import importlib.resources
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -219,3 +220,12 @@ def _resource(group: str, version: str, entry: dict[str, Any]) -> Resource:
         storage_version=stored[1],
         storage_resource=stored[2],
     )
+
+
+def version_priority(version: str) -> tuple[int, int, int, str]:
+    """Kubernetes' order of versions: v2, v1, v2beta1, v1beta2, v1alpha1, others; the greater the better."""
+    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if match is None:
+        return (0, 0, 0, version)
+    stage = {None: 3, "beta": 2, "alpha": 1}[match[2]]
+    return (stage, int(match[1]), int(match[3] or 0), "")

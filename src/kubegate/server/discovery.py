@@ -14,7 +14,7 @@ import orjson
 
 from kubegate.api import negotiate, status
 from kubegate.api.codec import encode_yaml
-from kubegate.api.resources import Resource, Resources
+from kubegate.api.resources import Resource, Resources, version_priority
 from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
 from kubegate.server.call import Call
@@ -233,14 +233,3 @@ def storage_version_hash(resource: Resource) -> str:
     group, version = resource.storage_group, _HASHED_AS.get(resource.resource, resource.storage_version)
     text = f"{group}/{version}/{resource.kind}"
     return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
-
-
-def version_priority(version: str) -> tuple[int, int, int, str]:
-    """Kubernetes' order of versions: v2, v1, v2beta1, v1beta2, v1alpha1, others; the greater the better."""
-    import re
-
-    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
-    if match is None:
-        return (0, 0, 0, version)
-    stage = {None: 3, "beta": 2, "alpha": 1}[match[2]]
-    return (stage, int(match[1]), int(match[3] or 0), "")

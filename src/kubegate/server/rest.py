@@ -55,6 +55,8 @@ class Rest:
         operation = _route(resource, call)
         if operation is None:
             return responses.not_found_page()
+        if resource.custom is not None and resource.custom.deprecation_warning:
+            call.trace.warn(resource.custom.deprecation_warning)
         call.routed = True
         response: Response = await operation(self, call, resource)
         return response

@@ -9,7 +9,7 @@ from typing import Any
 from kubegate.api import Object, clone, field, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.normalize import Normalized, normalize_metadata
-from kubegate.api.resources import Resource, Subresource
+from kubegate.api.resources import Resource, Subresource, version_priority
 from kubegate.api.status import StatusError, details, invalid
 from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
 from kubegate.registry import Rules, Scope
@@ -117,9 +117,14 @@ def _scale_paths(scale: Object) -> ScalePaths:
 def _deprecation(definition: Object, version: Object) -> str:
     if not version.get("deprecated"):
         return ""
+    if version.get("deprecationWarning") is not None:
+        text: str = version["deprecationWarning"]
+        return text
     spec = definition["spec"]
-    text: str = version.get("deprecationWarning") or ""
-    return text or f"{spec['group']}/{version['name']} {spec['names']['kind']} is deprecated"
+    group, kind = spec["group"], spec["names"]["kind"]
+    better = [other["name"] for other in spec["versions"] if other.get("served") and not other.get("deprecated")]
+    use = f"; use {group}/{max(better, key=version_priority)} {kind}" if better else ""
+    return f"{group}/{version['name']} {kind} is deprecated{use}"
 
 
 # ------------------------------------------------------------------ decoding
@@ -165,7 +170,6 @@ def _rules(key: _Identity) -> Rules:
         prepare=_prepare_plain,
         validate=_Validation(resource, ""),
         guard=_guard,
-        warnings=_Warnings(custom) if custom.deprecation_warning else None,
         fields=_Fields(custom.selectable_fields) if custom.selectable_fields else None,
         field_labels=tuple(path.removeprefix(".") for path in custom.selectable_fields),
         status=custom.status,
@@ -204,14 +208,6 @@ class _Defaults:
 
     def __call__(self, obj: Object) -> None:
         structural.default(obj, self._schema)
-
-
-class _Warnings:
-    def __init__(self, custom: CustomResource) -> None:
-        self._text = custom.deprecation_warning
-
-    def __call__(self, obj: Object, old: Object | None) -> list[str]:
-        return [self._text]
 
 
 class _Fields:
