@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -193,6 +194,68 @@ async def test_one_worker_leads_the_controllers_and_another_takes_over(tmp_path:
         leader = next(name for name in children if f" {name} " in leaders[0])
         os.kill(children[leader], signal.SIGKILL)
         await has_service_account("two")
+
+
+async def test_no_two_services_are_given_the_same_address_or_port(tmp_path: Path) -> None:
+    """In ranges that are full at the end, so that every choice is one of few."""
+    ranges = ("--service-cluster-ip-range=10.96.0.0/26", "--service-node-port-range=30000-30059")
+    with serving(tmp_path / "s", (*WORKERS, *ranges, "--controllers=none")) as server:
+        path = "/api/v1/namespaces/default/services"
+
+        async def make(connection: Connection, number: int, spec: dict[str, Any]) -> int:
+            body = {"metadata": {"name": f"s-{number}"}, "spec": {**spec, "ports": [{"port": 80}]}}
+            return (await connection.ask("POST", path, body))[0]
+
+        connections = [each for _ in range(4) for each in await connect_to_each(server)]
+        # the same address, asked for through all: one gets it
+        asked = [make(each, n, {"clusterIP": "10.96.0.9"}) for n, each in enumerate(connections)]
+        assert sorted(await asyncio.gather(*asked)) == [201] + [422] * 7
+
+        async def fill(number: int) -> list[int]:
+            return [await make(connections[number], 100 * (number + 1) + n, {"type": "NodePort"}) for n in range(9)]
+
+        statuses = [status for each in await asyncio.gather(*map(fill, range(8))) for status in each]
+        _, answer = await connections[0].ask("GET", path)
+        addresses = [item["spec"]["clusterIP"] for item in answer["items"]]
+        ports = [port["nodePort"] for item in answer["items"] for port in item["spec"]["ports"] if "nodePort" in port]
+        assert len(set(addresses)) == len(addresses) == 62, "10.96.0.1 to 10.96.0.62"
+        assert len(set(ports)) == len(ports) == statuses.count(201) == 60
+        assert statuses.count(500) == 12
+
+
+async def test_a_quota_holds_for_all_workers_together(tmp_path: Path) -> None:
+    most = 5
+    with serving(tmp_path / "s", WORKERS) as server:
+        secrets = "/api/v1/namespaces/default/secrets"
+        quota = {"metadata": {"name": "q"}, "spec": {"hard": {"count/secrets": str(most)}}}
+        quotas = "/api/v1/namespaces/default/resourcequotas"
+        assert (await once(server, "POST", quotas, quota))[0] == 201
+        async with asyncio.timeout(30):
+            while "used" not in (await once(server, "GET", f"{quotas}/q"))[1].get("status", {}):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        _, listed = await once(server, "GET", secrets)
+        assert listed["items"] == []
+        (watch, *_) = await connect_to_each(server)
+        await watch.watch(f"{secrets}?watch=1&resourceVersion={listed['metadata']['resourceVersion']}")
+
+        async def come_and_go(number: int, connection: Connection) -> int:
+            made = 0
+            for turn in range(30):
+                name = f"s-{number}-{turn}"
+                status, _ = await connection.ask("POST", secrets, {"metadata": {"name": name}})
+                assert status in (201, 403)
+                made += status == 201
+                await connection.ask("DELETE", f"{secrets}/{name}")
+            return made
+
+        connections = [each for _ in range(4) for each in await connect_to_each(server)]
+        made = sum(await asyncio.gather(*(come_and_go(n, each) for n, each in enumerate(connections))))
+        there, highest = 0, 0
+        for _ in range(2 * made):
+            there += {"ADDED": 1, "DELETED": -1}[(await watch.event())["type"]]
+            highest = max(highest, there)
+        assert there == 0
+        assert 0 < highest <= most
 
 
 POLICY = """

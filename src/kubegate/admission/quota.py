@@ -6,7 +6,7 @@ Follows k8s.io/kubernetes/pkg/quota/v1 (evaluator/core) and k8s.io/apiserver/pkg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -416,6 +416,8 @@ class Reservations:
 
     Who works out a quota's use from stored objects must add these, or it would give away twice what a request has
     just been promised. An entry ends when its object is stored, or after a minute (its request failed). Bounded.
+
+    Where several processes charge, `tell` is given what this one adds, for the others to `take`.
     """
 
     SECONDS = 60.0
@@ -425,8 +427,14 @@ class Reservations:
         self._reader, self._clock = reader, clock
         self._by_uid: dict[str, _Reservation] = {}
         self._watched: set[str] = set()
+        self.tell: Callable[[str, Object, Resources], None] | None = None
 
     def add(self, resource: str, object: Object, usage: Resources) -> None:
+        if self.tell is not None:
+            self.tell(resource, object, usage)
+        self.take(resource, object, usage)
+
+    def take(self, resource: str, object: Object, usage: Resources) -> None:
         uid = (object.get("metadata") or {}).get("uid", "")
         if not uid:
             return

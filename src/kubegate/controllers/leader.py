@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from kubegate.api.clock import Clock, rfc3339_micro
 from kubegate.api.status import StatusError
 from kubegate.controllers import Client
 from kubegate.storage import StoreUnavailable
+from kubegate.storage.filelock import FileLock
 
 log = logging.getLogger("kubegate.controllers")
 
@@ -39,22 +38,14 @@ class FileLead:
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lead, then do `work`, until cancelled."""
-        lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        lock = FileLock(self._path)
         try:
-            while not _locked(lock):
+            while not lock.take():
                 await self._clock.sleep(LOCK_SECONDS)
             log.info("this process leads the controllers")
             await work()
         finally:
-            os.close(lock)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            lock.close()
 
 
 class LeaderElection:

@@ -15,6 +15,7 @@ from kubegate.controllers.queue import Queue
 from kubegate.storage import ObjectEvent, Reader
 
 _RESYNC_SECONDS = 300.0
+_TOLD_SECONDS = 0.05
 
 
 class ResourceQuotas:
@@ -77,6 +78,9 @@ class ResourceQuotas:
         quota = await self._client.get(QUOTAS, namespace, name)
         if quota is None:
             return
+        if self._reservations is not None and self._reservations.tell is not None:
+            # Other processes charge and tell of it a moment later; whoever charges from now on makes the write fail.
+            await self._clock.sleep(_TOLD_SECONDS)
         if key not in self._resync:
             self._resync.add(key)
             self.queue.add_at(key, self._clock.monotonic() + _RESYNC_SECONDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import queue
@@ -14,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from kubegate.server.options import UsageError
+from kubegate.storage.filelock import FileLock
 
 log = logging.getLogger("kubegate.audit")
 
@@ -39,7 +39,7 @@ class LogFile:
         lock: Path | None = None,
     ) -> None:
         self._path, self._max_bytes = path, max_megabytes * 1024 * 1024
-        self._lock = None if lock is None else os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = None if lock is None else FileLock(lock)
         self._max_backups, self._max_days = max_backups, max_days
         self._lines: queue.Queue[bytes | None] = queue.Queue(limit)
         self.dropped = 0
@@ -63,7 +63,7 @@ class LogFile:
         self._lines.put(None)
         self._thread.join()
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
 
     def _write(self) -> None:
@@ -104,11 +104,11 @@ class LogFile:
         if self._lock is None:
             yield
             return
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock.wait()
         try:
             yield
         finally:
-            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock.give_back()
 
     def _rotate(self) -> None:
         path = Path(self._path)

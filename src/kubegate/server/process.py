@@ -123,7 +123,7 @@ class Server:
         self._cache = WatchCache(self._store, codec, clock=self.clock)
         await self._open_store()
         await self._cache.start()
-        registry = self.registry = Registry(self._store, self._cache, resources, keys, self.clock)
+        registry = self.registry = self._registry(resources, keys)
         registry.extensions |= {
             "codec": codec,
             "event_ttl": options.event_ttl,
@@ -154,6 +154,10 @@ class Server:
         registry.extensions["authentication"] = self._authentication
         registry.extensions[RBAC_INDEX] = self._authorization.rbac
         self._reservations = Reservations(registry.reader, self.clock)
+        if isinstance(self._store, KeptStore):
+            from kubegate.server.workers import share
+
+            share(self._store, self._reservations)
         registry.admission = self._admission = build_admission(
             AdmissionOptions(
                 enable=tuple(options.enable_admission_plugins),
@@ -215,6 +219,16 @@ class Server:
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
         self._spawn("controllers", self._run_controllers(chosen(options.controllers)))
+
+    def _registry(self, resources: Resources, keys: Keys) -> Registry:
+        if self.worker is None:
+            return Registry(self._store, self._cache, resources, keys, self.clock)
+        from kubegate.registry.together import SharingRegistry
+
+        registry = SharingRegistry(self._store, self._cache, resources, keys, self.clock)
+        locks = registry.alone = self.worker.locks(self.clock)
+        self._closers += [lock.close for lock in locks.values()]
+        return registry
 
     def _catch_up(self) -> Callable[[], Awaitable[None] | None] | None:
         """What a request waits for that comes in after another process wrote: see `App`."""

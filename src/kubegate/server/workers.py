@@ -20,13 +20,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import orjson
+
+from kubegate.admission.pod_resources import Resources, amounts, texts
+from kubegate.admission.quota import Reservations
+from kubegate.api import Object
+from kubegate.api.clock import Clock
+from kubegate.registry.together import CHOOSING
 from kubegate.server.options import Options, UsageError
 from kubegate.server.preparation import prepare_keys, storage_options
 from kubegate.server.process import Server, serve
 from kubegate.storage import StoreUnavailable
 from kubegate.storage.build import open_store
+from kubegate.storage.filelock import MachineLock
 from kubegate.storage.keeper import Keeper
-from kubegate.storage.keeper_wire import Place
+from kubegate.storage.keeper_wire import Head, Place
+from kubegate.storage.kept import KeptStore
 from kubegate.transport import CannotListen, listen, reserve
 from kubegate.transport.metrics import Shared
 from kubegate.transport.supervisor import Failed, Parent, Supervisor, told_to_end
@@ -66,6 +75,10 @@ class Worker:
         folder.mkdir(exist_ok=True)
         return Shared(folder, f"worker-{self.number}")
 
+    def locks(self, clock: Clock) -> dict[str, MachineLock]:
+        """What lets one process at a time choose what no two objects may have."""
+        return {name: MachineLock(self.folder / f"alone-{name}", clock) for name in CHOOSING}
+
     def listen(self, address: str) -> int:
         """This process's own socket on the port; connections come as soon as it is there. Raises CannotListen."""
         self._listening = listen(address, self.port, shared=True)
@@ -91,6 +104,20 @@ def supervise(options: Options, ready: Callable[[Server], None]) -> int:
         raise UsageError(str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def share(store: KeptStore, reservations: Reservations) -> None:
+    """Tell the other workers what is charged against quotas here, and hear what is charged there."""
+
+    def tell(resource: str, object: Object, usage: Resources) -> None:
+        store.note(["charged", resource, texts(usage)], orjson.dumps(object))
+
+    def heard(head: Head, body: bytes) -> None:
+        if head[0] == "charged":
+            reservations.take(head[1], orjson.loads(body), amounts(head[2]))
+
+    reservations.tell = tell
+    store.hear_notes(heard)
 
 
 def _check(options: Options) -> None:
