@@ -96,10 +96,10 @@ class ControllersWorld:
         """One more, which was started already."""
         self._controllers.append(worker)
 
-    async def settle(self) -> None:
+    async def settle(self, most_steps: int = _MOST_STEPS) -> None:
         """Work until no key is due now. What failed is tried again at once, a few times."""
         failed: list[tuple[Worker, str]] = []
-        for _ in range(_MOST_STEPS):
+        for _ in range(most_steps):
             controller = next((one for one in self._controllers if due(one, self.clock.time)), None)
             if controller is None:
                 assert not failed[8:], f"never done: {failed[-1]}"

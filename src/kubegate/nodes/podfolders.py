@@ -84,7 +84,9 @@ class PodFolders:
         """Remove the folders of pods that went while nobody looked."""
         folders.make(self._world.folder)
         for entry in self._world.folder.iterdir():
-            if entry.name not in uids:
+            if entry.name in uids:
+                self.known.add(entry.name)
+            else:
                 folders.remove(entry)
 
     def _finder(self, pod: Object) -> Callable[[str, str], Object | None]:
