@@ -5,14 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from aws_tokens import ACCOUNT, CLUSTER, JANE, Make, World, identity, pairs, query, refusal, token
+from aws_tokens import ACCOUNT, CLUSTER, JANE, Make, World, encoded, identity, pairs, query, refusal, token
+from hypothesis import given
+from hypothesis import strategies as st
+from people import HandClock
 from remote_server import reply
 
 from kubegate.authentication import Authenticated, AuthenticationError
+from kubegate.authentication.aws_iam import AwsIamAuthenticator, AwsIamSettings
 from kubegate.authentication.aws_maps import FileMaps, ObjectMaps
+from kubegate.aws import mapping
 from kubegate.aws.sts import Rate
+from kubegate.remote.client import Client, RemoteError, Response
+
+KEYS = st.sampled_from(
+    [
+        "rolearn", "USERARN", "userarn", "username", "groups", "sso", "permissionSetName", "accountID", "principalArn",
+        "type", "kubernetesGroups", "accessPolicies", "policyArn", "accessScope",
+    ]
+)  # fmt: skip
 
 
 async def who(world: World, text: str) -> str:
@@ -320,3 +334,46 @@ def test_a_file_counts_when_all_of_it_is_good(tmp_path: Path) -> None:
     path.write_text("mapUsers:\n- userarn: x\n  username: jane\n")
     with pytest.raises(ValueError, match=r"map.yaml: mapUsers\[0\].userarn: 'x' is no ARN"):
         FileMaps(path)
+
+
+# ---------------------------------------------------------------------- whatever comes
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from([JANE, "{{SessionName}}", "dev"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["mapRoles", "mapUsers", "mapAccounts", "MAPROLES", "x"]), VALUES | st.text()))
+def test_whatever_a_map_holds_it_is_read_or_told(data: dict[str, object]) -> None:
+    found, problems = mapping.parse(data)
+    assert all(isinstance(each, str) and each for each in problems)
+    for entry in (*found.roles.values(), *found.users.values()):
+        assert entry.username and (entry.arn.startswith("arn:") or entry.matches is not None)
+
+
+@given(st.fixed_dictionaries({"metadata": st.just({"name": "x"}), "spec": st.dictionaries(KEYS, VALUES)}))
+def test_whatever_an_access_entry_holds_it_gives_no_reserved_name(obj: dict[str, object]) -> None:
+    entries, others = ObjectMaps.access_entries(), ObjectMaps.identity_mappings()
+    for each in (entries, others):
+        each.put(obj)
+        assert bool(each.problems) != bool(each._objects)
+    for _, kept in entries._objects.values():
+        nodes = kept.username.startswith("system:node:")
+        assert nodes or not kept.username.startswith(("system:", "eks:", "aws:", "amazon:", "iam:"))
+
+
+@given(st.sampled_from(["sts.amazonaws.com", "evil.example", "127.0.0.1", ""]), st.text(max_size=30), st.booleans())
+async def test_no_request_leaves_to_a_host_that_is_not_on_the_list(host: str, rest: str, whole: bool) -> None:
+    asked: list[str] = []
+
+    async def record(self: Client, url: str = "", **more: object) -> Response:
+        asked.append(url)
+        raise RemoteError(f'Get "{url}": no')
+
+    authenticator = AwsIamAuthenticator(AwsIamSettings("demo"), [], HandClock())
+    url = f"https://{host}{'' if whole else rest}/?{query(pairs(HandClock().now()))}{rest if whole else ''}"
+    with mock.patch.object(Client, "get", record), pytest.raises(AuthenticationError):
+        await authenticator.authenticate_token(encoded(url))
+    await authenticator.close()
+    assert all(each.startswith("https://sts.amazonaws.com/?Action=GetCallerIdentity&") for each in asked)

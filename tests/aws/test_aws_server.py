@@ -14,8 +14,13 @@ from aws_tokens import ACCOUNT, CLUSTER, JANE, identity, refusal, token
 from remote_server import Serve, Server
 from server_client import Answer, Client, client_for
 
+from kubegate.authentication.signing import BoundObjects, TokenSigner
+from kubegate.pki import keys
 from kubegate.server.options import UsageError, parse
 from kubegate.server.process import Server as ApiServer
+from kubegate.tokens.credential import jwt_claims
+from kubegate.webhooks.gate import Deny, Review
+from kubegate.webhooks.pod_identity import pod_identity
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Dev"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/Dev/jane"
@@ -244,11 +249,81 @@ async def test_a_file_maps_as_well_and_is_read_again(begin: Begin, tmp_path: Pat
         (["--aws-iam-backend-mode=Files"], "--aws-iam-backend-mode: 'Files' is no backend; there are EKSConfigMap"),
         (["--aws-iam-private-dns-file=/nowhere"], "--aws-iam-private-dns-file: /nowhere: No such file"),
         (["--aws-iam-sts-qps=0"], "--aws-iam-sts-qps must be at least 1"),
+        (["--aws-iam-sts-endpoint=https://sts.example.org"], "'https://sts.example.org' is no HOST or HOST:PORT"),
+        (["--aws-iam-cluster-id="], "--aws-iam-sts-endpoint needs --aws-iam-cluster-id"),
     ],
 )
 async def test_flags_that_cannot_be_used_are_named(begin: Begin, flags: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         await begin(*flags)
+
+
+@pytest.mark.parametrize(
+    "token_text",
+    [
+        "k8s-aws-v1." + "a" * 4000, "k8s-aws-v1." + "a" * 100_000, "k8s-aws-v1.\u00e9", "k8s-aws-v1.",
+        token(time.time(), "sts.amazonaws.com.example.org"), token(0.0), token(time.time() + 3600),
+    ],
+    ids=["nonsense", "100 kB", "no ASCII", "empty", "another host", "expired", "from the future"],
+)  # fmt: skip
+async def test_hostile_tokens_are_refused_and_nobody_is_asked(begin: Begin, token_text: str) -> None:
+    cluster = await begin()
+    try:
+        answer = await cluster.client.ask("GET", "/api", token=token_text)
+    except aiohttp.ServerDisconnectedError:
+        assert len(token_text) == 100_011  # more than any header may be
+    else:
+        assert answer.status in (400, 401, 431)
+        assert "aws" not in answer.body.decode() and "token" not in answer.body.decode()
+    assert cluster.sts.connections == 0
+
+
+async def test_old_and_new_keys_of_the_issuer_are_published_and_good(begin: Begin, tmp_path: Path) -> None:
+    old, new = keys.generate(), keys.generate()
+    for name, key in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.key").write_bytes(keys.private_pem(key))
+        (tmp_path / f"{name}.pub").write_bytes(keys.public_pem(key.public_key()))
+    issuer = "https://id.example.org/demo"
+    cluster = await begin(
+        f"--service-account-issuer={issuer}", f"--service-account-jwks-uri={issuer}/keys",
+        f"--service-account-signing-key-file={tmp_path / 'new.key'}",
+        f"--service-account-key-file={tmp_path / 'old.pub'}", f"--service-account-key-file={tmp_path / 'new.pub'}",
+    )  # fmt: skip
+    document = (await cluster.admin("GET", "/.well-known/openid-configuration")).json
+    assert (document["issuer"], document["jwks_uri"]) == (issuer, f"{issuer}/keys")
+    published = (await cluster.admin("GET", "/openid/v1/jwks")).json["keys"]
+    assert {each["kid"] for each in published} == {keys.key_id(old.public_key()), keys.key_id(new.public_key())}
+    path = "/api/v1/namespaces/default/serviceaccounts"
+    account = (await cluster.admin("POST", path, {"metadata": {"name": "reader"}})).json
+    asked = {"spec": {"audiences": ["sts.amazonaws.com", issuer], "expirationSeconds": 900}}
+    made = await cluster.admin("POST", f"{path}/reader/token", asked)
+    claims = jwt_claims(made.json["status"]["token"])
+    assert (
+        claims is not None and claims["aud"] == ["sts.amazonaws.com", issuer] and claims["exp"] - claims["iat"] == 900
+    )
+    before = TokenSigner(old, issuer).bound(account, BoundObjects(), audiences=[issuer], now=time.time(), seconds=600)
+    for text in (made.json["status"]["token"], before):
+        whoami = await cluster.client.ask(
+            "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", REVIEW, token=text
+        )
+        assert whoami.json["status"]["userInfo"]["username"] == "system:serviceaccount:default:reader"
+
+
+async def test_the_webhook_servers_policy_asks_the_cluster_for_accounts(begin: Begin) -> None:
+    cluster = await begin()
+    kubeconfig = cluster.server.write_kubeconfig()
+    assert kubeconfig is not None
+    annotations = {"eks.amazonaws.com/role-arn": ROLE}
+    path = "/api/v1/namespaces/default/serviceaccounts"
+    await cluster.admin("POST", path, {"metadata": {"name": "reader", "annotations": annotations}})
+    policy = pod_identity(kubeconfig)
+    for account, variables in (("reader", 3), ("default", 0), ("missing", 0)):
+        pod: dict[str, Any] = {"spec": {"serviceAccountName": account, "containers": [{"name": "c"}]}}
+        await policy(pod, Review({"namespace": "default"}))
+        assert len(pod["spec"]["containers"][0].get("env") or ()) == variables
+    await cluster.server.stop()
+    with pytest.raises(Deny, match="the service account other could not be looked up"):
+        await policy({"spec": {"serviceAccountName": "other"}}, Review({"namespace": "default"}))
 
 
 async def test_a_partition_that_there_is_not_is_named(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def build(
         options.aws_iam_sts_endpoint,
         StsSettings(authority, calls_per_second=per_second, burst=5 * per_second),
     )
-    with naming("--aws-iam-partition, --aws-iam-sts-cafile"):
+    with naming("--aws-iam-partition, --aws-iam-sts-endpoint, --aws-iam-sts-cafile"):
         return AwsIamAuthenticator(
             settings,
             maps,

@@ -46,6 +46,9 @@ class AwsIamSettings:
 
     def sts_hosts(self) -> frozenset[str]:
         """Raises ValueError."""
+        for host in self.hosts:
+            if not presigned.is_host(host):
+                raise ValueError(f"{host!r} is no HOST or HOST:PORT, in lower case and without https://")
         return frozenset(self.hosts) if self.hosts else endpoints.sts_hosts(self.partitions)
 
 

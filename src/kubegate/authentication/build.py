@@ -100,6 +100,9 @@ class AuthenticationOptions:
         return cls(**found)
 
 
+_IAM_FLAGS = {found.name: found.default for found in fields(AuthenticationOptions) if found.name.startswith("aws_iam_")}
+
+
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used.
@@ -280,6 +283,8 @@ async def _build(
         tokens.append(agnostic(iam))
         metrics += iam.metrics
         ends.push_async_callback(iam.close)
+    elif given := [name for name, value in _IAM_FLAGS.items() if getattr(options, name) != value]:
+        raise ValueError(f"--{given[0].replace('_', '-')} needs --aws-iam-cluster-id")
 
     if options.authentication_token_webhook_config_file:
         from kubegate.authentication import webhook

@@ -7,7 +7,7 @@ that begin with system:, eks:, aws:, amazon: and iam: are not an entry's to give
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -43,6 +43,7 @@ POLICIES: dict[str, str] = {
 """Access policy -> the ClusterRole whose rules it stands for."""
 
 _POLICY_ARN = re.compile(r"arn:[a-z-]+:eks::aws:cluster-access-policy/([A-Za-z]+)", re.ASCII)
+_POLICIES = "spec.accessPolicies"
 _SESSION = re.compile(r"\{\{SessionName(Raw)?\}\}")
 
 
@@ -75,20 +76,20 @@ def _wildcard(pattern: str) -> re.Pattern[str]:
 
 def parse_entry(obj: Object) -> AccessEntry:
     """Raises BadMapping, which names the field."""
-    name, spec = obj["metadata"]["name"], obj.get("spec") or {}
+    name, spec = obj["metadata"]["name"], _object(obj.get("spec"), "spec")
     principal = str(spec.get("principalArn") or "")
     arn = mapped_arn(principal, "spec.principalArn")
     if arn.split(":")[2] == "sts":
         raise BadMapping("spec.principalArn: a session passes; the role itself is right")
     found = spec.get("type") or STANDARD
-    groups = tuple(spec.get("kubernetesGroups") or ())
-    policies = tuple(_policy(each, at) for at, each in enumerate(spec.get("accessPolicies") or ()))
+    groups = _texts(spec.get("kubernetesGroups"), "spec.kubernetesGroups")
+    policies = tuple(_policy(each, at) for at, each in enumerate(_list(spec.get("accessPolicies"), _POLICIES)))
+    if not isinstance(found, str) or found not in TYPES:
+        raise BadMapping(f"spec.type: there are {', '.join(TYPES)}")
     if found in _TYPES:
         if ":role/" not in arn or spec.get("username") or groups or policies:
             raise BadMapping(f"spec: an entry of type {found} is a role's, without username, groups or policies")
         return AccessEntry(name, MapEntry(_looked_up(principal), *_TYPES[found]), ())
-    if found != STANDARD:
-        raise BadMapping(f"spec.type: there are {', '.join(TYPES)}")
     username = template(spec.get("username") or _default_username(principal), "spec.username")
     for place, text in [("spec.username", username), *(("spec.kubernetesGroups", group) for group in groups)]:
         template(text, place)
@@ -117,14 +118,34 @@ def _default_username(principal: str) -> str:
     return f"arn:{arn.partition}:sts::{arn.account}:assumed-role/{arn.resource.partition('/')[2]}/{{{{SessionName}}}}"
 
 
-def _policy(value: Mapping[str, Any], position: int) -> AccessPolicy:
-    place = f"spec.accessPolicies[{position}]"
+def _object(value: Any, place: str) -> Object:
+    if value is not None and not isinstance(value, dict):
+        raise BadMapping(f"{place}: must be an object")
+    return value or {}
+
+
+def _list(value: Any, place: str) -> list[Any]:
+    if value is not None and not isinstance(value, list):
+        raise BadMapping(f"{place}: must be a list")
+    return value or []
+
+
+def _texts(value: Any, place: str) -> tuple[str, ...]:
+    found = _list(value, place)
+    if not all(isinstance(each, str) and each for each in found):
+        raise BadMapping(f"{place}: must be a list of texts")
+    return tuple(found)
+
+
+def _policy(given: Any, position: int) -> AccessPolicy:
+    place = f"{_POLICIES}[{position}]"
+    value = _object(given, place)
     match = _POLICY_ARN.fullmatch(str(value.get("policyArn")))
     if match is None or match[1] not in POLICIES:
         known = ", ".join(POLICIES)
         raise BadMapping(f"{place}.policyArn: must be arn:aws:eks::aws:cluster-access-policy/NAME, of {known}")
-    scope = value.get("accessScope") or {}
-    namespaces = tuple(scope.get("namespaces") or ())
+    scope = _object(value.get("accessScope"), f"{place}.accessScope")
+    namespaces = _texts(scope.get("namespaces"), f"{place}.accessScope.namespaces")
     if scope.get("type") == "cluster" and not namespaces:
         return AccessPolicy(match[1], POLICIES[match[1]], None)
     if scope.get("type") == "namespace" and namespaces:
@@ -134,8 +155,8 @@ def _policy(value: Mapping[str, Any], position: int) -> AccessPolicy:
 
 def parse_identity_mapping(obj: Object) -> MapEntry:
     """An IAMIdentityMapping. Raises BadMapping."""
-    spec = obj.get("spec") or {}
-    groups = tuple(template(each, f"spec.groups[{at}]") for at, each in enumerate(spec.get("groups") or ()))
+    spec = _object(obj.get("spec"), "spec")
+    groups = tuple(template(each, "spec.groups") for each in _texts(spec.get("groups"), "spec.groups"))
     return MapEntry(mapped_arn(spec.get("arn"), "spec.arn"), template(spec.get("username"), "spec.username"), groups)
 
 

@@ -27,11 +27,12 @@ _PARAMETERS = frozenset(
         "x-amz-security-token", "x-amz-signature", "x-amz-signedheaders",
     }
 )  # fmt: skip
-_WHOLE = re.compile(r"https://(?P<host>[a-z0-9.-]{1,253}(:[0-9]{1,5})?)(?P<path>/?)\?(?P<query>[!-~]+)", re.ASCII)
+_HOST = re.compile(r"[a-z0-9.-]{1,253}(:[0-9]{1,5})?", re.ASCII)
+_WHOLE = re.compile(rf"https://(?P<host>{_HOST.pattern})/?\?(?P<query>[!-~]+)", re.ASCII)
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE | re.ASCII)
 _QUERY = re.compile(r"([A-Za-z0-9._~/:,@*=&-]|%[0-9A-Fa-f]{2})*", re.ASCII)
 _BASE64 = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
-_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z", re.ASCII)
+_DATE = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z", re.ASCII)
 _EXPIRES = re.compile(r"[0-9]{1,5}", re.ASCII)
 _ACCESS_KEY = re.compile(r"[A-Z0-9]{16,128}", re.ASCII)
 
@@ -64,6 +65,11 @@ class Presigned:
 def is_presigned(token: str) -> bool:
     """Whether it is a token of this kind at all, good or bad."""
     return token.startswith(TOKEN_PREFIX)
+
+
+def is_host(text: str) -> bool:
+    """HOST or HOST:PORT as a token may have it."""
+    return _HOST.fullmatch(text) is not None
 
 
 def parse(token: str, hosts: frozenset[str], now: float, note: Note = lambda check, found: None) -> Presigned:
@@ -124,7 +130,7 @@ def _parameters(query: str) -> Iterator[tuple[str, str]]:
             raise BadToken("parameters", f"{lower} is there twice")
         seen.add(lower)
         try:
-            decoded = unquote(value, errors="strict")
+            decoded = unquote(value, errors="strict") if "%" in value else value
         except UnicodeDecodeError:
             decoded = ""
         if not equals or not decoded or not decoded.isascii() or not decoded.isprintable():
@@ -150,9 +156,11 @@ def _check(values: dict[str, str], note: Note) -> None:
 def _date(values: dict[str, str], now: float) -> float:
     text = values.get("x-amz-date", "")
     try:
-        if not _DATE.fullmatch(text):
+        match = _DATE.fullmatch(text)
+        if match is None:
             raise ValueError
-        signed_at = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        year, month, day, hour, minute, second = map(int, match.groups())
+        signed_at = datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
         raise BadToken("date", "X-Amz-Date must be a time of the form 20060102T150405Z") from None
     if now > signed_at + TOKEN_SECONDS:
