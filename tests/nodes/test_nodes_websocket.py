@@ -119,6 +119,27 @@ async def test_a_log_is_attached_to(world: World) -> None:
         assert json.loads((await channels(socket))[3])["status"] == "Success"
 
 
+async def test_a_page_of_another_place_opens_no_websocket(world: World) -> None:
+    await world.running("a")
+    world.headers["Origin"] = world.server.url
+    async with world.exec("a", "echo", "x") as socket:
+        assert (await channels(socket))[1] == b"x\n"
+    for origin in ("https://elsewhere.example", "null", "http://["):
+        world.headers["Origin"] = origin
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await world.exec("a", "id")
+        assert refused.value.status == 403
+
+
+@pytest.mark.parametrize("tty", ["false", "true"])
+async def test_words_that_cannot_be_are_told(world: World, tty: str) -> None:
+    await world.running("a")
+    async with world.exec("a", "echo", "a\0b", tty=tty) as socket:
+        assert "null byte" in json.loads((await channels(socket))[3])["message"]
+    async with world.exec("a", "--help", tty=tty) as socket:
+        assert json.loads((await channels(socket))[3])["reason"] == "NonZeroExitCode"
+
+
 async def test_odd_messages_harm_nobody(world: World) -> None:
     await world.running("a")
     async with world.exec("a", "cat", stdin="true") as socket:

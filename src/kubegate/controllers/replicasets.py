@@ -180,8 +180,8 @@ class Replicas:
                     self._kind.resource, namespace, owner["metadata"]["name"], {**owner, "status": status}
                 )
             )
-        waiting = [pod for pod in ready if pod not in available]
-        if waiting and seconds:
+        if seconds and len(ready) > len(available):
+            waiting = [pod for pod in ready if not pod_available(pod, seconds, now)]
             soonest = min(parse_rfc3339((condition(pod, "Ready") or {})["lastTransitionTime"]) for pod in waiting)
             self.queue.add_at(key_of(owner), self._clock.monotonic() + max(soonest + seconds - now, 0))
 

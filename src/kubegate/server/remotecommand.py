@@ -51,7 +51,7 @@ async def run(channels: Channels, streams: Streams, prepare: Callable[[], Prepar
     try:
         prepared = await asyncio.to_thread(prepare)
         command = await (_Terminal.start(prepared) if streams.tty else _Pipes.start(prepared, streams))
-    except (NotThere, OSError) as error:
+    except (NotThere, OSError, ValueError) as error:  # ValueError: a zero byte in a word or a variable
         await channels.close(failed(str(error)))
         return
     if prepared.note and streams.stderr and not streams.tty:
@@ -173,7 +173,7 @@ class _Terminal:
         ours, theirs = pty.openpty()
         try:
             process = await asyncio.create_subprocess_exec(
-                session, "--ctty", *prepared.argv,
+                session, "--ctty", "--", *prepared.argv,
                 stdin=theirs, stdout=theirs, stderr=theirs,
                 env={"TERM": "xterm", **prepared.env},
                 cwd=prepared.folder / "home",

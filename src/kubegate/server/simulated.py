@@ -47,6 +47,7 @@ def session(registry: Registry, call: Call, pod: Object, options: Object) -> Res
     if call.websocket is None:
         spoken = ", ".join(channels.PROTOCOLS)
         raise status.bad_request(f"unable to upgrade: no websocket was asked for; {spoken} are spoken here, no SPDY")
+    _check_origin(call)
     protocol = channels.chosen(call.websocket)
     container = options.get("container") or pod["spec"]["containers"][0]["name"]
     if (pod.get("status") or {}).get("phase") != "Running":
@@ -66,6 +67,15 @@ def session(registry: Registry, call: Call, pod: Object, options: Object) -> Res
             simulation.sessions.discard(mark)
 
     return Response(101, session=take)
+
+
+def _check_origin(call: Call) -> None:
+    """A page of another place may make a browser open websockets with its user's certificate. Raises 403."""
+    origin = call.header("origin")
+    if origin and origin.partition("://")[2] != call.header("host"):
+        raise status.forbidden(
+            "", call.info.resource, call.info.name, f"a page of {origin!r} may not open websockets here"
+        )
 
 
 async def _exec(
