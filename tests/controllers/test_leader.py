@@ -106,10 +106,24 @@ async def test_another_takes_over_when_the_leader_is_gone() -> None:
     clock, leases = Clock(), Leases()
     first, second = Process("a", leases, clock), Process("b", leases, clock)
     await clock.pass_(10)
+    first.client.reachable = False  # it dies, and gives nothing back
     await first.stop()
+    await clock.pass_(RETRY_SECONDS)
+    assert not second.leading
     await clock.pass_(LEASE_SECONDS + 2 * RETRY_SECONDS)
     assert second.leading
     assert leases.lease is not None and leases.lease["spec"]["leaseTransitions"] == 1
+    await second.stop()
+
+
+async def test_a_leader_that_ends_in_good_order_gives_the_lead_back() -> None:
+    clock, leases = Clock(), Leases()
+    first, second = Process("a", leases, clock), Process("b", leases, clock)
+    await clock.pass_(10)
+    await first.stop()
+    assert leases.lease is not None and "holderIdentity" not in leases.lease["spec"]
+    await clock.pass_(RETRY_SECONDS)
+    assert second.leading
     await second.stop()
 
 

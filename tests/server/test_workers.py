@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ import pytest
 from server_process import ServerProcess, command, serving
 from worker_clients import CONFIGMAPS, Account, Connection, connect_to_each, once
 
+from kubegate.controllers.leader import LEASE_SECONDS
+
 WORKERS = ("--workers=2",)
+ROOT = Path(__file__).resolve().parents[2]
 ROLES = "/apis/rbac.authorization.k8s.io/v1"
 
 
@@ -143,6 +147,126 @@ async def test_a_keeper_that_is_killed_is_replaced_and_nothing_acknowledged_is_l
             assert all("not known" in text for text in unknown)
             refused = [each for each in account.failed if each[0] not in (409, 503, 504)]
             assert refused == [], "a write is done, of unknown outcome, or refused for now"
+
+
+async def test_without_a_keeper_reads_go_on_and_writes_are_refused_until_it_is_back(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        _, made = await once(server, "POST", CONFIGMAPS, {"metadata": {"name": "a"}})
+        server.process.send_signal(signal.SIGSTOP)  # nobody starts it again for now
+        try:
+            os.kill(server.children()["the keeper"], signal.SIGKILL)
+            async with asyncio.timeout(30):
+                while (await once(server, "GET", "/readyz"))[0] == 200:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            _, text = await once(server, "GET", "/readyz?verbose")
+            assert b"[-]poststarthook/storage-readiness failed" in text
+            assert await once(server, "GET", f"{CONFIGMAPS}/a") == (200, made)
+            status, answer = await once(server, "POST", CONFIGMAPS, {"metadata": {"name": "b"}})
+            assert status == 503
+            assert "the process that keeps the store is gone" in answer["message"]
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(30):
+            while (await once(server, "GET", "/readyz"))[0] != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert (await once(server, "POST", CONFIGMAPS, {"metadata": {"name": "b"}}))[0] == 201
+
+
+async def test_a_definition_made_through_one_worker_is_served_by_all(tmp_path: Path) -> None:
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    definition = {
+        "metadata": {"name": "things.example.org"},
+        "spec": {"group": "example.org", "scope": "Cluster", "names": names, "versions": [version]},
+    }
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    with serving(tmp_path / "s", WORKERS) as server:
+        workers = await connect_to_each(server)
+        assert (await workers[0].ask("POST", definitions, definition))[0] == 201
+        async with asyncio.timeout(30):
+            path = f"{definitions}/things.example.org"
+            while not established((await workers[0].ask("GET", path))[1]):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        things = "/apis/example.org/v1/things"
+        for number, worker in enumerate(workers):
+            thing = {"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": f"t-{number}"}}
+            status, answer = await worker.ask("POST", things, thing)
+            assert status == 201, answer
+        for worker in workers:
+            _, answer = await worker.ask("GET", things)
+            assert [item["metadata"]["name"] for item in answer["items"]] == ["t-0", "t-1"]
+
+
+def established(definition: Any) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or []
+    return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
+
+
+async def test_what_is_sealed_at_rest_is_sealed_by_the_keeper(tmp_path: Path) -> None:
+    key = base64.b64encode(b"k" * 32).decode()
+    config = tmp_path / "encryption.yaml"
+    config.write_text(
+        "{apiVersion: apiserver.config.k8s.io/v1, kind: EncryptionConfiguration, resources: [{resources: [secrets], "
+        f"providers: [{{aesgcm: {{keys: [{{name: one, secret: {key}}}]}}}}]}}]}}"
+    )
+    with serving(tmp_path / "s", (*WORKERS, f"--encryption-provider-config={config}")) as server:
+        workers = await connect_to_each(server)
+        for name in ("configmaps", "secrets"):
+            body = {"metadata": {"name": "a", "annotations": {"said": f"plain {name}"}}}
+            assert (await workers[0].ask("POST", f"/api/v1/namespaces/default/{name}", body))[0] == 201
+            _, found = await workers[1].ask("GET", f"/api/v1/namespaces/default/{name}/a")
+            assert found["metadata"]["annotations"] == {"said": f"plain {name}"}
+        server.stop()
+    stored = b"".join(file.read_bytes() for file in (tmp_path / "s").glob("kubegate.db*"))
+    assert b"plain configmaps" in stored
+    assert b"plain secrets" not in stored
+    assert b"k8s:enc:aesgcm:v1:one:" in stored
+
+
+@pytest.fixture
+def etcd(tmp_path: Path) -> Iterator[str]:
+    """The URL of a member of its own."""
+    binary = ROOT / ".tools" / "etcd"
+    if not binary.exists():
+        pytest.skip("no etcd here: `python scripts/tools.py etcd` brings it")
+    with socket.socket() as one, socket.socket() as two:
+        for each in (one, two):
+            each.bind(("127.0.0.1", 0))
+        urls = [f"http://127.0.0.1:{each.getsockname()[1]}" for each in (one, two)]
+    words = [
+        *(str(binary), f"--data-dir={tmp_path / 'etcd'}", "--unsafe-no-fsync", "--log-level=error"),
+        *(f"--listen-client-urls={urls[0]}", f"--advertise-client-urls={urls[0]}"),
+        *(f"--listen-peer-urls={urls[1]}", f"--initial-advertise-peer-urls={urls[1]}"),
+        f"--initial-cluster=default={urls[1]}",
+    ]
+    process = subprocess.Popen(words)
+    yield urls[0]
+    process.kill()
+    process.wait()
+
+
+async def test_on_etcd_workers_are_processes_of_the_cluster(tmp_path: Path, etcd: str) -> None:
+    with serving(tmp_path / "s", (*WORKERS, f"--etcd-servers={etcd}")) as server:
+        assert set(server.children()) == {"worker 1", "worker 2"}
+        workers = await connect_to_each(server)
+        await workers[0].ask("POST", CONFIGMAPS, {"metadata": {"name": "a"}})
+        for number in range(20):
+            writer, reader = workers[number % 2], workers[1 - number % 2]
+            status, written = await writer.ask("PATCH", f"{CONFIGMAPS}/a", {"data": {"n": str(number)}})
+            assert status == 200
+            assert await reader.ask("GET", f"{CONFIGMAPS}/a") == (200, written)
+        lease = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kubegate-controllers"
+        async with asyncio.timeout(30):
+            while (await workers[0].ask("GET", lease))[0] != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert server.stop() == 0
+    with serving(tmp_path / "s", (f"--etcd-servers={etcd}",)) as again:
+        # The lead was given back: nobody waits for the Lease to lapse.
+        await once(again, "POST", "/api/v1/namespaces", {"metadata": {"name": "n"}})
+        async with asyncio.timeout(LEASE_SECONDS - 5):
+            while (await once(again, "GET", "/api/v1/namespaces/n/serviceaccounts/default"))[0] != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
 
 async def test_all_end_in_good_order_when_told_to(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ class LeaderElection:
         self._seen: tuple[Any, float] = (None, 0.0)
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` while leading, until cancelled; it ends when the lead is lost, and begins anew with it."""
+        """Do `work` while leading, until cancelled; it ends when the lead is lost, and begins anew with it.
+
+        When it is cancelled the Lease is given back, so that another need not wait until it lapses.
+        """
         while True:
             if not await self._try():
                 await self._clock.sleep(RETRY_SECONDS)
@@ -65,6 +68,11 @@ class LeaderElection:
             working = asyncio.ensure_future(work())
             try:
                 await self._keep(working)
+            except asyncio.CancelledError:
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
+                await self._give_back()
+                raise
             finally:
                 working.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -101,6 +109,14 @@ class LeaderElection:
         except (StatusError, StoreUnavailable) as error:
             log.debug("leader election: %s", error)
             return False
+
+    async def _give_back(self) -> None:
+        with contextlib.suppress(StatusError, StoreUnavailable):
+            lease = await self._client.get(_RESOURCE, NAMESPACE, NAME)
+            spec = lease.get("spec") or {} if lease is not None else {}
+            if lease is not None and spec.get("holderIdentity") == self._identity:
+                given = {name: value for name, value in spec.items() if name != "holderIdentity"}
+                await self._client.update(_RESOURCE, NAMESPACE, NAME, {"metadata": lease["metadata"], "spec": given})
 
     def _lease(self, spec: Object, metadata: Object) -> Object:
         now = rfc3339_micro(self._clock.now())

@@ -216,6 +216,8 @@ class Server:
         )
         self._transport = Transport(self.app, self._listener())
         port = await self._transport.start()
+        if self.worker is not None:
+            self.worker.close()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
         self._spawn("controllers", self._run_controllers(chosen(options.controllers)))

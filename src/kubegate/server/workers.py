@@ -84,6 +84,12 @@ class Worker:
         self._listening = listen(address, self.port, shared=True)
         return self._listening.fileno()
 
+    def close(self) -> None:
+        """Let go of the socket; who has a descriptor of his own still listens."""
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
+
 
 def supervise(options: Options, ready: Callable[[Server], None]) -> int:
     """Serve until told to end; the exit code. Raises UsageError.
