@@ -15,9 +15,9 @@ KUBECTL = Path(__file__).resolve().parents[2] / ".tools" / "kubectl-1.36"
 
 
 @contextmanager
-def up(state: Path) -> Iterator[list[str]]:
+def up(state: Path, *flags: str) -> Iterator[list[str]]:
     """A server that was told nothing but where its state is; the commands that it printed."""
-    words = [sys.executable, "-m", "kubegate", "up", f"--data-dir={state}", "--secure-port=0"]
+    words = [sys.executable, "-m", "kubegate", "up", f"--data-dir={state}", "--secure-port=0", *flags]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
@@ -45,9 +45,10 @@ def run(commands: list[str], folder: Path) -> str:
 
 
 @pytest.mark.skipif(not KUBECTL.exists(), reason="no kubectl: scripts/tools.py kubectl brings it")
-def test_the_commands_that_are_printed_work_and_the_state_is_found_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--workers=2",)])
+def test_the_commands_that_are_printed_work_and_the_state_is_found_again(tmp_path: Path, flags: tuple[str]) -> None:
     state = tmp_path / "state"
-    with up(state) as commands:
+    with up(state, *flags) as commands:
         assert len(commands) == 4 and commands[0].startswith("export KUBECONFIG=")
         assert "kube-system" in run(commands, tmp_path)
         run([commands[0], "kubectl create configmap kept --from-literal=a=b"], tmp_path)

@@ -293,6 +293,17 @@ async def test_all_end_in_good_order_when_told_to(tmp_path: Path) -> None:
         await account.check()
 
 
+def test_ctrl_c_which_a_terminal_sends_to_all_ends_them_in_good_order(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(tmp_path, *WORKERS), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("kubegate serves on ")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+
+
 async def test_workers_end_when_the_process_that_watches_over_them_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path / "s", WORKERS) as server:
         children = server.children()
