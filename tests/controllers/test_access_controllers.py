@@ -127,6 +127,30 @@ async def test_an_approved_request_is_signed_and_an_old_one_goes(tmp_path: Path)
         assert world.get(kind, "jane", "") is None
 
 
+async def test_a_flow_schema_tells_whether_its_priority_level_exists(world: ControllersWorld) -> None:
+    world.run("flowschema-status-controller")
+    group = "flowcontrol.apiserver.k8s.io"
+    schemas, levels = f"flowschemas.{group}", f"prioritylevelconfigurations.{group}"
+    spec = {"priorityLevelConfiguration": {"name": "mine"}, "matchingPrecedence": 50}
+    await world.create(schemas, {"metadata": {"name": "s"}, "spec": spec}, "")
+    [dangling] = world.must(schemas, "s", "")["status"]["conditions"]
+    dangling.pop("lastTransitionTime")
+    named = 'This FlowSchema references the PriorityLevelConfiguration object named "mine" '
+    assert dangling == {
+        "type": "Dangling", "status": "True", "reason": "NotFound", "message": f"{named}but there is no such object"
+    }  # fmt: skip
+    reject = {"limitResponse": {"type": "Reject"}}
+    await world.create(levels, {"metadata": {"name": "mine"}, "spec": {"type": "Limited", "limited": reject}}, "")
+    assert world.must(levels, "mine", "")["spec"]["limited"]["nominalConcurrencyShares"] == 30
+    found = world.must(schemas, "s", "")
+    [dangling] = found["status"]["conditions"]
+    assert (dangling["status"], dangling["message"]) == ("False", f"{named}and it exists")
+    [entry] = [entry for entry in found["metadata"]["managedFields"] if entry.get("subresource") == "status"]
+    assert (entry["manager"], entry["operation"]) == ("api-priority-and-fairness-config-consumer-v1", "Apply")
+    await world.delete(levels, "mine", "")
+    assert world.must(schemas, "s", "")["status"]["conditions"][0]["status"] == "True"
+
+
 async def test_a_budget_allows_what_is_more_than_it_wants(world: ControllersWorld) -> None:
     world.run("disruption-controller")
     budget = {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}

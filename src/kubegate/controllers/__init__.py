@@ -35,7 +35,9 @@ class Client(Protocol):
         self, resource: str, namespace: str, name: str, subresource: str, object: Object
     ) -> Object: ...
 
-    async def apply(self, resource: str, namespace: str, name: str, object: Object, manager: str) -> Object:
+    async def apply(
+        self, resource: str, namespace: str, name: str, object: Object, manager: str, subresource: str = ""
+    ) -> Object:
         """Server-side apply as this field manager, forced."""
         ...
 

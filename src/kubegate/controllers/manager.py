@@ -29,6 +29,7 @@ MODULES: dict[str, str] = {
     "endpoints-controller": "endpoints",
     "endpointslice-controller": "endpointslices",
     "endpointslice-mirroring-controller": "endpointslice_mirroring",
+    "flowschema-status-controller": "flowschema_status",  # kube-apiserver's own
     "garbage-collector-controller": "garbage",
     "job-controller": "jobs",
     "legacy-serviceaccount-token-cleaner-controller": "legacy_token_cleaner",

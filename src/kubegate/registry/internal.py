@@ -84,11 +84,13 @@ class Internal:
     async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
         return await self.update_subresource(resource, namespace, name, "status", object)
 
-    async def apply(self, resource: str, namespace: str, name: str, object: Object, manager: str) -> Object:
+    async def apply(
+        self, resource: str, namespace: str, name: str, object: Object, manager: str, subresource: str = ""
+    ) -> Object:
         """Server-side apply as this field manager, forced."""
         context = replace(self._context("PatchOptions"), field_manager=manager)
         written = await self.registry.apply(
-            self._resource(resource), namespace, name, clone(object), context, force=True
+            self._resource(resource), namespace, name, clone(object), context, force=True, subresource=subresource
         )
         return written.object
 

@@ -21,8 +21,7 @@ def _default(obj: Object) -> None:
     spec = obj["spec"]
     limited, exempt = spec.get("limited"), spec.get("exempt")
     if limited is not None:
-        limited.setdefault("nominalConcurrencyShares", 30)
-        limited.setdefault("lendablePercent", 0)
+        _fill(limited, nominalConcurrencyShares=30, lendablePercent=0)
         queuing = mapped(limited, "limitResponse").get("queuing")
         if queuing is not None:
             for name, value in (("queues", 64), ("handSize", 8), ("queueLengthLimit", 50)):
@@ -31,8 +30,14 @@ def _default(obj: Object) -> None:
     if exempt is None and spec.get("type") == "Exempt":
         exempt = spec["exempt"] = {}
     if exempt is not None:
-        exempt.setdefault("nominalConcurrencyShares", 0)
-        exempt.setdefault("lendablePercent", 0)
+        _fill(exempt, nominalConcurrencyShares=0, lendablePercent=0)
+
+
+def _fill(holder: Object, **values: int) -> None:
+    """What is not there; what was sent as null is not there either."""
+    for name, value in values.items():
+        if holder.get(name) is None:
+            holder[name] = value
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
