@@ -148,6 +148,15 @@ async def test_a_refusal_has_its_reason_in_the_log_alone(begin: Begin, caplog: p
     assert 'aws_iam_authenticator_sts_response_total{code="403"} 1' in metrics
 
 
+async def test_a_sign_in_that_sts_had_no_time_for_is_told_to_wait(begin: Begin) -> None:
+    cluster = await begin(answer=refusal("400 Bad Request", "Throttling"))
+    refused = await cluster.iam("GET", "/api")
+    assert refused.status == 429 and refused.headers["retry-after"] == "1"
+    assert refused.json["message"] == "too many sign-ins, please try again later."
+    metrics = (await cluster.admin("GET", "/metrics")).body.decode()
+    assert 'aws_iam_authenticator_authenticate_latency_seconds_count{result="sts_throttling"} 1' in metrics
+
+
 async def test_a_broken_map_is_told_in_an_event(begin: Begin) -> None:
     cluster = await begin()
     good = f"- rolearn: {ROLE}\n  username: jane\n"
@@ -166,7 +175,7 @@ async def test_identity_mappings_are_custom_resources(begin: Begin) -> None:
     cluster = await begin("--aws-iam-backend-mode=CRD,EKSConfigMap")
     path = "/apis/iamauthenticator.k8s.aws/v1alpha1/iamidentitymappings"
     await served(cluster, path)
-    spec = {"arn": ROLE, "username": "dev:{{SessionName}}", "groups": ["dev"]}
+    spec = {"arn": SESSION, "username": "dev:{{SessionName}}", "groups": ["dev"]}
     body = {"apiVersion": "iamauthenticator.k8s.aws/v1alpha1", "kind": "IAMIdentityMapping", "spec": spec}
     made = await cluster.admin("POST", path, body | {"metadata": {"name": "dev"}})
     assert made.status == 201, made.body

@@ -50,7 +50,14 @@ class Authenticated:
 
 
 class AuthenticationError(Exception):
-    """A credential that this authenticator knows, and that is not good. The text goes to the log, never the client."""
+    """A credential that this authenticator knows, and that is not good. The text goes to the log, never the client.
+
+    `try_again`: it may be good, but could not be looked at now for there were too many; the client is told to wait.
+    """
+
+    def __init__(self, text: str, *, try_again: bool = False) -> None:
+        super().__init__(text)
+        self.try_again = try_again
 
 
 class Headers:

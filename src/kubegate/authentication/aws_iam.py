@@ -108,7 +108,7 @@ class AwsIamAuthenticator:
             raise AuthenticationError(f"{self.name}: the token is not good: {error}") from None
         except StsThrottled as error:
             result = "sts_throttling"
-            raise AuthenticationError(f"{self.name}: STS could not be asked now: {error}") from None
+            raise AuthenticationError(f"{self.name}: STS could not be asked now: {error}", try_again=True) from None
         except StsRefused as error:
             result = "invalid_token"
             raise AuthenticationError(f"{self.name}: STS refuses the token: {error}") from None

@@ -28,10 +28,13 @@ class AuthenticationErrors(AuthenticationError):
 
     def __init__(self, errors: Iterable[AuthenticationError]) -> None:
         texts: dict[str, None] = {}
+        try_again = False
         for error in errors:
             texts |= dict.fromkeys(error.texts if isinstance(error, AuthenticationErrors) else (str(error),))
+            try_again = try_again or error.try_again
         self.texts: tuple[str, ...] = tuple(texts)
-        super().__init__(self.texts[0] if len(self.texts) == 1 else "[" + ", ".join(self.texts) + "]")
+        text = self.texts[0] if len(self.texts) == 1 else "[" + ", ".join(self.texts) + "]"
+        super().__init__(text, try_again=try_again)
 
 
 class TokenUnion:

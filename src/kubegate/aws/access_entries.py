@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from kubegate.api import Object
-from kubegate.aws.arn import Arn, BadArn, without_path
+from kubegate.aws.arn import Arn, BadArn, canonical, without_path
 from kubegate.aws.mapping import BadMapping, MapEntry, mapped_arn, template
 
 ACCESS_ENTRIES = "accessentries.iam.kubegate.dev"
@@ -154,10 +154,14 @@ def _policy(given: Any, position: int) -> AccessPolicy:
 
 
 def parse_identity_mapping(obj: Object) -> MapEntry:
-    """An IAMIdentityMapping. Raises BadMapping."""
+    """An IAMIdentityMapping; a session's ARN is taken as its role's. Raises BadMapping."""
     spec = _object(obj.get("spec"), "spec")
     groups = tuple(template(each, "spec.groups") for each in _texts(spec.get("groups"), "spec.groups"))
-    return MapEntry(mapped_arn(spec.get("arn"), "spec.arn"), template(spec.get("username"), "spec.username"), groups)
+    try:
+        arn = canonical(str(spec.get("arn") or "")).lower()
+    except BadArn as error:
+        raise BadMapping(f"spec.arn: {error}") from None
+    return MapEntry(arn, template(spec.get("username"), "spec.username"), groups)
 
 
 def definitions(modes: Sequence[str] = ("AccessEntry", "CRD")) -> list[Object]:

@@ -34,6 +34,7 @@ from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response, Session
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
+_SIGN_INS = "too many sign-ins, please try again later."
 log = logging.getLogger("kubegate.server")
 
 Scope = MutableMapping[str, Any]
@@ -139,16 +140,17 @@ class App:
         started = perf_counter()
 
         request = Request(call.method, call.path, call.headers, client_chain(scope), call.remote_address)
+        try_again = False
         try:
             who = await self._authenticator.authenticate(request)
         except AuthenticationError as error:
             log.info("request %s could not be authenticated: %s", call.id, error)
             stages.append(Stage("authentication", "refused", reason=str(error)))
-            who = None
+            who, try_again = None, error.try_again
         if who is None:
             self._metrics.attempts.add(("failure",))
             self._auditor.refused(call)
-            raise status.unauthorized()
+            raise status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
         call.user = call.authenticated_user = who.user
         for text in who.warnings:
             call.trace.warn(text)
