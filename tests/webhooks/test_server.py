@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from webhook_client import Serve, Served, admission
 from kubegate.pki import certificates
 from kubegate.transport.metrics import Shared
 from kubegate.webhooks.certificates import Source
+from kubegate.webhooks.decisions import DecisionLog
 from kubegate.webhooks.metrics import Metrics
 from kubegate.webhooks.process import Options, WebhookServer
 
@@ -211,6 +213,53 @@ async def test_each_decision_is_a_line_without_tokens(serve: Serve, tmp_path: Pa
     assert (second["outcome"], second["reason"], second["resource"]) == ("denied", "latest", "deployments.apps")
     assert (second["user"], second["name"], second["namespace"]) == ("jane", "d", "kkj-ns")
     assert "jane-token" not in text
+
+
+async def test_no_line_is_written_into_another_processs(tmp_path: Path) -> None:
+    """A pipe takes more than a page in pieces: two processes with the same standard output take turns."""
+    reading, writing = os.pipe()
+    logs = [DecisionLog(os.fdopen(os.dup(writing), "wb"), tmp_path / "decisions.lock") for _ in range(2)]
+    os.close(writing)
+
+    def read() -> list[Any]:
+        with os.fdopen(reading, "rb") as file:
+            return [json.loads(line) for line in file]
+
+    lines = asyncio.create_task(asyncio.to_thread(read))
+    for number in range(3000):
+        for name, log in enumerate(logs):
+            log.write({"log": name, "number": number, "reason": "x" * 100})
+    for log in logs:
+        await log.close()
+        log._file.close()
+    found = await lines
+    for name in (0, 1):
+        assert [line["number"] for line in found if line["log"] == name] == list(range(3000))
+
+
+async def test_a_log_that_nobody_reads_loses_lines_and_says_how_many(tmp_path: Path) -> None:
+    with (tmp_path / "decisions").open("wb") as file:
+        log = DecisionLog(file)
+        for number in range(10_500):
+            log.write({"number": number})
+        await log.close()
+        log.write({"number": "last"})
+        await log.close()
+    lines = [json.loads(line) for line in (tmp_path / "decisions").read_text().splitlines()]
+    assert lines[9_999:] == [{"number": 9_999}, {"lost": 500}, {"number": "last"}]
+
+
+async def test_functions_in_threads_are_given_up_after_their_time_and_others_go_on(tmp_path: Path) -> None:
+    from kubegate.webhooks.threads import Threads
+
+    threads, go = Threads(4), threading.Event()
+    slow = [asyncio.create_task(threads.run(0.05, go.wait)) for _ in range(3)]
+    assert await asyncio.wait_for(threads.run(30, lambda: 7), 10) == 7
+    found = await asyncio.gather(*slow, return_exceptions=True)
+    assert [type(each) for each in found] == [TimeoutError] * 3
+    go.set()
+    assert await threads.run(0.05, lambda: 8) == 8
+    threads.close()
 
 
 async def test_a_changed_policy_file_takes_the_old_ones_place_and_a_broken_one_does_not(

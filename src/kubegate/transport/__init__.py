@@ -31,7 +31,8 @@ class Listener:
     `max_connections` 0: as many as the process may have files. `patience` is how long a client may take for the
     handshake and for a request's head, in seconds; three times that may pass between two bytes of a body. `grace` is
     how long a request in flight may take once the server is told to end, in seconds. `socket_fd` is a listening socket
-    to take instead of address and port; it stays open when the transport ends.
+    to take instead of address and port; it stays open when the transport ends. `threads` are those that read, write
+    and encrypt beside the application's own.
     """
 
     address: str
@@ -44,6 +45,7 @@ class Listener:
     patience: float = 10.0
     grace: float = 25.0
     socket_fd: int | None = None
+    threads: int = 2
 
 
 def listen(address: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -127,6 +129,7 @@ class Transport:
             timeout_keep_alive=120.0,
             h2_timeout_response_stall=60.0,
             h2_timeout_write=60.0,
+            runtime_threads=listener.threads,
         )
         self._server = h2corn.Server(app, config)
         self._serving: asyncio.Task[None] | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
+from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from kubegate.admission.difference import between
+from kubegate.admission.difference import Members, changes, members
 from kubegate.api import Object
 from kubegate.webhooks.answers import Answer, BadReview, extra, strings, typed
 from kubegate.webhooks.calls import Caller, PolicyFailed, failed
@@ -22,23 +22,24 @@ async def answer(caller: Caller, policies: Sequence[Policy], review: Object) -> 
     """
     request = _request(review)
     shared = Review(request)
+    field, uid, user = request.get, request["uid"], request.get("userInfo")
     log: dict[str, Any] = {
-        "uid": request["uid"],
-        "operation": request.get("operation"),
+        "uid": uid,
+        "operation": field("operation"),
         "resource": _resource_text(request),
-        "namespace": shared.namespace,
-        "name": shared.name,
-        "user": (request.get("userInfo") or {}).get("username"),
-        "dryRun": shared.dry_run,
+        "namespace": field("namespace") or "",
+        "name": field("name") or "",
+        "user": user.get("username") if user else None,
+        "dryRun": field("dryRun") is True,
     }
-    response: Object = {"uid": request["uid"], "allowed": True}
+    response: Object = {"uid": uid, "allowed": True}
     outcome: Any = "allowed"
     try:
-        patch = await _ask(caller, policies, request, shared)
-        if patch:
-            log["patched"] = len(patch)
+        patch, operations = await _ask(caller, policies, request, shared, log["resource"].startswith("secrets"))
+        if operations:
+            log["patched"] = operations
             response["patchType"] = "JSONPatch"
-            response["patch"] = base64.b64encode(orjson.dumps(patch)).decode()
+            response["patch"] = b2a_base64(patch, newline=False).decode()
     except Deny as denied:
         outcome, log["reason"] = "denied", denied.message
         response |= {"allowed": False, "status": refusal(denied.code, denied.reason, denied.message)}
@@ -115,61 +116,68 @@ def _labels(found: Any) -> dict[str, str] | None:
     return {key: value for key, value in labels.items() if isinstance(value, str)} if isinstance(labels, dict) else {}
 
 
-async def _ask(caller: Caller, policies: Sequence[Policy], request: Object, shared: Review) -> list[Object]:
-    """The JSON patch that the policies' changes amount to. Raises Deny and PolicyFailed."""
+async def _ask(
+    caller: Caller, policies: Sequence[Policy], request: Object, shared: Review, secret: bool
+) -> tuple[bytes, int]:
+    """The JSON patch that the policies' changes amount to, and its operations' number. Raises Deny and PolicyFailed."""
     current = request.get("object")
-    first, before = b"", b""
-    secret = _resource_text(request).startswith("secrets")
+    first: Members | None = None
+    patch, operations = b"", 0
     for policy in policies:
         if policy.kind == "validate":
             shown = current if current is not None else request.get("oldObject")
             await caller.call(policy, shown, shared, secret=secret)
-            continue
-        if current is None:
-            continue  # there is nothing to change in what is deleted
-        try:
-            before = before or orjson.dumps(current)
-        except TypeError as error:  # nested deeper than it can be written
-            raise failed(policy, error, secret=secret) from None
-        first = first or before
-        returned = await caller.call(policy, current, shared, secret=secret)
-        changed = current if returned is None else returned
-        try:
-            if not isinstance(changed, dict):
-                raise TypeError(f"it returned {type(changed).__name__}; wanted is the object, or None")
-            after = orjson.dumps(changed)
-        except TypeError as error:
-            raise failed(policy, error, secret=secret) from None
-        current, before = changed, after
-    return between(first, before) if first != before else []
+        elif current is not None:  # there is nothing to change in what is deleted
+            try:
+                if first is None:
+                    first = members(current)
+                returned = await caller.call(policy, current, shared, secret=secret)
+                current = current if returned is None else returned
+                if not isinstance(current, dict):
+                    raise TypeError(f"it returned {type(current).__name__}; wanted is the object, or None")
+                found = changes(first, current)
+                patch, operations = orjson.dumps(found), len(found)
+            except TypeError as error:  # it is no JSON, or is nested too deep
+                raise failed(policy, error, secret=secret) from None
+    return patch, operations
 
 
 def _request(review: Object) -> Object:
     """The review's request with the fields that are looked at here of their types. Raises BadReview."""
-    request = typed(review, "request", dict, "AdmissionReview")
-    if request is None:
+    request = review.get("request")
+    if type(request) is not dict:
+        typed(review, "request", dict, "AdmissionReview")
         raise BadReview("AdmissionReview.request: there is none")
-    if not typed(request, "uid", str, "request"):
+    for name, value in request.items():
+        if name not in _FIELDS or value is None:
+            continue
+        if type(value) is not _FIELDS[name]:
+            typed(request, name, _FIELDS[name], "request")
+        elif name in _NAMED:
+            for part, text in value.items():
+                if type(text) is not str:
+                    raise BadReview(f"request.{name}.{part}: wanted is a string")
+        elif name == "userInfo":
+            _check_user(value)
+    if not request.get("uid"):
         raise BadReview("request.uid: there is none")
-    for name, wanted in _FIELDS.items():
-        value = request.get(name)
-        if value is not None and not isinstance(value, wanted):
-            typed(request, name, wanted, "request")
-    for name in ("resource", "requestResource", "kind", "requestKind"):
-        for part, value in (request.get(name) or {}).items():
-            if not isinstance(value, str):
-                raise BadReview(f"request.{name}.{part}: wanted is a string")
-    user = request.get("userInfo") or {}
-    typed(user, "username", str, "request.userInfo")
-    typed(user, "uid", str, "request.userInfo")
-    strings(user, "groups", "request.userInfo")
-    if "extra" in user:
-        extra(user, "request.userInfo")
     checked: Object = request
     return checked
 
 
-_FIELDS = {
+def _check_user(user: Object) -> None:
+    for name, value in user.items():
+        if name == "username" or name == "uid":
+            if type(value) is not str:
+                typed(user, name, str, "request.userInfo")
+        elif name == "groups":
+            strings(user, name, "request.userInfo")
+        elif name == "extra":
+            extra(user, "request.userInfo")
+
+
+_FIELDS: dict[str, Any] = {
+    "uid": str,
     "operation": str,
     "namespace": str,
     "name": str,
@@ -184,11 +192,15 @@ _FIELDS = {
     "userInfo": dict,
 }
 """The fields of a request that are looked at here, and their types."""
+_NAMED = frozenset({"resource", "requestResource", "kind", "requestKind"})
+"""Those that are names alone."""
 
 
 def _resource_text(request: Object) -> str:
     """`pods`, `deployments.apps`, `pods/exec`: for the log."""
-    found = request.get("resource") or {}
-    text = str(found.get("resource") or "")
-    text = f"{text}.{found['group']}" if found.get("group") else text
-    return f"{text}/{request['subResource']}" if request.get("subResource") else text
+    found = request.get("resource")
+    text: str = found.get("resource") or "" if found else ""
+    if found and found.get("group"):
+        text = f"{text}.{found['group']}"
+    subresource = request.get("subResource")
+    return f"{text}/{subresource}" if subresource else text

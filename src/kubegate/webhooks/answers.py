@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from kubegate.api import Object
 
@@ -15,8 +15,7 @@ class BadReview(Exception):
     """A body that is no review to be answered here: 400. The text says what is wrong, and where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """`response` is the AdmissionReview's response, or the status of the other reviews.
 
     `log` is what the decision's log line tells beside; it never holds a token or an object.
@@ -24,7 +23,7 @@ class Answer:
 
     response: Object
     outcome: Outcome
-    log: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, Any] = MappingProxyType({})
 
 
 def typed(found: Mapping[str, Any], name: str, wanted: type, where: str, default: Any = None) -> Any:
@@ -39,9 +38,12 @@ def typed(found: Mapping[str, Any], name: str, wanted: type, where: str, default
 
 def strings(found: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     """A list of strings; empty where it is missing. Raises BadReview."""
-    values = typed(found, name, list, where, ())
-    if not all(isinstance(value, str) for value in values):
-        raise BadReview(f"{where}.{name}: wanted is a list of strings")
+    values = found.get(name)
+    if type(values) is not list:
+        values = typed(found, name, list, where, ())
+    for value in values:
+        if type(value) is not str:
+            raise BadReview(f"{where}.{name}: wanted is a list of strings")
     return tuple(values)
 
 

@@ -23,6 +23,7 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _JSON, _TEXT = b"application/json", b"text/plain; charset=utf-8"
+_JSON_TYPE = (b"content-type", _JSON)
 _REASONS = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -76,7 +77,9 @@ class App:
         try:
             if scope["method"] == "POST":
                 body = await self._review(path, scope, receive)
-                await _send(send, 200, body, _JSON)
+                headers = [_JSON_TYPE, (b"content-length", b"%d" % len(body))]
+                await send({"type": "http.response.start", "status": 200, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
             else:
                 code, text = self._get(path, scope["method"])
                 await _send(send, code, text.encode(), _TEXT)
@@ -103,7 +106,10 @@ class App:
         metrics.in_flight += 1
         start = time.perf_counter()
         try:
-            body = await self._body(receive)
+            message = await receive()
+            body = message.get("body", b"")
+            if message.get("more_body") or len(body) > self._max_body:
+                body = await self._rest(body, message, receive)
             try:
                 review = orjson.loads(body)
             except orjson.JSONDecodeError:
@@ -119,34 +125,27 @@ class App:
             raise _Refused(500, "the review could not be answered") from None
         finally:
             metrics.in_flight -= 1
-        seconds = time.perf_counter() - start
-        metrics.reviews.add((path, answer.outcome))
+        seconds, outcome = time.perf_counter() - start, answer.outcome
+        metrics.reviews.add((path, outcome))
         metrics.seconds.observe((path,), seconds)
-        entry = {"time": time.time(), "path": path, "outcome": answer.outcome, "seconds": round(seconds, 6)}
-        self._decided({**entry, **answer.log})
+        self._decided(
+            {"time": time.time(), "path": path, "outcome": outcome, "seconds": int(seconds * 1e6) / 1e6, **answer.log}
+        )
         return encoded
 
-    async def _body(self, receive: Receive) -> bytes:
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > self._max_body:
-                raise self._too_large()
-            return body
-        parts, size = [body], len(body)
-        while message.get("more_body"):
+    async def _rest(self, first: bytes, message: Mapping[str, Any], receive: Receive) -> bytes:
+        """The body that `first` begins."""
+        parts, size = [first], len(first)
+        while message.get("more_body") and size <= self._max_body:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _Refused(400, "the body ended early")
             part = message.get("body", b"")
             size += len(part)
-            if size > self._max_body:
-                raise self._too_large()
             parts.append(part)
+        if size > self._max_body:
+            raise _Refused(413, f"a body of more than {self._max_body} bytes")
         return b"".join(parts)
-
-    def _too_large(self) -> _Refused:
-        return _Refused(413, f"a body of more than {self._max_body} bytes")
 
     def _get(self, path: str, method: str) -> tuple[int, str]:
         if path in ("/livez", "/healthz", "/readyz", "/metrics"):

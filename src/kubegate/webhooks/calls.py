@@ -43,12 +43,19 @@ class Caller:
 
         `secret`: the subject is one, and an error's text may hold it; the log is told the error's type and place alone.
         """
-        arguments = (subject, review) if policy.takes_review else (subject,)
-        seconds = min(self._longest, policy.scope.timeout) if policy.scope is not None else self._longest
+        function = policy.function
         try:
-            if policy.asynchronous:
-                return await _within(seconds, policy.function(*arguments))
-            return await self._threads.run(seconds, policy.function, *arguments)
+            if not policy.asynchronous:
+                arguments = (subject, review) if policy.takes_review else (subject,)
+                return await self._threads.run(self._seconds(policy), function, *arguments)
+            coroutine = function(subject, review) if policy.takes_review else function(subject)
+            try:
+                waits_for = coroutine.send(None)
+            except StopIteration as done:
+                return done.value
+            # Most policies never wait for anything: a timer, which costs more than they do, is set for those that do.
+            async with asyncio.timeout(self._seconds(policy)):
+                return await _rest(coroutine, waits_for)
         except Deny:
             raise
         except asyncio.CancelledError:
@@ -58,21 +65,11 @@ class Caller:
                 raise
             raise failed(policy, error, secret=secret) from None
 
+    def _seconds(self, policy: Policy) -> float:
+        return self._longest if policy.scope is None else min(self._longest, policy.scope.timeout)
+
     def close(self) -> None:
         self._threads.close()
-
-
-async def _within(seconds: float, coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What a coroutine returns; TimeoutError after `seconds`.
-
-    Most policies never wait for anything: a timer, which costs more than they do, is set for those alone that do.
-    """
-    try:
-        waits_for = coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    async with asyncio.timeout(seconds):
-        return await _rest(coroutine, waits_for)
 
 
 @types.coroutine

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
 _MOST_PENDING = 10_000
+# A thread is woken for all lines of this many seconds: for each decision it would cost more than the decision.
+_EVERY = 0.05
 
 
 class DecisionLog:
-    """Lines are written together, once for each turn of the event loop, by a thread that may block.
+    """Lines are written together, a few times a second, by a thread that may block.
 
     A reader that does not keep up loses lines, never holds up a decision: how many were lost is said in the next line.
+    Processes that write to the same file name the same `lock`, a file, so that no line is written into another.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, lock: Path | None = None) -> None:
+        self._file, self._lock = file, lock
         self._lines: list[bytes] = []
         self._lost = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Task[None] | None = None
 
     def write(self, entry: Mapping[str, Any]) -> None:
@@ -31,25 +38,48 @@ class DecisionLog:
             self._lines.append(orjson.dumps({"lost": self._lost}, option=orjson.OPT_APPEND_NEWLINE))
             self._lost = 0
         self._lines.append(orjson.dumps(entry, default=str, option=orjson.OPT_APPEND_NEWLINE))
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.get_running_loop().create_task(self._drain(), name="decision-log")
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(_EVERY, self._begin)
 
     async def close(self) -> None:
         """Until all is written."""
-        while self._writing is not None and not self._writing.done():
-            await asyncio.gather(self._writing, return_exceptions=True)
+        while self._lines or self._writing is not None:
+            if self._writing is None:
+                self._begin()
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
 
-    async def _drain(self) -> None:
-        while self._lines:
-            lines, self._lines = self._lines, []
+    def _begin(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self._write(), name="decision-log")
+
+    async def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        try:
             await asyncio.to_thread(self._put, b"".join(lines))
+        finally:
+            self._writing = None
+            if self._lines and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(_EVERY, self._begin)
 
     def _put(self, data: bytes) -> None:
         try:
-            self._file.write(data)
-            self._file.flush()
+            with self._alone():
+                self._file.write(data)
+                self._file.flush()
         except (OSError, ValueError):  # nobody reads any more; decisions go on
             self._lost += data.count(b"\n")
 
-
-Write = Callable[[Mapping[str, Any]], None]
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While no other process writes: a pipe takes more than a page in pieces."""
+        if self._lock is None:
+            yield
+            return
+        with self._lock.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

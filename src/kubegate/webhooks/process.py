@@ -86,7 +86,8 @@ class WebhookServer:
         self.policies = await asyncio.to_thread(PolicyFile, options.policies, self.clock)
         self._caller = Caller(options.threads)
         if options.decisions is not None:
-            self._decisions = DecisionLog(options.decisions)
+            lock = None if self.shared is None else self.shared / "decisions.lock"
+            self._decisions = DecisionLog(options.decisions, lock)
         metrics = Metrics()
         shared = None if self.shared is None else Shared(self.shared)
         self.policies.on_reload = lambda good: metrics.reloads.add(("applied" if good else "refused",))
@@ -137,6 +138,7 @@ class WebhookServer:
                 self.options.max_body + 64 * 1024,
                 grace=self.options.grace,
                 socket_fd=listening.fileno(),
+                threads=2 if self.shared is None else 1,  # several processes are threads enough
             )
             transport = Transport(self.app, listener)
             await transport.start()

@@ -17,21 +17,22 @@ _Answerer = Callable[[Caller, Sequence[Policy], Object], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """One kind of review: its API group, the versions spoken, and who answers it."""
+    """One kind of review: the versions spoken, and who answers it."""
 
     kind: str
-    group: str
-    versions: tuple[str, ...]
+    api_versions: tuple[str, ...]
     answer: _Answerer
 
 
-_ADMISSION = Sort("AdmissionReview", "admission.k8s.io", ("v1", "v1beta1"), admission.answer)
+_ADMISSION = Sort("AdmissionReview", ("admission.k8s.io/v1", "admission.k8s.io/v1beta1"), admission.answer)
+_TOKEN_VERSIONS = ("authentication.k8s.io/v1", "authentication.k8s.io/v1beta1")
+_ACCESS_VERSIONS = ("authorization.k8s.io/v1", "authorization.k8s.io/v1beta1")
 SORTS: Mapping[Kind, Sort] = {
     "mutate": _ADMISSION,
     "validate": _ADMISSION,
-    "authenticate": Sort("TokenReview", "authentication.k8s.io", ("v1", "v1beta1"), tokens.answer),
-    "authorize": Sort("SubjectAccessReview", "authorization.k8s.io", ("v1", "v1beta1"), access.answer),
-    "images": Sort("ImageReview", "imagepolicy.k8s.io", ("v1alpha1",), images.answer),
+    "authenticate": Sort("TokenReview", _TOKEN_VERSIONS, tokens.answer),
+    "authorize": Sort("SubjectAccessReview", _ACCESS_VERSIONS, access.answer),
+    "images": Sort("ImageReview", ("imagepolicy.k8s.io/v1alpha1",), images.answer),
 }
 
 
@@ -70,20 +71,15 @@ async def answer(caller: Caller, endpoint: Endpoint, review: Any) -> tuple[Objec
     kind, api_version = review.get("kind"), review.get("apiVersion")
     if kind != sort.kind or not isinstance(api_version, str):
         raise BadReview(f"{endpoint.path} answers {sort.kind}; the body's kind and apiVersion are of something else")
-    group, _, version = api_version.partition("/")
-    if group != sort.group or version not in sort.versions:
-        known = " and ".join(f"{sort.group}/{each}" for each in sort.versions)
-        raise BadReview(f"a {sort.kind} of another apiVersion than {known}")
+    if api_version not in sort.api_versions:
+        raise BadReview(f"a {sort.kind} of another apiVersion than {' and '.join(sort.api_versions)}")
     policies: Sequence[Policy] = endpoint.policies
     if endpoint.by_rules:
         policies = admission.matching(policies, review)
     decided = await sort.answer(caller, policies, review)
-    found: Object = {"apiVersion": api_version, "kind": kind}
     if sort is _ADMISSION:
-        found["response"] = decided.response
-    else:
-        metadata = review.get("metadata")
-        uid = metadata.get("uid") if isinstance(metadata, dict) else None
-        found["metadata"] = {"uid": uid} if isinstance(uid, str) else {}
-        found["status"] = decided.response
-    return found, decided
+        return {"apiVersion": api_version, "kind": kind, "response": decided.response}, decided
+    metadata = review.get("metadata")
+    uid = metadata.get("uid") if isinstance(metadata, dict) else None
+    about = {"uid": uid} if isinstance(uid, str) else {}
+    return {"apiVersion": api_version, "kind": kind, "metadata": about, "status": decided.response}, decided

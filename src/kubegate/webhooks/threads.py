@@ -28,6 +28,8 @@ class Threads:
         self._most = most
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._done: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        # Those that wait, by how long they may, with when that is over: the first of each is the first to be over.
+        self._waiting: dict[float, dict[asyncio.Future[Any], float]] = {}
         self._threads = 0
         self._finished = 0
         self._woken = False
@@ -46,11 +48,15 @@ class Threads:
         if not self._looking and self._threads < self._most:
             self._looking = True
             loop.call_later(_STUCK, self._look, self._finished)
-        timer = loop.call_later(seconds, _give_up, future)
+        waiting = self._waiting.get(seconds)
+        if waiting is None:
+            waiting = self._waiting[seconds] = {}
+            loop.call_later(seconds, self._expire, seconds)
+        waiting[future] = loop.time() + seconds
         try:
             return await future
         finally:
-            timer.cancel()
+            del waiting[future]
 
     def close(self) -> None:
         """Threads end when they have done what waits."""
@@ -71,6 +77,21 @@ class Threads:
             if self._threads < self._most and self._loop is not None:
                 self._looking = True
                 self._loop.call_later(_STUCK, self._look, self._finished)
+
+    def _expire(self, seconds: float) -> None:
+        """Give up those that have waited so long. One timer does it for all: a timer costs more than a short policy."""
+        loop, waiting = self._loop, self._waiting[seconds]
+        if loop is None or not waiting:
+            del self._waiting[seconds]
+            return
+        now = loop.time()
+        for future, deadline in waiting.items():
+            if deadline > now:
+                loop.call_at(deadline, self._expire, seconds)
+                return
+            if not future.done():
+                future.set_exception(TimeoutError())
+        loop.call_soon(self._expire, seconds)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -102,8 +123,3 @@ class Threads:
                 future.set_exception(error)
             else:  # a future cannot carry StopIteration, and what ends a thread must not end the loop
                 future.set_exception(RuntimeError(type(error).__name__).with_traceback(error.__traceback__))
-
-
-def _give_up(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
