@@ -16,9 +16,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from bench.admission import CONFIG_MAP, World, attributes, seconds_each
 from bench.harness import ROOT, Figure, Process, _end, bare, free_port, kubegate, requests_per_second

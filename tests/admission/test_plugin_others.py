@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from admission_world import World, attributes, refusal, run
+from msgspec.structs import replace
 
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.plugins import event_rate_limit

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import replace
 
 import pytest
 from admission_world import Objects, StoreWriter, World, attributes, pod, refusal, run
+from msgspec.structs import replace
 
 from kubegate.admission.plugins.resource_quota import ResourceQuota
 from kubegate.admission.quota import Reservations, used

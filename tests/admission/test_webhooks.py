@@ -14,6 +14,7 @@ import pytest
 import yaml
 from admission_world import World, attributes, refusal, run
 from aiohttp import web
+from msgspec.structs import replace
 from webhook_server import Hooks, hooks, reviewed, webhook, webhook_authority
 
 from kubegate.admission import Attributes, GroupVersionKind, Operation
@@ -123,7 +124,6 @@ async def test_an_equivalent_resource_is_sent_in_the_version_of_the_rule(world: 
             return {**object, "apiVersion": kind.api_version}
 
     dependencies = world.dependencies()
-    from dataclasses import replace
 
     chain = build(
         AdmissionOptions(enable=NAMES, disable=tuple(name for name in PLUGINS if name not in NAMES)),
@@ -459,8 +459,6 @@ async def test_a_service_is_called_at_its_endpoints_under_its_own_name(webhooks:
 
 
 async def test_a_service_that_is_mapped_to_an_address_needs_no_api(world: World, hooks: Hooks) -> None:
-    from dataclasses import replace
-
     dependencies = replace(world.dependencies(), services={"hook.ns.svc": ("127.0.0.1", hooks.port)})
     chain = build(
         AdmissionOptions(enable=NAMES, disable=tuple(name for name in PLUGINS if name not in NAMES)), dependencies

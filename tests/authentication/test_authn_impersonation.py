@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
 from kubegate.api.status import StatusError
 from kubegate.authentication import UserInfo
@@ -14,8 +15,7 @@ from kubegate.authentication.impersonation import Impersonated, Impersonator, wa
 Headers = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """As authorization.Attributes."""
 
     user: UserInfo

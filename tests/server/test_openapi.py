@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.resources import Resources

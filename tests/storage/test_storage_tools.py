@@ -7,12 +7,12 @@ import base64
 import os
 import sqlite3
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 from storage_etcd import Cluster
 from typer.testing import CliRunner, Result
 

@@ -7,9 +7,10 @@ Refusing is raising StatusError. Follows k8s.io/apiserver/pkg/admission; the ord
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from kubegate.api.trace import Trace
 from kubegate.authentication import UserInfo
@@ -22,8 +23,7 @@ class Operation(Enum):
     CONNECT = "CONNECT"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupVersionKind:
+class GroupVersionKind(Struct, frozen=True):
     group: str
     version: str
     kind: str
@@ -33,15 +33,13 @@ class GroupVersionKind:
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
-@dataclass(frozen=True, slots=True)
-class GroupVersionResource:
+class GroupVersionResource(Struct, frozen=True):
     group: str
     version: str
     resource: str
 
 
-@dataclass(slots=True)
-class Attributes:
+class Attributes(Struct):
     """One object on its way to the store. `object` is the new object (None on DELETE), a dict of the request's
     version with apiVersion and kind, which `admit` may change in place or replace; `old_object` the stored one
     (None on CREATE), never to be changed. `options` is the CreateOptions (…) object as webhooks are sent it.

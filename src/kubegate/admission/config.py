@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from msgspec import Struct
 
 from kubegate.api import Object
 
@@ -66,8 +66,7 @@ class ConfigurationError(ValueError):
     """The options or the configuration file cannot be used. The text says where, what, and what would be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class AdmissionOptions:
+class AdmissionOptions(Struct, frozen=True):
     """kube-apiserver's flags: --enable-admission-plugins, --disable-admission-plugins, --admission-control-config-file,
     --default-not-ready-toleration-seconds and --default-unreachable-toleration-seconds.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from kubegate import authorization
 from kubegate.admission import GroupVersionKind
@@ -94,8 +95,7 @@ class AsTheyAre:
         return schema_for(kind.group, kind.version, kind.kind)
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(Struct, frozen=True):
     """Given to every plugin's factory.
 
     `resources` are those served now; `reservations` is shared with the controller that counts what quotas have used

@@ -7,8 +7,9 @@ Follows k8s.io/kubernetes/pkg/quota/v1 (evaluator/core) and k8s.io/apiserver/pkg
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from kubegate.admission import Operation
 from kubegate.admission import pod_resources as amounts
@@ -87,8 +88,7 @@ _WRITE = frozenset({Operation.CREATE, Operation.UPDATE})
 _NONE: frozenset[Operation] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
+class Counted(Struct, frozen=True):
     """Resources of which only the number matters."""
 
     group_resource: str
@@ -114,8 +114,7 @@ class Counted:
         return dict.fromkeys(self._names(), number(1))
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(Struct, frozen=True):
     """Services, and the node ports and load balancers that they take."""
 
     def operations(self, subresource: str) -> frozenset[Operation]:
@@ -146,8 +145,7 @@ class Services:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(Struct, frozen=True):
     """Persistent volume claims: their number and their size, altogether and for each storage class."""
 
     def operations(self, subresource: str) -> frozenset[Operation]:
@@ -191,8 +189,7 @@ class Claims:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceClaims:
+class ResourceClaims(Struct, frozen=True):
     """Claims of devices: their number, and the devices of each class at the most."""
 
     def operations(self, subresource: str) -> frozenset[Operation]:
@@ -222,8 +219,7 @@ class ResourceClaims:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Pods:
+class Pods(Struct, frozen=True):
     """Pods: their number and what they ask for, while they have not ended. `clock` tells whether one is overdue."""
 
     clock: Clock
@@ -403,8 +399,7 @@ def matches(quota: Object, names: Iterable[str], evaluator: Evaluator, object: O
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reservation:
+class _Reservation(Struct, frozen=True):
     resource: str
     object: Object
     usage: Resources

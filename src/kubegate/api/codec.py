@@ -11,11 +11,11 @@ import math
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object, protobuf
 from kubegate.api.schema import named, schema_for
@@ -300,8 +300,7 @@ _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A decoded body that is an object (or empty).
 
     `duplicates` are texts of strict decoding about fields that are there twice, as Strict refuses with them; what

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api.resources import data
 
 
-@dataclass(frozen=True, slots=True)
-class GoField:
+class GoField(Struct, frozen=True):
     """`text` is the type as Go's errors tell it (pointers followed): `[]v1.Subject`, `int32`."""
 
     text: str

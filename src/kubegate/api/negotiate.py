@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct, field
 
 from kubegate.api.codec import JSON as JSON
 from kubegate.api.codec import PROTOBUF as PROTOBUF
@@ -29,8 +30,7 @@ _META_VERSIONS = frozenset({"v1", "v1beta1"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """How an answer is to be written.
 
     `kind` is "" for the object as it is, or Table, PartialObjectMetadata or PartialObjectMetadataList of
@@ -43,8 +43,7 @@ class Answer:
     pretty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(Struct, frozen=True):
     """One alternative of an Accept header."""
 
     type: str

@@ -11,10 +11,11 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from kubegate.api import Object, gotypes, quantity
 from kubegate.api.codec import Document, decode_object, handled_as, json_type, strict_error, warnings
@@ -61,8 +62,7 @@ class _Mismatch(Exception):
         self.value, self.wanted, self.kind = value, wanted, kind or wanted
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """What goes along: whether zero values are to be filled in, and paths of unknown fields in the document's order."""
 
     complete: bool = False
@@ -73,8 +73,7 @@ class _Found:
             self.unknown[strict_path((path, name, False))] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Normalized:
+class Normalized(Struct, frozen=True):
     """`unknown` are the paths of fields that the type does not have; they are no longer in `value`."""
 
     value: Object

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from msgspec import Struct
 
 DECIMAL_SI: Final = "DecimalSI"
 DECIMAL_EXPONENT: Final = "DecimalExponent"
@@ -34,8 +35,7 @@ class QuantityError(ValueError):
     """The text is no quantity; the message is kube-apiserver's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
+class Quantity(Struct, frozen=True):
     """`unscaled` times ten to the power of `exponent` (at least -9: nothing finer than a billionth is kept).
 
     `format` is the family of suffixes that it was written with, and is written with again. `text` is what an object

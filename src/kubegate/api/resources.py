@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib.resources
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 
-@dataclass(frozen=True, slots=True)
-class Subresource:
+class Subresource(Struct, frozen=True):
     """`status`, `scale`, `token` …: the kind that it takes and answers with, and its verbs."""
 
     name: str
@@ -26,8 +26,7 @@ class Subresource:
     verbs: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """One resource of one group and version.
 
     `storage_version` is the version that objects are kept in; `schema` the OpenAPI schema's name among the built-in
@@ -48,14 +47,14 @@ class Resource:
     storage_version: str = ""
     storage_resource: str = ""
     custom: Any = None
-    api_version: str = field(init=False, repr=False, compare=False)
+    api_version: str = ""
     """`v1`, `apps/v1`."""
-    group_resource: str = field(init=False, repr=False, compare=False)
+    group_resource: str = ""
     """`pods`, `deployments.apps`: as texts and `storage.Reader` name it."""
-    storage_api_version: str = field(init=False, repr=False, compare=False)
+    storage_api_version: str = ""
 
     def __post_init__(self) -> None:
-        """What every request asks for is put together once."""
+        """What every request asks for is put together once: the last three fields are not to be given."""
         made = {
             "api_version": f"{self.group}/{self.version}" if self.group else self.version,
             "group_resource": f"{self.resource}.{self.group}" if self.group else self.resource,
@@ -64,7 +63,7 @@ class Resource:
             ),
         }
         for name, value in made.items():
-            object.__setattr__(self, name, value)
+            force_setattr(self, name, value)
 
     @property
     def stored_as(self) -> str:

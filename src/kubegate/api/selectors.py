@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from kubegate.api.field import FieldError, child, forbidden, index, invalid, required
 from kubegate.api.names import is_qualified_name, is_valid_label_value
@@ -36,8 +37,7 @@ class SelectorError(ValueError):
     """A selector that cannot be understood; the message is kube-apiserver's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requirement:
+class Requirement(Struct, frozen=True):
     """One condition on one label. `values` is empty for exists and `!`."""
 
     key: str
@@ -68,8 +68,7 @@ class Requirement:
         return self.key + {GREATER: ">", LESS: "<"}.get(self.operator, self.operator) + values
 
 
-@dataclass(frozen=True, slots=True)
-class LabelSelector:
+class LabelSelector(Struct, frozen=True):
     """All requirements together, sorted by key. `nothing`: the selector of a nil LabelSelector, which matches none."""
 
     requirements: tuple[Requirement, ...] = ()
@@ -341,8 +340,7 @@ def validate_selector(
 # --- fields: `metadata.name=a,status.phase!=Running` ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRequirement:
+class FieldRequirement(Struct, frozen=True):
     """One field must (`=`) or must not (`!=`) have one value."""
 
     field: str
@@ -350,8 +348,7 @@ class FieldRequirement:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class FieldSelector:
+class FieldSelector(Struct, frozen=True):
     """All requirements together, in the order of their texts."""
 
     requirements: tuple[FieldRequirement, ...] = ()

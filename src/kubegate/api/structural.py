@@ -6,10 +6,10 @@ Follows k8s.io/apiextensions-apiserver/pkg/apiserver/schema. Values are checked 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate.api import Object
 from kubegate.api.schema import Schema, from_openapi, object_meta
@@ -17,8 +17,7 @@ from kubegate.api.schema import Schema, from_openapi, object_meta
 _META_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata"})
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of the Table answer, as the definition has it (`json_path` begins with a dot)."""
 
     name: str
@@ -29,8 +28,7 @@ class Column:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ScalePaths:
+class ScalePaths(Struct, frozen=True):
     """Where the scale subresource finds its numbers: simple paths that begin with a dot; `label_selector` may be ""."""
 
     spec_replicas: str
@@ -38,8 +36,7 @@ class ScalePaths:
     label_selector: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CustomResource:
+class CustomResource(Struct, frozen=True):
     """What one version of a definition says: `Resource.custom`.
 
     schema:      for server-side apply, with metadata's fields

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct, field
 
-@dataclass(slots=True)
-class Stage:
+
+class Stage(Struct):
     """`name` (authentication, authorization, admission/PLUGIN, store …), who decided, what, and why.
 
     What the stage changed is read through `changes()`: most requests are never asked for it, so it is worked out
@@ -57,8 +57,7 @@ class Timing:
         self._trace.stages.append(stage)
 
 
-@dataclass(slots=True)
-class Trace:
+class Trace(Struct):
     """Stages in the order in which they ended; what clients are told beside the answer; what auditors are."""
 
     stages: list[Stage] = field(default_factory=list)

@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from kubegate.api import Object
 
 
-@dataclass(frozen=True, slots=True)
-class UserInfo:
+class UserInfo(Struct, frozen=True):
     """Who is asking, as authorization and admission see it."""
 
     name: str
@@ -35,8 +35,7 @@ def user_info(user: UserInfo) -> Object:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Authenticated:
+class Authenticated(Struct, frozen=True):
     """The answer of an authenticator: the user, the audiences that the credential is good for, and who says so.
 
     `warnings` go to the client as Warning headers, `annotations` to the audit event; none of them holds a secret.
@@ -102,8 +101,7 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct):
     """What an authenticator may look at; not to be changed (nor frozen: one is made for every request).
 
     `peer_certificates` is the client's chain as DER, leaf first, as TLS handed it over (not to be trusted before it

@@ -8,9 +8,11 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import field
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.authentication import Authenticator, TokenAuthenticator, basic_auth, signing
@@ -45,8 +47,7 @@ DISCOVERY_PATH = "/.well-known/openid-configuration"
 RELOAD_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthenticationOptions:
+class AuthenticationOptions(Struct, frozen=True, kw_only=True):
     """kube-apiserver's flags, `-` as `_`; paths as text ("": not given), durations in seconds."""
 
     client_ca_file: str = ""
@@ -94,17 +95,17 @@ class AuthenticationOptions:
     def from_flags(cls, flags: Any) -> AuthenticationOptions:
         """From any object that has (some of) these attributes."""
         found: dict[str, Any] = {}
-        for name in (f.name for f in fields(cls) if hasattr(flags, f.name)):
+        for name in (name for name in cls.__struct_fields__ if hasattr(flags, name)):
             value = getattr(flags, name)
             found[name] = tuple(value) if isinstance(value, list) else value
         return cls(**found)
 
 
-_IAM_FLAGS = {found.name: found.default for found in fields(AuthenticationOptions) if found.name.startswith("aws_iam_")}
+_NONE_GIVEN = AuthenticationOptions()
+_IAM_FLAGS = tuple(name for name in AuthenticationOptions.__struct_fields__ if name.startswith("aws_iam_"))
 
 
-@dataclass(frozen=True, slots=True)
-class Dependencies:
+class Dependencies(Struct, frozen=True):
     """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used.
 
     `more_tokens` makes, for the API's audiences, authenticators that are asked about tokens after those of flags.
@@ -117,8 +118,7 @@ class Dependencies:
     more_tokens: Callable[[tuple[str, ...]], Sequence[TokenAuthenticator]] = lambda audiences: ()
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """What is served at a path to those who may read it."""
 
     content_type: str
@@ -126,8 +126,7 @@ class Document:
     cache_control: str = "public, max-age=3600"
 
 
-@dataclass(slots=True)
-class BuiltAuthentication:
+class BuiltAuthentication(Struct):
     """What a server needs of this room. `close` it when done: it watches files and issuers in the background.
 
     `authenticator` is for requests (TokenReview uses it as well); `token_authenticator` knows tokens alone.
@@ -283,7 +282,7 @@ async def _build(
         tokens.append(agnostic(iam))
         metrics += iam.metrics
         ends.push_async_callback(iam.close)
-    elif given := [name for name, value in _IAM_FLAGS.items() if getattr(options, name) != value]:
+    elif given := [name for name in _IAM_FLAGS if getattr(options, name) != getattr(_NONE_GIVEN, name)]:
         raise ValueError(f"--{given[0].replace('_', '-')} needs --aws-iam-cluster-id")
 
     if options.authentication_token_webhook_config_file:

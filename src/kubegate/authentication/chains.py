@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+from msgspec import Struct
 
 from kubegate.pki import certificates
 from kubegate.remote.client import expiry_text
@@ -81,8 +81,7 @@ class _Certificate:
         return self.basic is not None and self.basic.ca
 
 
-@dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(Struct, frozen=True):
     """The certificates that are trusted to sign, by subject."""
 
     by_subject: dict[bytes, tuple[_Certificate, ...]]
@@ -101,8 +100,7 @@ class Pool:
         return cls({subject: tuple(anchors) for subject, anchors in found.items()}, pem)
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """A leaf that is trusted, and until when (seconds since 1970): the end of the first certificate of its chain."""
 
     leaf: x509.Certificate

@@ -5,15 +5,16 @@ taken on, and `impersonate-on:MODE:VERB` for what is done as that user. The old 
 each group, the uid and each extra value. Follows k8s.io/apiserver/pkg/endpoints/filters/impersonation.
 
 Authorization stands above this room, so the question is a value passed in: the request's own authorization
-attributes, from which the questions here differ in a few fields (`dataclasses.replace`).
+attributes, from which the questions here differ in a few fields (`msgspec.structs.replace`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from kubegate.api.field import quoted
 from kubegate.api.status import StatusError, bad_request
@@ -52,22 +53,20 @@ Refuse = Callable[[Question], Awaitable[StatusError | None]]
 """None where the question's user may; else the error that says why not (as for any forbidden request)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Impersonated:
+class Impersonated(Struct, frozen=True):
     """Who the request is done as, and the mode that allowed it: `impersonate:user-info`; "" for the old one."""
 
     user: UserInfo
     constraint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What the headers ask for."""
 
     name: str = ""
     uid: str = ""
     groups: tuple[str, ...] = ()
-    extra: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def only_name(self) -> bool:
@@ -137,12 +136,12 @@ class Impersonator(Generic[Question]):
 
     async def _ask(self, mode: _Mode, attributes: Question, target: Wanted, requestor: UserInfo) -> StatusError | None:
         if mode.name:
-            on = dataclasses.replace(attributes, verb=f"impersonate-on:{mode.name}:{attributes.verb}")
+            on = replace(attributes, verb=f"impersonate-on:{mode.name}:{attributes.verb}")
             found = await self._refuse(on)
             if found is not None:
                 return found
         for permission in mode.permissions(requestor, target):
-            question = dataclasses.replace(
+            question = replace(
                 attributes,
                 resource_request=True,
                 path="",
@@ -167,8 +166,7 @@ class Impersonator(Generic[Question]):
 Permissions = Callable[[UserInfo, Wanted], Iterator[dict[str, str]]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mode:
+class _Mode(Struct, frozen=True):
     """`applies` gives the user that one becomes (None: this mode is not for such a wish); "" names the old mode."""
 
     name: str
@@ -289,7 +287,7 @@ def _with_standing_groups(user: UserInfo) -> UserInfo:
         missing = ()
     else:
         missing = (AUTHENTICATED_GROUP,)
-    return dataclasses.replace(user, groups=(*user.groups, *missing))
+    return replace(user, groups=(*user.groups, *missing))
 
 
 def _go_user(found: Wanted) -> str:

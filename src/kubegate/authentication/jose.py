@@ -10,9 +10,10 @@ import binascii
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from kubegate.pki import keys
 
@@ -33,8 +34,7 @@ class BadToken(Exception):
     """The text is no token that could be checked. What is wrong with it may be logged; the token is not in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """A token taken apart. Nothing in it may be believed before its signature is checked."""
 
     header: Mapping[str, Any]
@@ -50,8 +50,7 @@ class Token:
         return str(self.header.get("kid") or "")
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationKey:
+class VerificationKey(Struct, frozen=True):
     """A public key that signatures may be checked with, and the `kid` that it goes by."""
 
     key_id: str

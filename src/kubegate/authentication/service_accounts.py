@@ -10,9 +10,10 @@ import base64
 import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, parse_rfc3339
@@ -271,14 +272,12 @@ class LegacyTokenAuthenticator:
 
 
 # ---------------------------------------------------------------------- claims
-@dataclass(frozen=True, slots=True)
-class _Reference:
+class _Reference(Struct, frozen=True):
     name: str
     uid: str
 
 
-@dataclass(frozen=True, slots=True)
-class _BoundClaims:
+class _BoundClaims(Struct, frozen=True):
     subject: str
     audiences: tuple[str, ...]
     expiry: float | None
@@ -307,8 +306,7 @@ class _BoundClaims:
         return UserInfo(name, self.account.uid, with_authenticated(name, signing.group_names(self.namespace)), extra)
 
 
-@dataclass(frozen=True, slots=True)
-class _LegacyClaims:
+class _LegacyClaims(Struct, frozen=True):
     subject: str
     namespace: str
     secret: str

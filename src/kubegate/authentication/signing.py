@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.names import is_dns1123_label, is_dns1123_subdomain
@@ -42,8 +42,7 @@ def group_names(namespace: str) -> tuple[str, ...]:
     return (GROUP, f"{GROUP}:{namespace}")
 
 
-@dataclass(frozen=True, slots=True)
-class BoundObjects:
+class BoundObjects(Struct, frozen=True):
     """What a token ends with, beside its service account. With a pod, the node is where the pod is."""
 
     pod: Object | None = None

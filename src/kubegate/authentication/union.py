@@ -6,7 +6,8 @@ Follows k8s.io/apiserver/pkg/authentication/request/union and its kin for tokens
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import (

@@ -7,15 +7,15 @@ refusal with a reason, never an allowance. Follows k8s.io/apiserver/pkg/authoriz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from kubegate.authentication import UserInfo
 
 
-@dataclass(slots=True)
-class Attributes:
+class Attributes(Struct):
     """The question; not to be changed (nor frozen: one is made for every request).
 
     For a non-resource request `resource_request` is false and `path` is the URL's path. `field_requirements` and
@@ -43,8 +43,7 @@ class Verdict(Enum):
     NO_OPINION = "no opinion"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """`reason` is what SubjectAccessReview tells; `error` its evaluationError; `authorizer` who decided."""
 
     verdict: Verdict
@@ -60,8 +59,7 @@ class Decision:
 NO_OPINION = Decision(Verdict.NO_OPINION)
 
 
-@dataclass(slots=True)
-class SubjectRules:
+class SubjectRules(Struct):
     """What SelfSubjectRulesReview lists: rules as JSON, whether some are missing, and what went wrong."""
 
     resource_rules: list[dict[str, Any]] = field(default_factory=list)

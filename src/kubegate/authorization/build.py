@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
+
+from msgspec import Struct, field
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
@@ -42,8 +43,7 @@ class Options(Protocol):
     authorization_webhook_cache_unauthorized_ttl: float
 
 
-@dataclass(slots=True)
-class AuthorizationOptions:
+class AuthorizationOptions(Struct):
     """The same for those who have no command line."""
 
     authorization_mode: list[str] = field(default_factory=lambda: ["Node", "RBAC"])
@@ -59,8 +59,7 @@ class BuildError(Exception):
     """Flags or files that make no authorizer; one line for people."""
 
 
-@dataclass(slots=True)
-class Authorization:
+class Authorization(Struct):
     """What decides, what lists rules, and the indexes behind them.
 
     `rbac` follows the cluster's roles whatever the modes are, because escalation checks and explanations ask it.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.api import field
 from kubegate.api.field import FieldError, child, index
@@ -31,16 +32,14 @@ class ConfigError(Exception):
         self.path, self.problems = path, problems
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(Struct, frozen=True):
     """One match condition; `place` is where it stands in the file."""
 
     expression: str
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookConfiguration:
+class WebhookConfiguration(Struct, frozen=True):
     """`spec.authorizers[].webhook`, checked and with defaults. Times in seconds; `kubeconfig` None: in-cluster."""
 
     timeout: float
@@ -52,8 +51,7 @@ class WebhookConfiguration:
     conditions: tuple[Condition, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizerConfiguration:
+class AuthorizerConfiguration(Struct, frozen=True):
     """One of `authorizers`. `webhook` is there where `type` is Webhook."""
 
     type: str

@@ -8,8 +8,9 @@ any time. `manager.Manager` runs them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from kubegate.admission.quota import Reservations
 from kubegate.api import Object
@@ -44,8 +45,7 @@ class Client(Protocol):
     async def delete(self, resource: str, namespace: str, name: str, options: Object | None = None) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What a controller works with. `options` are the server's flags; `clients(NAME)` writes as the named controller.
 
     `reservations` are what quotas were charged for objects that are not stored yet; `signer` makes service account

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
 
 from kubegate.pki import files, keys
 from kubegate.pki.keys import PrivateKey, PublicKey
@@ -38,8 +38,7 @@ class BadCertificate(ValueError):
     """A file or text that should hold a certificate or a signing request does not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """Who a certificate is for. `uid` goes into Kubernetes' own subject attribute."""
 
     common_name: str
@@ -55,8 +54,7 @@ class Subject:
         return x509.Name(attributes)
 
 
-@dataclass(frozen=True, slots=True)
-class Authority:
+class Authority(Struct, frozen=True):
     """A CA that can sign: its certificate and private key."""
 
     certificate: x509.Certificate
@@ -312,8 +310,7 @@ def _moment(now: datetime | None) -> datetime:
     return (now or datetime.now(UTC)).replace(microsecond=0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
+class _Content(Struct, frozen=True):
     """What a certificate says beside whose it is. No key usage: it names none."""
 
     key_usage: x509.KeyUsage | None

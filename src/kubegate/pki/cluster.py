@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from msgspec import Struct
 
 from kubegate.pki import certificates, files, keys, kubeconfig
 from kubegate.pki.certificates import Authority, BadCertificate, Subject
@@ -31,8 +31,7 @@ DEFAULT_HOSTS = (
 _RENEW_BEFORE = timedelta(days=30)
 
 
-@dataclass(frozen=True, slots=True)
-class Pki:
+class Pki(Struct, frozen=True):
     """A directory of keys and certificates; all files named here exist."""
 
     directory: Path

@@ -8,8 +8,9 @@ what is particular to one is a `Rules` value in a module named after it (`regist
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from kubegate.registry.generic import Registry
 
 
-@dataclass(slots=True)
-class Context:
+class Context(Struct):
     """Who asks for a change and how; travels with it from the request to the store.
 
     `field_manager` is the manager's name for managedFields (the fieldManager parameter, else the user agent up to
@@ -40,8 +40,7 @@ class Context:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """What a resource's rules may look at beside the object: the resource as requested, who asks, and the world.
 
     `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction).
@@ -65,8 +64,7 @@ Connect = Callable[[str, str, Object, Scope], Awaitable[Object]]
 """namespace, name, body -> answer: a subresource, or a resource that is not stored, to which one may POST."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What is particular to one resource (kube-apiserver's strategy). All functions are optional.
 
     The order on a write is the real one: `default` after decoding (of the version requested, before admission) ->

@@ -8,12 +8,13 @@ validating admission -> the store, guarded by the revision. Follows k8s.io/apise
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Protocol
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kubegate import authorization
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
@@ -56,16 +57,14 @@ class Conversions(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """What a write left: the object as the client sees it, and whether it was made by this write."""
 
     object: Object
     created: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Deleted:
+class Deleted(Struct, frozen=True):
     """What a delete left: the object, and whether it is gone or only marked to go."""
 
     object: Object

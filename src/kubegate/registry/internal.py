@@ -6,9 +6,8 @@ managedFields. `Internal` is the Writer of `admission.dependencies`, `RoleWriter
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import orjson
+from msgspec.structs import replace
 
 from kubegate.api import Object, clone, status
 from kubegate.api.resources import Resource

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api import Object, clone, selectors, status
@@ -63,8 +65,7 @@ def put_replicas(obj: Object, path: str, value: int) -> None:
     obj[last] = value
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleView:
+class ScaleView(Struct, frozen=True):
     """A write to a scale subresource as admission sees it: as Scales, whatever kind is scaled."""
 
     resource: Resource

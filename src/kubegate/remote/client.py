@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import orjson
+from msgspec import Struct
 
 from kubegate.pki import kubeconfig
 
@@ -93,8 +94,7 @@ class Endpoint:
         return replace(endpoint, **changes)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """An answer with its whole body. Header names are in lower case."""
 
     status: int

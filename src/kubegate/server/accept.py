@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import negotiate
 from kubegate.api.codec import encode_json, encode_yaml
@@ -23,8 +23,7 @@ JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY, APPLY_CBOR = PATCHES
 CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """`transform` is "", Table, PartialObjectMetadata or its List; `plain`: stored bytes may go as they are."""
 
     media_type: str

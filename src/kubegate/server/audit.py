@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339_micro
@@ -26,8 +26,7 @@ _VERBATIM_LIMIT = 256 * 1024
 _REDACTED = "<redacted>"
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(Struct):
     """An event between its beginning and its end."""
 
     rule: Rule

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from time import monotonic
 from typing import Any
 from urllib.parse import parse_qsl
+
+from msgspec import Struct, field
 
 from kubegate.api import status
 from kubegate.api.requestinfo import RequestInfo
@@ -19,8 +20,7 @@ NOBODY = UserInfo("")
 _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport bounds the time between two bytes
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """What was asked, by whom, and what the stages found.
 
     `user` is who acts (after impersonation); `authenticated_user` who signed in. `routed`: it was let through to an

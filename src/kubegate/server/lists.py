@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import codec, field, gojson, selectors, status
 from kubegate.api.resources import Resource
@@ -29,8 +29,7 @@ _ANY_FIELDS = FieldSelector(())
 _WAIT_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class ListOptions:
+class ListOptions(Struct, frozen=True):
     labels: LabelSelector = _EVERYTHING
     fields: FieldSelector = _ANY_FIELDS
     limit: int = 0
@@ -47,8 +46,7 @@ class ListOptions:
 _DEFAULT = ListOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Entries in order, and the list's metadata (resourceVersion, continue, remainingItemCount)."""
 
     entries: Sequence[Entry]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
+
+from msgspec import Struct, field
 
 
 class UsageError(Exception):
     """A command line or file that cannot be used. One line for people: what, where, and what would be right."""
 
 
-@dataclass(slots=True)
-class Options:
+class Options(Struct):
     """One field for each flag; `bind_address` is `--bind-address`. Durations are in seconds."""
 
     # where it listens
@@ -150,8 +150,7 @@ IGNORED = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Struct, frozen=True):
     """The options, the names that were given, and those of them that have no effect."""
 
     options: Options
@@ -163,7 +162,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     """Raises UsageError."""
     options = Options()
     types = get_type_hints(Options)
-    known = {f.name.replace("_", "-"): f.name for f in fields(Options)}
+    known = {name.replace("_", "-"): name for name in Options.__struct_fields__}
     given: dict[str, None] = {}
     ignored: list[str] = []
     rest = list(argv)

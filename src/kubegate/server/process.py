@@ -8,9 +8,11 @@ import platform
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from kubegate.admission.build import build as build_admission
 from kubegate.admission.chain import Chain

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate.api.status import StatusError
 
@@ -20,8 +20,7 @@ Session = Callable[[Callable[[], Awaitable[Message]], Callable[[Message], Awaita
 """receive, send -> until the session is over. It accepts the websocket, and closes it."""
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct):
     """`stream` in place of `body` for watches; it is closed when the client goes.
 
     `session` takes a websocket over (status 101): it is given what speaks ASGI's websocket messages, and the

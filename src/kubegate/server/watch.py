@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import status
 from kubegate.api.clock import Clock
@@ -27,8 +27,7 @@ BOOKMARK_SECONDS = 60.0
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 
 
-@dataclass(frozen=True, slots=True)
-class WatchRequest:
+class WatchRequest(Struct, frozen=True):
     """`after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
 
     `settle` makes of a change what it is under today's definition of the kind.

@@ -17,10 +17,11 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from msgspec.structs import replace
 
 from kubegate.admission.pod_resources import Resources, amounts, texts
 from kubegate.admission.quota import Reservations

@@ -7,23 +7,25 @@ the watch cache (`cache`), which serves reads as bytes ready to send.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+
+class KeyValue(Struct, frozen=True):
     """One key at one revision. `mod_revision` is the store's revision of its last write."""
 
     key: str
-    value: bytes = field(repr=False)
+    value: bytes
     mod_revision: int
     create_revision: int = 0
 
+    def __repr__(self) -> str:
+        return f"KeyValue({self.key!r}, {len(self.value)} bytes, {self.mod_revision}, {self.create_revision})"
 
-@dataclass(frozen=True, slots=True)
-class Range:
+
+class Range(Struct, frozen=True):
     """A page of keys in order. `revision` is the one it was read at; `more` keys follow `remaining` in number."""
 
     items: Sequence[KeyValue]
@@ -39,15 +41,17 @@ class EventType(Enum):
     PROGRESS = "PROGRESS"
 
 
-@dataclass(frozen=True, slots=True)
-class StoreEvent:
+class StoreEvent(Struct, frozen=True):
     """One change. `value` is the new value (b"" for DELETE); `previous` the value before, None where there was none."""
 
     type: EventType
     key: str
     revision: int
-    value: bytes = field(repr=False)
+    value: bytes
     previous: KeyValue | None = None
+
+    def __repr__(self) -> str:
+        return f"StoreEvent({self.type.value}, {self.key!r}, {self.revision}, {len(self.value)} bytes)"
 
 
 class RevisionConflict(Exception):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec import Struct
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.api.resources import Resources, storage_prefix
@@ -21,8 +22,7 @@ FILE = "kubegate.db"
 """The SQLite file's name in the data directory."""
 
 
-@dataclass(frozen=True, slots=True)
-class StorageOptions:
+class StorageOptions(Struct, frozen=True):
     """Where objects live, in kube-apiserver's option names where it has them.
 
     `storage` is `sqlite:PATH` or `memory`; empty: etcd where `etcd_servers` (URLs) are given, else the file

@@ -13,12 +13,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import orjson
+from msgspec import Struct
 from sortedcontainers import SortedDict
 
 from kubegate.api.clock import Clock, SystemClock
@@ -49,16 +49,18 @@ DECODED_BYTES = 32 * 1024
 """How many decoded objects are kept, and up to which size: those that deciders look at again and again."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
+class Entry(Struct, frozen=True, eq=False):
     """One object as it is served: `data` is JSON with metadata.resourceVersion inside."""
 
     key: str
     revision: int
     create_revision: int
-    data: bytes = field(repr=False)
+    data: bytes
     labels: Mapping[str, str]
     fields: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Entry({self.key!r}, {self.revision}, {len(self.data)} bytes)"
 
     def object(self) -> dict[str, Any]:
         """The decoded object; treat it as immutable, others may be given the same."""
@@ -73,8 +75,7 @@ def _decode(entry: Entry) -> dict[str, Any]:
 _decoded = lru_cache(DECODED)(_decode)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CacheEvent:
+class CacheEvent(Struct, frozen=True, eq=False):
     """One change, shared by all who watch it.
 
     PUT: `entry` is the new state, `previous` the state before (None: created). DELETE: `entry` is None, `previous`
@@ -92,13 +93,15 @@ class CacheEvent:
         return len(held.data) if held else 0
 
 
-@dataclass(slots=True, order=True)
-class _Waiter:
+class _Waiter(Struct, eq=False):
     """Somebody who waits for the cache to reach a revision, until a moment of the clock."""
 
     revision: int
-    deadline: float = field(compare=False)
-    future: asyncio.Future[None] = field(compare=False)
+    deadline: float
+    future: asyncio.Future[None]
+
+    def __lt__(self, other: _Waiter) -> bool:
+        return self.revision < other.revision
 
 
 class SlowWatcher(Exception):

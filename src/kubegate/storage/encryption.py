@@ -11,8 +11,10 @@ import binascii
 import importlib.util
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from kubegate.storage import EventType, KeyValue, Range, RevisionConflict, Store, StoreEvent
 

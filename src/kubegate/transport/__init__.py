@@ -10,11 +10,11 @@ import contextlib
 import errno
 import importlib
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h2corn
+from msgspec import Struct
 
 _MAX_REQUEST_LINE = 256 * 1024
 
@@ -23,8 +23,7 @@ class CannotListen(Exception):
     """The address cannot be had; one line for people."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Struct, frozen=True):
     """Where to listen, with which certificate, and whose client certificates the handshake takes.
 
     Port 0 takes a free one. `client_ca_bundle` may hold several pools; each authenticator checks against its own.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kubegate.api import clock
 from kubegate.api.managedfields import sets
@@ -18,8 +19,7 @@ MAX_UPDATERS = 10
 """Entries of updates that are kept apart; the oldest ones beyond that are put together."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Manager:
+class Manager(Struct, frozen=True, order=True):
     """Who: the same manager has an entry for each way in which it writes.
 
     `api_version` is "" for appliers: they have one entry whatever version they applied last.
@@ -31,8 +31,7 @@ class Manager:
     subresource: str
 
 
-@dataclass(frozen=True, slots=True)
-class Owned:
+class Owned(Struct, frozen=True):
     """What: the fields, in the version that they were written in, and when (None: never noted)."""
 
     fields: FieldSet

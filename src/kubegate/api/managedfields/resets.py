@@ -5,17 +5,17 @@ They are taken out of what a manager owns. The table is kube-apiserver's (GetRes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
+
+from msgspec import Struct
 
 from kubegate.api.managedfields import sets
 from kubegate.api.managedfields.sets import FieldSet
 from kubegate.api.resources import Resource
 
 
-@dataclass(frozen=True, slots=True)
-class ResetFields:
+class ResetFields(Struct, frozen=True):
     """`dropped` and what is below it does not count; where `kept` is given, only that counts.
 
     `owned` is False for writes whose changes nobody owns afterwards.

@@ -7,8 +7,9 @@ k8s.io/apimachinery/pkg/util/managedfields/scalehandler, whose ways with times a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kubegate.api.managedfields import entries, sets
 from kubegate.api.managedfields.entries import UPDATE, Managed, Manager, Owned

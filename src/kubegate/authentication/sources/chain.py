@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import AUTHENTICATED_GROUP, Authenticated, AuthenticationError, UserInfo

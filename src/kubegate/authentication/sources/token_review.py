@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from kubegate.api.clock import Clock
 from kubegate.authentication import Authenticated
 from kubegate.authentication.sources import passwords
@@ -44,7 +46,7 @@ class TokenReviewSource:
         if passwords.login(token) is not None:
             return None  # a name and a secret, meant for another source: not for that cluster's ears
         found = await self._webhook.authenticate_token(token, self._audiences)
-        return None if found is None else replace(found, authenticator=self.name, audiences=None)
+        return None if found is None else structs.replace(found, authenticator=self.name, audiences=None)
 
     async def refresh(self) -> None:
         pass

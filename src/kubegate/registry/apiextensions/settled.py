@@ -6,7 +6,7 @@ served as it lies in the cache, and only what is older is looked at, once.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from kubegate.api import clone, structural
 from kubegate.api.codec import split_api_version

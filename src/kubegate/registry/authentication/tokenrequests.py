@@ -6,8 +6,10 @@ Follows k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage (TokenREST).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from kubegate.api import Object, clone, field, status
 from kubegate.api.clock import rfc3339

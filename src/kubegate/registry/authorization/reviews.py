@@ -6,8 +6,9 @@ Follows k8s.io/kubernetes/pkg/apis/authorization/validation and pkg/registry/aut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.api import Object, clone, field, status
 from kubegate.api.field import FieldError, child, index
@@ -28,8 +29,7 @@ _METADATA = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """A review's attributes, and what of its selectors could not be read (told in evaluationError)."""
 
     attributes: Attributes

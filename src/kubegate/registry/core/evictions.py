@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from kubegate.api import Object, selectors, status
 from kubegate.api.clock import rfc3339
