@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-from msgspec.structs import field
+from msgspec import Struct, field
 
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.authentication import Authenticator, TokenAuthenticator, basic_auth, signing
