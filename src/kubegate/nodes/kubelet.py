@@ -41,7 +41,7 @@ class Kubelet:
     def __init__(self, world: World, machines: Machines) -> None:
         self.queue = Queue()
         self._world, self._machines = world, machines
-        self.logs = Logs(world.clock.now)
+        self.logs = Logs(world.folder, world.clock)
         self.folders = PodFolders(world, self._client)
         self._addresses = PodAddresses()
         self._uids: dict[str, str] = {}
@@ -58,7 +58,9 @@ class Kubelet:
         ends = [reader.subscribe("pods", self._pod_changed), reader.subscribe("nodes", self._node_changed)]
         for resource in _REFERRED:
             ends.append(reader.subscribe(resource, self._reference_changed(resource)))
-        self.folders.forget_all_but({pod["metadata"]["uid"] for pod in reader.list("pods") if self._lives(pod)})
+        found = reader.list("pods")
+        living = {pod["metadata"]["uid"] for pod in found if self._lives(pod)}
+        self.folders.look(living, {pod["metadata"]["uid"] for pod in found})
 
         def end() -> None:
             for each in ends:
@@ -76,6 +78,7 @@ class Kubelet:
         address, uid = (pod.get("status") or {}).get("podIP"), pod["metadata"]["uid"]
         if event is not ObjectEvent.DELETED and address and not pod["spec"].get("hostNetwork"):
             self._addresses.keep(uid, address)
+        self._uids.setdefault(key_of(pod), uid)
         self.queue.add(key_of(pod))
 
     def _node_changed(self, event: ObjectEvent, node: Object, _: Object | None) -> None:
@@ -149,14 +152,13 @@ class Kubelet:
     async def _let_go(self, key: str, uid: str) -> None:
         """The containers have ended: addresses and files are nobody's any more; the log stays as long as the pod."""
         self._addresses.release(uid)
-        self.logs.end(uid)
         self._note_wants(key, set())
         if uid in self.folders.known:
-            await self.folders.remove(uid)
+            await self.folders.empty(uid)
 
     async def _forget(self, key: str, uid: str) -> None:
         await self._let_go(key, uid)
-        self.logs.forget(uid)
+        await self.folders.remove(uid)
         self._complaints.pop(uid, None)
         self._uids.pop(key, None)
 

@@ -4,6 +4,7 @@ UID/pod.json             namespace, name, containers with their variables and mo
 UID/volumes/NAME/...     what the volume holds
 UID/kubeconfig           for where no mount can be made: the token of the service account and the CA, by file
 UID/home/                commands begin there
+UID/logs/CONTAINER       what they printed; all that is left of a pod that has ended
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ACCOUNT_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 class PodFolders:
-    """`known` are the uids of pods that have a folder."""
+    """`known` are the uids of pods whose folders have more than logs."""
 
     def __init__(self, world: World, clients: Callable[[str], Client]) -> None:
         self._world = world
@@ -75,17 +76,25 @@ class PodFolders:
         files = {"pod.json": orjson.dumps(told), "kubeconfig": orjson.dumps(config)}
         await asyncio.to_thread(_describe, folder, files)
 
+    async def empty(self, uid: str) -> None:
+        """The pod has ended: nothing but its logs is left."""
+        self._tokens.forget(uid)
+        self.known.discard(uid)
+        await asyncio.to_thread(_empty, self.path(uid))
+
     async def remove(self, uid: str) -> None:
         self._tokens.forget(uid)
         self.known.discard(uid)
         await asyncio.to_thread(folders.remove, self.path(uid))
 
-    def forget_all_but(self, uids: set[str]) -> None:
-        """Remove the folders of pods that went while nobody looked."""
+    def look(self, living: set[str], there: set[str]) -> None:
+        """What an earlier process has left: folders of pods that live are kept, of others that are there the logs."""
         folders.make(self._world.folder)
         for entry in self._world.folder.iterdir():
-            if entry.name in uids:
+            if entry.name in living:
                 self.known.add(entry.name)
+            elif entry.name in there:
+                _empty(entry)
             else:
                 folders.remove(entry)
 
@@ -103,6 +112,12 @@ def _fill(folder: Path, volumes: Mapping[str, dict[str, bytes] | None]) -> None:
             folders.make(folder / "volumes" / name)
         else:
             folders.write(folder / "volumes" / name, files)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name != "logs":
+            folders.remove(entry)
 
 
 def _describe(folder: Path, files: Mapping[str, bytes]) -> None:

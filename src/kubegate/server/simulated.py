@@ -113,12 +113,15 @@ async def _attach(
     simulation = _simulation(registry)
     assert simulation is not None
 
+    logs, uid = simulation.kubelet.logs, pod["metadata"]["uid"]
+    _, position = logs.read(uid, container)
+
     async def listen() -> None:
         while await channels.read() is not None:
             pass
 
     async def tell() -> None:
-        async for line in simulation.kubelet.logs.follow(pod["metadata"]["uid"], container):
+        async for line in logs.follow(uid, container, position, _running(registry, pod)):
             if options.get(line.stream):
                 await channels.write(STDERR if line.stream == "stderr" else STDOUT, line.text)
 
@@ -151,19 +154,19 @@ def log(registry: Registry, pod: Object, options: Object) -> Response:
         text = f'container "{container}" in pod "{name}" is waiting to start: {reason}'
         raise status.bad_request(text)
     logs = simulation.kubelet.logs
-    lines = _chosen(logs.lines(uid, container), options, registry.clock.now())
+    found, position = logs.read(uid, container)
+    lines = _chosen(found, options, registry.clock.now())
     if not options.get("follow"):
         body = b"".join(_shown(line, options) for line in lines)
         return Response(200, body[: options.get("limitBytes", len(body))], b"text/plain")
 
     async def stream() -> AsyncIterator[bytes]:
         left = options.get("limitBytes", 1 << 62)
-        following = logs.follow(uid, container)
         for line in lines:
             text = _shown(line, options)[:left]
             left -= len(text)
             yield text
-        async for line in following:
+        async for line in logs.follow(uid, container, position, _running(registry, pod)):
             if left <= 0:
                 return
             if _wanted(line, options):
@@ -172,6 +175,19 @@ def log(registry: Registry, pod: Object, options: Object) -> Response:
                 yield text
 
     return Response(200, content_type=b"text/plain", stream=stream())
+
+
+def _running(registry: Registry, pod: Object) -> Callable[[], bool]:
+    """Whether the pod runs still."""
+    metadata = pod["metadata"]
+
+    def runs() -> bool:
+        found = registry.reader.get("pods", metadata["namespace"], metadata["name"])
+        if found is None or found["metadata"]["uid"] != metadata["uid"]:
+            return False
+        return (found.get("status") or {}).get("phase") in ("Pending", "Running")
+
+    return runs
 
 
 def _chosen(lines: list[Line], options: Object, now: float) -> list[Line]:
