@@ -97,9 +97,7 @@ def run(quick: bool) -> Iterator[Figure]:
                 yield Figure(f"{name}, --workers={count}", measured.rate, "requests/s", None, measured.note + times)
                 first.setdefault(name, measured)
             memory = sum(_private_mb(pid) for pid in processes(server.popen.pid))
-            yield Figure(
-                f"memory, --workers={count}", memory, "MB", None, "of all processes; what they share counts once"
-            )
+            yield Figure(f"memory, --workers={count}", memory, "MB", None, "all processes; what they share counts once")
 
 
 def _private_mb(pid: int) -> float:

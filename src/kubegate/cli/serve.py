@@ -18,6 +18,7 @@ The flags are kube-apiserver's (--secure-port, --client-ca-file, --authorization
   --data-dir DIR            where the SQLite file and generated keys are kept (default: .kubegate)
   --storage sqlite:PATH     another file; or `memory`: nothing outlives the process
   --etcd-servers URL,…      an etcd cluster
+  --workers N               processes that serve together, on SQLite or etcd (default: 1)
   --controllers LIST        which controllers run (default: *; `none` for no controller at all)
   --simulate-nodes N        so many nodes that take pods and run nothing of them
 docs/flags.md lists them all.

@@ -237,6 +237,8 @@ class WatchCache:
         clock: Clock | None = None,
     ) -> None:
         self.store = store
+        # What is committed, where the store knows without asking.
+        self._committed: Callable[[], int] | None = getattr(store, "committed", None)
         self.queue_bytes = queue_bytes
         self._codec = codec
         self._prefix = prefix
@@ -332,7 +334,7 @@ class WatchCache:
 
     async def fresh(self) -> None:
         """Return once the cache has all that was committed when this was called. Raises StoreUnavailable."""
-        if self._following is None:
+        if self._following is None or (self._committed is not None and self._committed() <= self._revision):
             return
         await self._catch_up(await self.store.revision())
 
