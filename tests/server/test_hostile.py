@@ -259,12 +259,20 @@ QUERIES = {
     "a field selector that is none": "fieldSelector=" + "%3D" * 1000,
     "a thousand and one parameters": "&".join(f"p{i}=1" for i in range(1001)),
     "a limit past all bounds": "limit=" + "9" * 5000,
-    "a revision past all bounds": "resourceVersion=" + "9" * 5000,
-    "a revision that is none": "resourceVersion=-1",
     "a token to go on that is none": "limit=1&continue=" + "A" * 50_000,
     "a token to go on that leads out": "limit=1&continue=" + token(v="meta.k8s.io/v1", rv=1, start="../secrets"),
     "a timeout past all bounds": "watch=1&timeoutSeconds=" + "9" * 400,
 }
+
+
+@pytest.mark.parametrize("revision", ["-1", "none", "9" * 5000], ids=["negative", "no number", "past all bounds"])
+def test_a_revision_that_makes_no_sense_is_refused_with_the_code_that_kube_apiserver_has_for_it(
+    server: ServerProcess, revision: str
+) -> None:
+    answer = exchange(server, request("GET", f"{CONFIGMAPS}?resourceVersion={revision}"))
+    assert status_of(answer) == 500
+    assert b"resourceVersion: Invalid value" in answer
+    assert_alive(server)
 
 
 @pytest.mark.parametrize("name", QUERIES)
