@@ -135,7 +135,20 @@ def _wait(process: Process, path: str, log: Path | None) -> None:
     raise RuntimeError("the server is not ready after 60 s")
 
 
-def requests_per_second(
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load met: `rate` is requests a second, `p99` the time that 99 of 100 were answered in, in seconds."""
+
+    rate: float
+    p99: float
+
+
+def requests_per_second(process: Process, path: str, *, seconds: float, **options: Any) -> float:
+    """As `measure`."""
+    return measure(process, path, seconds=seconds, **options).rate
+
+
+def measure(
     process: Process,
     path: str,
     *,
@@ -145,7 +158,7 @@ def requests_per_second(
     method: str = "GET",
     body: str = "",
     content_type: str = "application/json",
-) -> float:
+) -> Load:
     """By wrk where it is installed (Debian's package), else by a client of our own in a process of its own."""
     if shutil.which("wrk"):
         return _wrk(process, path, seconds, connections, token, method, body, content_type)
@@ -154,7 +167,8 @@ def requests_per_second(
         token, method, body, content_type,
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    return float(done.stdout)
+    rate, p99 = map(float, done.stdout.split())
+    return Load(rate, p99)
 
 
 def _wrk(
@@ -166,7 +180,7 @@ def _wrk(
     method: str,
     body: str,
     content_type: str,
-) -> float:
+) -> Load:
     script = f"""
 local n = 0
 wrk.method = "{method}"
@@ -183,11 +197,21 @@ end
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(int(seconds), 1)}s", "-s", file.name, process.url + path]
+        command = [
+            "wrk",
+            "--latency",
+            "-t1",
+            f"-c{connections}",
+            f"-d{max(int(seconds), 1)}s",
+            "-s",
+            file.name,
+            process.url + path,
+        ]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     errors = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     if errors:
         raise RuntimeError(f"{method} {path}: {errors[1]} answers were errors")
     found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    assert found is not None, text
-    return float(found[1])
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s|m)\b", text)
+    assert found is not None and p99 is not None, text
+    return Load(float(found[1]), float(p99[1]) * {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}[p99[2]])

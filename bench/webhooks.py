@@ -45,8 +45,8 @@ EXPRESSIONS = (
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    yield from in_process(0.3 if quick else 2.0)
-    yield from over_http(2 if quick else 8)
+    yield from in_process(0.1 if quick else 2.0)
+    yield from over_http(1, (16,)) if quick else over_http(8, (1, 16))
 
 
 # --- the chain alone
@@ -168,17 +168,18 @@ def webhook() -> Iterator[Webhook]:
             _end(popen)
 
 
-def over_http(seconds: float) -> Iterator[Figure]:
+def over_http(seconds: float, clients: Sequence[int]) -> Iterator[Figure]:
     with webhook() as hook, kubegate() as server, bare(400, server.ca.parent) as empty:
 
         def creates(what: str) -> Iterator[Figure]:
-            for clients in (1, 16):
-                found, other = (
-                    requests_per_second(where, path, seconds=seconds, connections=clients, method="POST", body=BODY)
-                    for where, path in ((server, CONFIGMAPS), (empty, "/"))
-                )
-                name = f"CREATE, {what}, {clients} client{'s' * (clients > 1)}"
-                yield Figure(name, found, "requests/s", other)
+            for count in clients:
+                name = f"CREATE, {what}, {count} client{'s' * (count > 1)}"
+                yield Figure(name, load(server, CONFIGMAPS, count), "requests/s", most[count])
+
+        def load(where: Process, path: str, count: int) -> float:
+            return requests_per_second(where, path, seconds=seconds, connections=count, method="POST", body=BODY)
+
+        most = {count: load(empty, "/", count) for count in clients}
 
         yield from creates("no webhook")
         rules = [rule("configmaps")]
