@@ -54,7 +54,11 @@ class Kubelet:
         return self._world.clients(node_user(node), "kubelet")
 
     def start(self) -> Callable[[], None]:
+        """Begin, or begin anew with what is there now; what is returned ends it."""
         reader = self._world.reader
+        self._addresses = PodAddresses()
+        for known in (self._uids, self._wants, self._wanted_by):
+            known.clear()
         ends = [reader.subscribe("pods", self._pod_changed), reader.subscribe("nodes", self._node_changed)]
         for resource in _REFERRED:
             ends.append(reader.subscribe(resource, self._reference_changed(resource)))

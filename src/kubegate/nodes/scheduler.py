@@ -32,6 +32,8 @@ class Scheduler:
 
     def start(self) -> Callable[[], None]:
         reader = self._world.reader
+        for known in (self._nodes, self._on_node, self._waiting):
+            known.clear()
         ends = [reader.subscribe("pods", self._pod_changed), reader.subscribe("nodes", self._node_changed)]
 
         def end() -> None:

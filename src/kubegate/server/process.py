@@ -510,8 +510,6 @@ class Server:
 
 def _check_simulation(options: Options) -> None:
     """Raises UsageError."""
-    if options.simulate_nodes and options.workers > 1:
-        raise UsageError("--simulate-nodes: simulated nodes live in one process; leave --workers out")
     if not 0 <= options.simulate_nodes <= _MOST_NODES:
         raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
     if options.simulate_nodes_exec and not options.simulate_nodes:
