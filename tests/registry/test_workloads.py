@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kinds_world import KindsWorld, kinds_world, meta, pod, template
 
+from kubegate.api import clone
 from kubegate.registry.batch import cron
 
 SELECTOR = {"matchLabels": {"a": "b"}}
@@ -160,6 +161,24 @@ async def test_a_job_finds_its_pods_by_its_own_uid(w: KindsWorld) -> None:
 async def test_a_jobs_pods_must_be_meant_to_end(w: KindsWorld) -> None:
     texts = await w.wrong(w.create("jobs.batch", {**meta("j"), "spec": {"template": {"spec": pod()["spec"]}}}))
     assert texts == ['spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"']
+
+
+async def test_what_is_settled_in_a_job_is_shown_in_go_s_own_form(w: KindsWorld) -> None:
+    found = await w.wrong(w.create("jobs.batch", job(successPolicy={"rules": [{"succeededCount": 1}]})))
+    wrong = 'spec.successPolicy: Invalid value: {"Rules":[{"SucceededIndexes":null,"SucceededCount":1}]}: requires '
+    assert [text for text in found if text.startswith(wrong)]
+    policy = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [1]}}]}
+    made = await w.create("jobs.batch", job(podFailurePolicy=policy))
+    changed = clone(made)
+    changed["spec"]["podFailurePolicy"]["rules"][0]["action"] = "Ignore"
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = "other"
+    found = await w.wrong(w.update("jobs.batch", changed))
+    codes = '"OnExitCodes":{"ContainerName":null,"Operator":"In","Values":[1]},"OnPodConditions":null'
+    rules = f'{{"Rules":[{{"Action":"Ignore",{codes}}}]}}'
+    assert f"spec.podFailurePolicy: Invalid value: {rules}: field is immutable" in found
+    [template] = [text for text in found if text.startswith("spec.template: ")]
+    assert template.startswith('spec.template: Invalid value: {"labels":{"batch.kubernetes.io/controller-uid":"')
+    assert '"Spec":{"Volumes":null,"InitContainers":null,"Containers":[{"Name":"c","Image":"other"' in template
 
 
 async def test_a_suspended_job_may_still_be_sent_elsewhere(w: KindsWorld) -> None:

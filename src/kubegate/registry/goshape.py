@@ -222,6 +222,15 @@ _TYPES: Final[dict[str, str]] = {
     "ScopeSelector": "MatchExpressions[ScopedResourceSelectorRequirement",
     "ScopedResourceSelectorRequirement": "ScopeName Operator Values!",
     "NodeAddress": "Type Address",
+    "SuccessPolicy": "Rules[SuccessPolicyRule",
+    "SuccessPolicyRule": "SucceededIndexes! SucceededCount!",
+    "PodFailurePolicy": "Rules[PodFailurePolicyRule",
+    "PodFailurePolicyRule": (
+        "Action OnExitCodes*PodFailurePolicyOnExitCodes OnPodConditions[PodFailurePolicyOnPodConditionsPattern"
+    ),
+    "PodFailurePolicyOnExitCodes": "ContainerName! Operator Values!",
+    "PodFailurePolicyOnPodConditionsPattern": "Type Status",
+    "ParentReference": "Group Resource Namespace Name",
 }
 _MARKS: Final = "#?!~$:*[<"
 _ZEROS: Final[dict[str, Any]] = {"": "", "#": 0, "?": False, "!": None, "~": "0", "$": 0}
@@ -271,6 +280,17 @@ def shape(value: dict[str, Any], type_name: str) -> dict[str, Any]:
         else:
             shown[one.go] = _raw(found)
     return shown
+
+
+# The fields of metadata that a template may have, in Go's order; they stand beside Spec under their own names.
+_TEMPLATE_META: Final = ("name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers")
+
+
+def template(value: dict[str, Any]) -> dict[str, Any]:
+    """A PodTemplateSpec, in which metadata is embedded."""
+    meta = value.get("metadata") or {}
+    shown = {name: _raw(meta[name]) for name in _TEMPLATE_META if meta.get(name)}
+    return {**shown, "Spec": shape(value.get("spec") or {}, "PodSpec")}
 
 
 def _raw(value: Any) -> Any:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from kubegate.api import Object, clone, field, names, selectors
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.apps import templates
 from kubegate.registry.batch import jobspec, jobstatus
 from kubegate.registry.canonical import defaulted, with_blank_status
@@ -18,6 +18,7 @@ _TYPE = "io.k8s.api.batch.v1.Job"
 _NAME_LABELS = ("job-name", "batch.kubernetes.io/job-name")
 _UID_LABELS = ("controller-uid", "batch.kubernetes.io/controller-uid")
 _IMMUTABLE_FIELDS = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
+_SHAPES: Final = {"podFailurePolicy": "PodFailurePolicy", "successPolicy": "SuccessPolicy"}
 # Parts of a template that may change as long as no pod has been made of it.
 _DIRECTIVES = ("nodeSelector", "tolerations", "schedulingGates")
 
@@ -76,7 +77,10 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     errors += field.immutable("spec.selector", spec.get("selector"), before.get("selector"))
     errors += _template_update(spec, old)
     for name in _IMMUTABLE_FIELDS:
-        errors += field.immutable(f"spec.{name}", spec.get(name), before.get(name))
+        new = spec.get(name)
+        if new != before.get(name):
+            shown = goshape.shape(new, _SHAPES[name]) if name in _SHAPES and new is not None else new
+            errors.append(field.invalid(f"spec.{name}", shown, field.IMMUTABLE))
     return errors
 
 
@@ -141,7 +145,9 @@ def _template_update(spec: Object, old: Object) -> list[FieldError]:
     template, before = spec["template"], old["spec"]["template"]
     if old["spec"].get("suspend") and not mapped(old, "status").get("startTime"):
         before = _with_directives(before, template)
-    return field.immutable("spec.template", template, before)
+    if template == before:
+        return []
+    return [field.invalid("spec.template", goshape.template(template), field.IMMUTABLE)]
 
 
 def _with_directives(before: Object, template: Object) -> Object:

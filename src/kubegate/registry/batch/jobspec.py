@@ -7,6 +7,7 @@ from typing import Any
 
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
+from kubegate.registry import goshape
 from kubegate.registry.batch.indexes import BadIndexes, parse
 from kubegate.registry.checks import listed, nonnegative, qualified_name
 from kubegate.registry.core.podspec import warnings
@@ -61,7 +62,9 @@ def validate(spec: Object, path: str, options: Options) -> list[FieldError]:
     if success is not None:
         where = field.child(path, "successPolicy")
         if not _indexed(spec):
-            errors.append(field.invalid(where, success, "requires indexed completion mode"))
+            errors.append(
+                field.invalid(where, goshape.shape(success, "SuccessPolicy"), "requires indexed completion mode")
+            )
         else:
             errors += _success_policy(spec, success, field.child(where, "rules"))
     errors += _replacement(spec, failure is not None, field.child(path, "podReplacementPolicy"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import dns_subdomain, mapped
 from kubegate.registry.networking.references import segment
@@ -22,7 +22,10 @@ def _name(name: str, prefix: bool = False) -> list[str]:
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     reference, path = obj["spec"].get("parentRef"), "spec.parentRef"
     if old is not None:
-        return field.immutable(path, reference, old["spec"].get("parentRef"))
+        if reference == old["spec"].get("parentRef"):
+            return []
+        shown = None if reference is None else goshape.shape(reference, "ParentReference")
+        return [field.invalid(path, shown, field.IMMUTABLE)]
     if reference is None:
         return [field.required(path)]
     found = mapped(obj["spec"], "parentRef")
