@@ -46,6 +46,10 @@ async def test_a_deployment_rolls_out_by_quarters(w: KindsWorld) -> None:
     ("spec", "texts"),
     [
         (
+            {"template": {**template(), "metadata": {"labels": {"z": "1", "b": "2"}}}},
+            [f'spec.template.metadata.labels: Invalid value: {{"b":"2","z":"1"}}: {NO_MATCH}'],
+        ),
+        (
             {"selector": None},
             [
                 "spec.selector: Required value",

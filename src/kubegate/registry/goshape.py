@@ -278,7 +278,7 @@ def shape(value: dict[str, Any], type_name: str) -> dict[str, Any]:
         elif found is None:
             shown[one.go] = _ZEROS[one.mark]
         else:
-            shown[one.go] = _raw(found)
+            shown[one.go] = plain(found)
     return shown
 
 
@@ -289,19 +289,19 @@ _TEMPLATE_META: Final = ("name", "generateName", "namespace", "labels", "annotat
 def template(value: dict[str, Any]) -> dict[str, Any]:
     """A PodTemplateSpec, in which metadata is embedded."""
     meta = value.get("metadata") or {}
-    shown = {name: _raw(meta[name]) for name in _TEMPLATE_META if meta.get(name)}
+    shown = {name: plain(meta[name]) for name in _TEMPLATE_META if meta.get(name)}
     return {**shown, "Spec": shape(value.get("spec") or {}, "PodSpec")}
 
 
-def _raw(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value that is the same in both forms; maps in order of keys, as Go writes them."""
     if isinstance(value, list):
-        return [_raw(item) for item in value]
+        return [plain(item) for item in value]
     if not isinstance(value, dict):
         return value
     if value.keys() <= _LABEL_SELECTOR.keys():
-        return {name: _raw(value[name]) for name in _LABEL_SELECTOR if name in value}
-    return {name: _raw(value[name]) for name in sorted(value)}
+        return {name: plain(value[name]) for name in _LABEL_SELECTOR if name in value}
+    return {name: plain(value[name]) for name in sorted(value)}
 
 
 def diff(old: dict[str, Any], new: dict[str, Any], type_name: str) -> str:

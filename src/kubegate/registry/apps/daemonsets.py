@@ -75,7 +75,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     if old is not None:
         # An update is looked at as a new object and as an update, so that everything is told twice.
         errors += errors
-        errors += field.immutable("spec.selector", found, old["spec"].get("selector"))
+        errors += templates.fixed_selector(found, old["spec"].get("selector"))
     return errors
 
 

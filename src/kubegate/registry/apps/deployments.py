@@ -53,7 +53,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     if deadline <= ready:
         errors.append(field.invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"))
     if old is not None:
-        errors += field.immutable("spec.selector", found, old["spec"].get("selector"))
+        errors += templates.fixed_selector(found, old["spec"].get("selector"))
     return errors
 
 

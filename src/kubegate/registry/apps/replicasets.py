@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubegate.api import Object, field
+from kubegate.api import Object
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.apps import templates
@@ -31,7 +31,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     if old is not None:
         # An update is looked at as a new object and as an update, so that everything is told twice.
         errors += errors
-        errors += field.immutable("spec.selector", found, old["spec"].get("selector"))
+        errors += templates.fixed_selector(found, old["spec"].get("selector"))
     return errors
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubegate.api import Object, field, names, selectors
 from kubegate.api.field import FieldError
-from kubegate.registry import Scope
+from kubegate.registry import Scope, goshape
 from kubegate.registry.checks import mapped, nonnegative
 from kubegate.registry.core.podspec import features, warnings
 from kubegate.registry.core.podspec.options import Options
@@ -62,7 +62,12 @@ def matches(selects: selectors.LabelSelector, template: Object, path: str) -> li
     labels = labels_of(template)
     if selects.matches(labels):
         return []
-    return [field.invalid(field.child(path, "metadata.labels"), labels or None, NO_MATCH)]
+    return [field.invalid(field.child(path, "metadata.labels"), goshape.plain(labels) or None, NO_MATCH)]
+
+
+def fixed_selector(new: Any, old: Any) -> list[FieldError]:
+    """The selector of a stored object, which does not change."""
+    return [] if new == old else [field.invalid("spec.selector", goshape.plain(new), field.IMMUTABLE)]
 
 
 def always_running(template: Object, path: str, kind: str) -> list[FieldError]:
@@ -81,7 +86,7 @@ def of_replica_set(template: Object, found: Any, options: Options) -> list[Field
     """The selector (checked already) and template of a ReplicaSet or Deployment."""
     selects = matcher(found)
     if selects is None:
-        return [field.invalid("spec.selector", found, "invalid label selector")]
+        return [field.invalid("spec.selector", goshape.plain(found), "invalid label selector")]
     empty = found is not None and not selects.requirements  # none at all selects nothing
     errors = [] if empty else matches(selects, template, "spec.template")
     errors += validate_template(template, "spec.template", options)

@@ -74,7 +74,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     # An update is looked at as a new Job and as an update, so that everything is told twice.
     errors += _spec(spec, options)
     errors += _completions(spec, before)
-    errors += field.immutable("spec.selector", spec.get("selector"), before.get("selector"))
+    errors += templates.fixed_selector(spec.get("selector"), before.get("selector"))
     errors += _template_update(spec, old)
     for name in _IMMUTABLE_FIELDS:
         new = spec.get(name)
@@ -112,10 +112,10 @@ def _generated_selector(obj: Object, before: Object | None) -> list[FieldError]:
         if found is None:
             errors.append(field.required(field.key(path, name), f"must be '{value}'"))
         elif found != value:
-            errors.append(field.invalid(field.key(path, name), labels, f"must be '{value}'"))
+            errors.append(field.invalid(field.key(path, name), goshape.plain(labels), f"must be '{value}'"))
     selects = templates.matcher(spec["selector"])
     if selects is not None and not selects.matches(wanted):
-        errors.append(field.invalid("spec.selector", spec["selector"], "`selector` not auto-generated"))
+        errors.append(field.invalid("spec.selector", goshape.plain(spec["selector"]), "`selector` not auto-generated"))
     return errors
 
 

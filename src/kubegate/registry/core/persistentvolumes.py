@@ -72,7 +72,7 @@ def _capacity(spec: Object) -> list[FieldError]:
     capacity = mapped(spec, "capacity")
     errors = [] if capacity else [field.required("spec.capacity")]
     if capacity.keys() != {"storage"}:
-        errors.append(field.not_supported("spec.capacity", capacity or None, ("storage",)))
+        errors.append(field.not_supported("spec.capacity", goshape.plain(capacity) or None, ("storage",)))
     for name, value in sorted(capacity.items()):
         errors += nonnegative_quantity(value, field.key("spec.capacity", name))
     return errors
