@@ -9,8 +9,9 @@ evaluator and its clients see its own texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.cel import types
 from kubegate.cel.costs import PER_CALL
@@ -39,8 +40,7 @@ class CompileError(Exception):
         self.message, self.kind = message, kind
 
 
-@dataclass(slots=True)
-class Budget:
+class Budget(Struct):
     """What several evaluations may cost together; `spent` grows with each, also with those that fail."""
 
     limit: int
@@ -51,8 +51,7 @@ class Budget:
         return self.spent > self.limit
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """A compiled expression; evaluating it changes nothing in it, so it may be shared."""
 
     expression: str

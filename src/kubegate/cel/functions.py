@@ -8,8 +8,9 @@ target first) as Python values, of the declared types.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from kubegate.cel.types import CelType, parse, split_top
 
@@ -17,8 +18,7 @@ Implementation = Callable[..., Any]
 _F = TypeVar("_F", bound=Implementation)
 
 
-@dataclass(frozen=True, slots=True)
-class Overload:
+class Overload(Struct, frozen=True):
     """`arguments` begin with the target where it is a `member`. `id` is cel-go's, where costs tell by it."""
 
     id: str

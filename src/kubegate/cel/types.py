@@ -7,12 +7,12 @@ reads the notation that function declarations are written in: `list(T)`, `map(st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class CelType:
+
+class CelType(Struct, frozen=True):
     """`kind` is one of the words below; `name` what error texts call it, for the kinds whose name is not the kind."""
 
     kind: str

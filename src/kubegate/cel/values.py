@@ -10,10 +10,11 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
+
+from msgspec import Struct
 
 from kubegate.cel import types
 from kubegate.cel.types import CelType
@@ -55,8 +56,7 @@ class UInt(int):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(Struct, frozen=True):
     cel_type: ClassVar[CelType] = types.DURATION
     nanoseconds: int
 
@@ -64,8 +64,7 @@ class Duration:
         return _seconds_text(self.nanoseconds) + "s"
 
 
-@dataclass(frozen=True, slots=True)
-class Timestamp:
+class Timestamp(Struct, frozen=True):
     """A moment, in nanoseconds since 1970 (UTC)."""
 
     cel_type: ClassVar[CelType] = types.TIMESTAMP
@@ -85,8 +84,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
 
 
-@dataclass(frozen=True, slots=True)
-class Optional:
+class Optional(Struct, frozen=True):
     """optional.of(value), or optional.none() where `present` is false."""
 
     cel_type: ClassVar[CelType] = types.optional_of(types.DYN)
@@ -97,8 +95,7 @@ class Optional:
 NONE = Optional(False)
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectValue:
+class ObjectValue(Struct, frozen=True):
     """An object written in an expression: `Object.spec{replicas: 1}`. `fields` are those that were written."""
 
     name: str

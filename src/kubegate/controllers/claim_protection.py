@@ -7,7 +7,8 @@ mounts it, of a volume when it is bound to no claim. Follows pkg/controller/volu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.controllers import Client, World
@@ -16,8 +17,7 @@ from kubegate.controllers.queue import Queue
 from kubegate.storage import ObjectEvent, Reader
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     controller: str
     user: str
     resource: str

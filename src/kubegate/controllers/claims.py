@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.selectors import LabelSelector
@@ -11,8 +12,7 @@ from kubegate.controllers import Client
 from kubegate.controllers.objects import controller_of, controller_reference, ending, tolerant
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """An object that claims others; `resource` is its own group resource."""
 
     api_version: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339
@@ -15,8 +16,7 @@ from kubegate.pki.certificates import BadCertificate, parse_request, subject_of
 from kubegate.storage import ObjectEvent, Reader
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     """What one must be allowed to create to have it approved; `own`: the name must be the asker's."""
 
     subresource: str

@@ -7,7 +7,8 @@ conditions and events.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from kubegate.api import Object, selectors
 from kubegate.api.clock import Clock, rfc3339
@@ -115,8 +116,7 @@ class Deployments:
             self.queue.add_at(key, self._clock.monotonic() + again)
 
 
-@dataclass(slots=True)
-class Rollout:
+class Rollout(Struct):
     """One look at one Deployment and its ReplicaSets, and the next step from there.
 
     A step ends with the status; what it changed wakes the controller for the step after it.

@@ -8,7 +8,8 @@ no dependent blocks it; one with `orphan` is taken off its dependents' reference
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from kubegate.api import Object
 from kubegate.api.resources import Resource, Resources
@@ -19,8 +20,7 @@ from kubegate.registry.deletion import FOREGROUND, ORPHAN
 from kubegate.storage import ObjectEvent, Reader
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """One object of the graph, by uid. `owners` are the uids it names; `there` is false for an owner not seen yet."""
 
     uid: str

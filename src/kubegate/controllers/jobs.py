@@ -8,7 +8,8 @@ or forgotten wherever this process ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.api import Object, selectors
 from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
@@ -43,8 +44,7 @@ _FIRST_BACKOFF, _LONGEST_BACKOFF = 10.0, 600.0
 _MOST_AT_ONCE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How a Job ended: the condition that is told first, the final one, and why."""
 
     interim: str

@@ -5,7 +5,7 @@ Follows pkg/controller/replicaset of Kubernetes v1.36; the two kinds differ in n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from kubegate.api import Object, selectors
 from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
@@ -38,8 +38,7 @@ _BURST = 500
 _PHASES = {"Pending": 0, "": 0, "Unknown": 1, "Running": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     api_version: str
     kind: str
     resource: str

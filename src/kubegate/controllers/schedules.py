@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Struct
 
 _DESCRIPTORS = {
     "@yearly": "0 0 1 1 *",
@@ -33,8 +34,7 @@ class BadSchedule(ValueError):
     """The text is no schedule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Struct, frozen=True):
     """`fields` are the minutes, hours, days, months and weekdays; `every` are seconds, 0 where the fields count."""
 
     fields: tuple[frozenset[int], ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.api import Object, selectors
 from kubegate.api.names import parse_ip
@@ -14,8 +15,7 @@ from kubegate.storage import ObjectEvent, Reader
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(Struct, frozen=True):
     """A pod's address behind a service. `ports` are (name, number, protocol, application protocol)."""
 
     address: str

@@ -6,13 +6,13 @@ Pure functions: whether a request was approved, and who may approve, is known el
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID as Extended
 from cryptography.x509.oid import NameOID
+from msgspec import Struct
 
 from kubegate.pki import certificates
 from kubegate.pki.certificates import Authority, BadCertificate
@@ -64,8 +64,7 @@ class NotSigned(Exception):
     """A signer does not sign this request; the text is what its Failed condition tells."""
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """What was asked for: the request (PEM), the usages by name, and the lifetime (None: as the signer likes)."""
 
     request: bytes

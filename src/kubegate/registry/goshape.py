@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
+
+from msgspec import Struct
 
 # type -> its fields, in order. A field is `GoName`, or `GoName=jsonName` where the name is not the Go name with a small
 # first letter, followed by what it is:  (nothing) string   # integer   ? boolean   ! anything that is null when absent
@@ -239,8 +240,7 @@ _LABEL_SELECTOR: Final = dict.fromkeys(("matchLabels", "matchExpressions"))
 _POD_CONTEXT = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace", "hostUsers")
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
+class _Field(Struct, frozen=True):
     go: str
     json: str
     mark: str

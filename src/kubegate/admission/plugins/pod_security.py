@@ -6,8 +6,9 @@ Follows k8s.io/pod-security-admission/admission and k8s.io/kubernetes/plugin/pkg
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.admission import Attributes, Operation
 from kubegate.admission.config import ConfigurationError, only
@@ -45,8 +46,7 @@ _TEMPLATES: Mapping[str, Callable[[Object], Object | None]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Exemptions:
+class Exemptions(Struct, frozen=True):
     """Who is not asked at all."""
 
     usernames: frozenset[str] = frozenset()

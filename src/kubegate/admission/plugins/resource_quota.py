@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from kubegate.admission import Attributes, Operation
 from kubegate.admission import pod_resources as amounts
@@ -39,8 +40,7 @@ _GROUP_VERSIONS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
+class Limited(Struct, frozen=True):
     """Consumption that is refused where no quota covers it."""
 
     group_resource: str
@@ -48,8 +48,7 @@ class Limited:
     scopes: tuple[Mapping[str, Any], ...]
 
 
-@dataclass(slots=True, eq=False)
-class _Charge:
+class _Charge(Struct, eq=False):
     """One request's turn: settled with `error` None (charged, or nothing to charge) or with the refusal."""
 
     attributes: Attributes
@@ -62,8 +61,7 @@ class _Charge:
         self.settled, self.error = True, error
 
 
-@dataclass(slots=True)
-class _Queue:
+class _Queue(Struct):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: list[_Charge] = field(default_factory=list)
     users: int = 0

@@ -7,9 +7,10 @@ level and from which version on it has which form; `evaluate` runs those of a le
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate.admission.pods import containers
 from kubegate.api import Object
@@ -19,8 +20,7 @@ LATEST = 1 << 30
 """The version `latest` as a number of a minor release."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """`reason` in a word or two, `detail` with who does it."""
 
     reason: str
@@ -34,8 +34,7 @@ Form = Callable[[Object, Object], Violation | None]
 """metadata, spec -> what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Struct, frozen=True):
     """One check: its forms by the minor version from which each holds, and the baseline checks that it replaces."""
 
     id: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from kubegate.admission.podsecurity.checks import BASELINE, LATEST, PRIVILEGED, RESTRICTED
 from kubegate.api.field import FieldError, invalid, key
@@ -20,8 +22,7 @@ VERSION_ERROR = 'must be "latest" or "v1.x"'
 _VERSION = re.compile(r"v1\.(0|[1-9][0-9]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class LevelVersion:
+class LevelVersion(Struct, frozen=True):
     level: str = PRIVILEGED
     version: int = LATEST
 
@@ -29,8 +30,7 @@ class LevelVersion:
         return f"{self.level}:{'latest' if self.version == LATEST else f'v1.{self.version}'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """The three modes."""
 
     enforce: LevelVersion = LevelVersion()

@@ -6,10 +6,10 @@ Follows k8s.io/apiserver/pkg/admission/plugin/policy/mutating.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate import cel
 from kubegate.admission import Attributes, Operation, refusal
@@ -37,8 +37,7 @@ OBJECT = types.object_of("Object")
 JSON_PATCHES = types.list_of(types.object_of("JSONPatch"))
 
 
-@dataclass(frozen=True, slots=True)
-class Mutation:
+class Mutation(Struct, frozen=True):
     """`json_patch`: the expression makes a JSON patch, otherwise an apply configuration."""
 
     expression: str
@@ -47,8 +46,7 @@ class Mutation:
     pace: Pace = field(default_factory=Pace)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """A policy's spec, compiled."""
 
     environment: Environment
@@ -69,8 +67,7 @@ def compile_spec(spec: Object) -> Policy:
     return Policy(environment, conditions, tuple(mutations), spec.get("reinvocationPolicy") == "IfNeeded")
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(Struct, frozen=True):
     """One policy with one binding and one parameter, about one request."""
 
     hook: Hook[Policy]
@@ -84,8 +81,7 @@ class _Turn:
         return self.hook.name, self.binding.name, f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
 
 
-@dataclass(slots=True)
-class _Rounds:
+class _Rounds(Struct):
     """What one request's first round leaves for its second."""
 
     called: set[tuple[str, str, str]] = field(default_factory=set)

@@ -7,8 +7,9 @@ sort (validations, messages, audit annotations), as kube-apiserver does it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from kubegate import cel
 from kubegate.admission.webhooks.expressions import OBJECTS, OUT_OF_BUDGET, POLICY_VARIABLES
@@ -32,8 +33,7 @@ class Failed(Exception):
     """An expression that has no result; the text names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """What the expressions of one policy may refer to, and the policy's own variables by name."""
 
     has_params: bool

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from kubegate.admission import Attributes
 from kubegate.admission.webhooks import matching
@@ -34,8 +35,7 @@ P = TypeVar("P")
 _EVERYTHING = ({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*", "*"]},)
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """matchConstraints of a policy, or matchResources of a binding."""
 
     rules: Rules
@@ -72,16 +72,14 @@ class Match:
         return self.selects(attributes, reader)
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     name: str
     match: Match
     parameters: Object | None
     actions: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Hook(Generic[P]):
+class Hook(Struct, Generic[P], frozen=True):
     """A policy with its bindings. `policy` is what it was compiled to."""
 
     name: str

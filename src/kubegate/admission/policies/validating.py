@@ -6,10 +6,10 @@ Follows k8s.io/apiserver/pkg/admission/plugin/policy/validating.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate import cel
 from kubegate.admission import Attributes, Operation, refusal
@@ -38,8 +38,7 @@ CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "I
 """The HTTP status for each reason that a validation may give."""
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
+class Validation(Struct, frozen=True):
     expression: str
     program: Compiled
     message: str
@@ -48,15 +47,13 @@ class Validation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(Struct, frozen=True):
     key: str
     expression: str
     program: Compiled
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """A policy's spec, compiled."""
 
     environment: Environment
@@ -93,8 +90,7 @@ def compile_spec(spec: Object) -> Policy:
     return Policy(environment, conditions, tuple(validations), tuple(annotations))
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(Struct, frozen=True):
     """Why one policy says no. `position` is that of the validation, None for what went wrong around them."""
 
     message: str
@@ -102,8 +98,7 @@ class Denial:
     position: int | None = None
 
 
-@dataclass(slots=True)
-class _Request:
+class _Request(Struct):
     """What is worked out once for a request, and used by all policies."""
 
     attributes: Attributes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.admission.dependencies import Authorize, Objects
@@ -31,8 +32,7 @@ class CallFailed(Exception):
         super().__init__(f"failed calling webhook {quoted(webhook)}: {why}")
 
 
-@dataclass(slots=True)
-class Versions:
+class Versions(Struct):
     """A request's objects in the versions that webhooks want to see, each converted once."""
 
     attributes: Attributes
@@ -69,8 +69,7 @@ class Versions:
             raise status.internal(str(error)) from error
 
 
-@dataclass(slots=True)
-class Caller:
+class Caller(Struct):
     """Asks webhooks about requests."""
 
     reader: Reader
@@ -168,8 +167,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-@dataclass(slots=True)
-class Told:
+class Told(Struct):
     """The stage that a call leaves on the trace."""
 
     stage: Stage

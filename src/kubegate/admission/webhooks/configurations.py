@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from kubegate.admission.webhooks.expressions import WEBHOOK_VARIABLES, Conditions
 from kubegate.admission.webhooks.matching import Rules
@@ -13,8 +14,7 @@ from kubegate.api.selectors import LabelSelector, from_object
 from kubegate.storage import ObjectEvent, Reader
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(Struct, frozen=True):
     """One webhook of one configuration, ready for use. `uid` tells it from all others."""
 
     uid: str

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct, field
 
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.webhooks import services
@@ -19,8 +21,7 @@ from kubegate.storage import Reader
 USER_AGENT = "kube-apiserver-admission"
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """How this server shows who it is to webhooks, by the name of the host called: `*.example.org`, `*`."""
 
     by_host: Mapping[str, Endpoint] = field(default_factory=dict)

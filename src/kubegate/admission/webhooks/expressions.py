@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kubegate import authorization, cel
@@ -99,8 +99,7 @@ POLICY_VARIABLES: Mapping[str, CelType] = {**WEBHOOK_VARIABLES, "namespaceObject
 """What the expressions of a policy see, beside `params` and `variables`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     """As what a request is shown to a webhook or policy: as it was made, or as the equivalent that a rule names."""
 
     kind: GroupVersionKind

@@ -6,8 +6,9 @@ Follows k8s.io/apiserver/pkg/admission/plugin/webhook/predicates and generic.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from msgspec import Struct
 
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.admission.webhooks.expressions import Invocation
@@ -77,8 +78,7 @@ def is_namespaced(attributes: Attributes) -> bool:
     return bool(attributes.namespace) and (resource.group, resource.resource) != _NAMESPACES
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Struct, frozen=True):
     """What a webhook or policy wants to see. `exact` is matchPolicy Exact."""
 
     include: Sequence[Object]

@@ -6,9 +6,9 @@ Follows k8s.io/apiserver/pkg/admission/plugin/webhook/mutating.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate.admission import Attributes, Operation
 from kubegate.admission.dependencies import Objects
@@ -27,8 +27,7 @@ _MUTATION = "mutation.webhook.admission.k8s.io/round_{}_index_{}"
 _PATCH = "patch.webhook.admission.k8s.io/round_{}_index_{}"
 
 
-@dataclass(slots=True)
-class _Rounds:
+class _Rounds(Struct):
     """What one request's first round leaves for its second."""
 
     called: set[str] = field(default_factory=set)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from msgspec import Struct, field
 
 from kubegate.admission import Attributes
 from kubegate.admission.webhooks.expressions import Invocation, admission_request
@@ -29,8 +29,7 @@ class InvalidResponse(Exception):
     """The answer is an AdmissionReview, and not one to be followed; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a webhook said. `patch` is empty where it wants nothing changed."""
 
     allowed: bool

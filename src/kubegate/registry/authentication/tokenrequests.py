@@ -6,9 +6,9 @@ Follows k8s.io/kubernetes/pkg/registry/core/serviceaccount/storage (TokenREST).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kubegate.api import Object, clone, field, status
@@ -116,8 +116,7 @@ def _check_target(request: Object, namespace: str, name: str) -> None:
         raise status.invalid(GROUP, KIND, name, [wrong])
 
 
-@dataclass(frozen=True, slots=True)
-class _Lifetime:
+class _Lifetime(Struct, frozen=True):
     seconds: int
     warn_after: int = 0
 

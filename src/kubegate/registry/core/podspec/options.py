@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """`is_pod`: the spec is a Pod's own, not a template's. `pod_name` where one is known.
 
     The rest is leniency towards what an older object already has, as kube-apiserver shows it on updates.
