@@ -23,6 +23,11 @@ class Served:
         async with self.session.post(self.server.url + path, **data) as answer:
             return answer.status, await answer.json()
 
+    async def post_raw(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """As `post`, the answer as it came."""
+        async with self.session.post(self.server.url + path, data=body) as answer:
+            return answer.status, await answer.read()
+
     async def get(self, path: str) -> tuple[int, str]:
         async with self.session.get(self.server.url + path) as answer:
             return answer.status, await answer.text()

@@ -42,6 +42,7 @@ def webhook(
     threads: Annotated[int, typer.Option("--threads", min=1, help="for functions that are not async")] = 16,
     most: Annotated[int, typer.Option("--max-reviews-inflight", min=1, help="in each process")] = 256,
     max_body: Annotated[int, typer.Option("--max-request-body-bytes", min=1024)] = 7 * 1024 * 1024,
+    most_connections: Annotated[int, typer.Option("--max-connections", min=1, help="in each process")] = 512,
     delay: Annotated[
         float, typer.Option("--shutdown-delay", min=0, help="seconds to go on answering when told to end")
     ] = 0.0,
@@ -73,6 +74,7 @@ def webhook(
         client_ca_file=client_ca_file,
         most=most,
         max_body=max_body,
+        most_connections=most_connections,
         threads=threads,
         delay=delay,
         decisions=sys.stdout.buffer if decisions else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ _REASONS = {
     400: "BadRequest",
     401: "Unauthorized",
     404: "NotFound",
+    408: "Timeout",
     405: "MethodNotAllowed",
     413: "RequestEntityTooLarge",
     429: "TooManyRequests",
@@ -45,8 +47,10 @@ class App:
     """Answers for the Gate that `gate()` gives at that moment.
 
     `most` reviews are answered at once, another one is refused with 429; bodies of more than `max_body` bytes with
-    413. `shared` are the counts of other workers. `decided` is given a line for the decision log for each review.
-    `client_certificates`: reviews are answered for callers alone whose certificate TLS has verified.
+    413. Bodies that come in pieces are counted apart, so that clients who dawdle keep nobody else from being answered:
+    as many are read at once, each within `patience` seconds. `shared` are the counts of other workers. `decided` is
+    given a line for the decision log for each review. `client_certificates`: reviews are answered for callers alone
+    whose certificate TLS has verified.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class App:
         decided: Callable[[Mapping[str, Any]], None] = lambda entry: None,
         most: int = 256,
         max_body: int = 7 * 1024 * 1024,
+        patience: float = 10.0,
         client_certificates: bool = False,
     ) -> None:
         self._gate, self._caller, self._decided = gate, caller, decided
         self.metrics, self._shared = metrics or Metrics(), shared
         self._most, self._max_body, self._client_certificates = most, max_body, client_certificates
+        self._patience, self._reading = patience, 0
         self._known: Gate | None = None
         self._endpoints: dict[str, reviews.Endpoint] = {}
         self.draining = False
@@ -100,16 +106,16 @@ class App:
             raise _Refused(404, "no policy is served at this path")
         if self._client_certificates and not _has_certificate(scope):
             raise _Refused(401, "a client certificate is wanted here")
+        message = await receive()
+        body = message.get("body", b"")
+        if message.get("more_body") or len(body) > self._max_body:
+            body = await self._rest(body, message, receive)
         metrics = self.metrics
         if metrics.in_flight >= self._most:
             raise _Refused(429, f"{self._most} reviews are being answered; try again")
         metrics.in_flight += 1
         start = time.perf_counter()
         try:
-            message = await receive()
-            body = message.get("body", b"")
-            if message.get("more_body") or len(body) > self._max_body:
-                body = await self._rest(body, message, receive)
             try:
                 review = orjson.loads(body)
             except orjson.JSONDecodeError:
@@ -135,7 +141,19 @@ class App:
 
     async def _rest(self, first: bytes, message: Mapping[str, Any], receive: Receive) -> bytes:
         """The body that `first` begins."""
-        parts, size = [first], len(first)
+        if self._reading >= self._most:
+            raise _Refused(429, f"{self._most} bodies are being read; try again")
+        self._reading += 1
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._joined([first], message, receive)
+        except TimeoutError:
+            raise _Refused(408, f"the body was not there within {self._patience:g} s") from None
+        finally:
+            self._reading -= 1
+
+    async def _joined(self, parts: list[bytes], message: Mapping[str, Any], receive: Receive) -> bytes:
+        size = len(parts[0])
         while message.get("more_body") and size <= self._max_body:
             message = await receive()
             if message["type"] == "http.disconnect":

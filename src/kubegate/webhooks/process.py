@@ -34,6 +34,8 @@ class Options:
 
     `client_ca_file`: reviews are answered for callers with a certificate of it alone. `delay` is how long (seconds) it
     goes on answering though `/readyz` says no, once it is told to end; `grace` how long reviews in flight may take.
+    `patience` is how long a client may take for the handshake, a request's head and its body; `most_connections` are
+    taken at once.
     """
 
     policies: Path
@@ -43,6 +45,8 @@ class Options:
     client_ca_file: Path | None = None
     most: int = 256
     max_body: int = 7 * 1024 * 1024
+    most_connections: int = 512
+    patience: float = 10.0
     threads: int = 16
     delay: float = 0.0
     grace: float = 25.0
@@ -99,6 +103,7 @@ class WebhookServer:
             decided=self._decisions.write if self._decisions is not None else lambda entry: None,
             most=options.most,
             max_body=options.max_body,
+            patience=options.patience,
             client_certificates=options.client_ca_file is not None,
         )
         listening = self.listening
@@ -136,6 +141,8 @@ class WebhookServer:
                 key,
                 self.options.client_ca_file,
                 self.options.max_body + 64 * 1024,
+                max_connections=self.options.most_connections,
+                patience=self.options.patience,
                 grace=self.options.grace,
                 socket_fd=listening.fileno(),
                 threads=2 if self.shared is None else 1,  # several processes are threads enough
