@@ -8,7 +8,6 @@ work=$(mktemp -d)
 started=()
 trap 'kill "${started[@]}" 2>/dev/null; wait; rm -rf "$work"' EXIT
 mkdir "$work/bin" && ln -s "$root/.tools/kubectl-1.36" "$work/bin/kubectl"
-printf '#!/bin/sh\nexec %s/.tools/aws/bin/python "$@"\n' "$root" >"$work/bin/boto3" && chmod +x "$work/bin/boto3"
 export PATH="$work/bin:$root/.venv/bin:$root/.tools/aws/bin:$PATH" HOME="$work" KUBECONFIG="$work/kubeconfig"
 cd "$work"
 
@@ -99,13 +98,9 @@ EOF
 run admin kubectl wait --for=condition=Ready pod/web --timeout=30s
 run admin kubectl get pod web -o 'jsonpath={range .spec.containers[0].env[*]}{.name}={.value}{"\n"}{end}'
 run admin kubegate iam whoami --pod --of web --trust-policy trust.json --cafile ca.crt --sts-endpoint "$AWS_ENDPOINT_URL/"
-say "AWS's clients with the token of the pod: a bucket that the role may read, and one that it may not"
-unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
-uid=$(admin kubectl get pod web -o 'jsonpath={.metadata.uid}')
-export AWS_ROLE_ARN=arn:aws:iam::123456789012:role/reader
-export AWS_WEB_IDENTITY_TOKEN_FILE="$work/state/pods/$uid/volumes/aws-iam-token/token" AWS_ROLE_SESSION_NAME=web
-run aws sts get-caller-identity --query Arn --output text
-cat >read.py <<EOF
+say "AWS's clients in the pod: a bucket that the role may read, and one that it may not"
+cat >bin/read-buckets <<EOF
+#!$root/.tools/aws/bin/python
 import boto3
 from botocore.exceptions import ClientError
 
@@ -116,7 +111,19 @@ for bucket in "open", "closed":
         found = error.response["Error"]["Code"]
     print(f"{bucket}: {found}")
 EOF
-run boto3 read.py
+chmod +x bin/read-buckets
+unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+export AWS_ROLE_SESSION_NAME=web
+cloud=("AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL" "AWS_CA_BUNDLE=$AWS_CA_BUNDLE" AWS_DEFAULT_REGION=us-east-1 AWS_ROLE_SESSION_NAME=web)
+token=/var/run/secrets/eks.amazonaws.com/serviceaccount/token
+inside() { kubegate exec web --data-dir "$work/state" -- env "${cloud[@]}" "$@"; }
+if ! inside test -e "$token" 2>/dev/null; then # no mounts may be made here: the same files and variables without them
+  token="$work/state/pods/$(admin kubectl get pod web -o 'jsonpath={.metadata.uid}')/volumes/aws-iam-token/token"
+  inside() { AWS_ROLE_ARN=arn:aws:iam::123456789012:role/reader AWS_WEB_IDENTITY_TOKEN_FILE="$token" "$@"; }
+fi
+run inside aws sts get-caller-identity --query Arn --output text
+run inside read-buckets
 say "a token of another account is not trusted"
 admin kubectl create token default --audience sts.amazonaws.com >other.token
-AWS_WEB_IDENTITY_TOKEN_FILE="$work/other.token" run aws sts get-caller-identity --query Arn --output text
+export AWS_ROLE_ARN=arn:aws:iam::123456789012:role/reader AWS_WEB_IDENTITY_TOKEN_FILE="$work/other.token"
+run aws sts get-caller-identity --query Arn --output text
