@@ -70,17 +70,18 @@ def chosen(flag: Sequence[str]) -> list[str]:
 
 class Manager:
     def __init__(self, world: World, names: Sequence[str]) -> None:
-        self._world = world
-        self._controllers: list[Controller] = [
-            importlib.import_module(f"kubegate.controllers.{MODULES[name]}").build() for name in names
-        ]
+        self._world, self._names = world, names
 
     async def run(self) -> None:
         """Until cancelled. A controller's failure is logged and tried again; it never ends the others."""
-        for controller in self._controllers:
+        controllers: list[Controller] = []
+        for name in self._names:
+            controllers.append(importlib.import_module(f"kubegate.controllers.{MODULES[name]}").build())
+            await asyncio.sleep(0)  # the server has begun to answer: nobody waits for all of them to be loaded
+        for controller in controllers:
             controller.start(self._world)
         async with asyncio.TaskGroup() as group:
-            for controller in self._controllers:
+            for controller in controllers:
                 for _ in range(_WORKERS):
                     group.create_task(work(controller, self._world.clock), name=controller.name)
 
