@@ -182,6 +182,7 @@ async def test_lists_ask_once_for_all(client: Client, converter: Converter) -> N
     for name in ("a", "b", "c"):
         await client.ask("POST", STORED, form(name, {"size": 1}))
     found = await client.ask("GET", OTHER)
+    assert found.json["metadata"]["continue"] == "", "as in the version that is stored"
     assert [item["spec"]["length"] for item in found.json["items"]] == [1, 1, 1]
     assert {item["apiVersion"] for item in found.json["items"]} == {"forms.example.org/v2"}
     [review] = converter.reviews

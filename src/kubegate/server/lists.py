@@ -374,10 +374,13 @@ def _expired_token(registry: Registry, prefix: str, after: str) -> status.Status
     return error
 
 
+def metadata_of(resource: Resource, page: Page) -> dict[str, Any]:
+    """The list's metadata; those kept without a Go type are told even an empty continuation."""
+    return page.metadata if resource.custom is None else {"continue": "", **page.metadata}
+
+
 def body(resource: Resource, page: Page) -> bytes:
     """The list's bytes, put together from its items' bytes as they are."""
     items = [entry.data for entry in page.entries]
-    if resource.custom is not None:  # kept without a Go type, they are told even an empty continuation
-        page = Page(page.entries, {"continue": "", **page.metadata})
     prefix = None if resource.custom is not None else wire.prefix(resource.kind, resource.api_version)
-    return wire.list_body(resource.list_kind, resource.api_version, page.metadata, items, prefix)
+    return wire.list_body(resource.list_kind, resource.api_version, metadata_of(resource, page), items, prefix)

@@ -107,7 +107,7 @@ class Rest:
             return accepted.encode({**head, "metadata": page.metadata, "items": items})
         items = list(objects) if resource.custom is not None else [_without_kind(obj) for obj in objects]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
-        return accepted.encode({**head, "metadata": page.metadata, "items": items})
+        return accepted.encode({**head, "metadata": lists.metadata_of(resource, page), "items": items})
 
     def _watch(self, call: Call, resource: Resource, options: lists.ListOptions, accepted: Accepted) -> Response:
         after = lists.watch_start(options, self._registry.cache.revision)
