@@ -14,7 +14,7 @@ from bench.harness import ROOT, Figure
 
 MODULES = (
     "startup", "reads", "writes", "watches", "storage", "authentication", "authorization", "admission", "webhooks",
-    "gate", "workers", "controllers", "iam",
+    "gate", "fairness", "workers", "controllers", "iam",
 )  # fmt: skip
 
 

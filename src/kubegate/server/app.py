@@ -1,7 +1,7 @@
 """One request's way, from its bytes to the answer's.
 
-bytes -> RequestInfo -> authenticate -> audit begins -> impersonate -> bounds -> authorize -> registry -> audit ends
--> bytes.
+bytes -> RequestInfo -> authenticate -> audit begins -> impersonate -> bounds, turns -> authorize -> registry -> audit
+ends -> bytes.
 Each stage leaves what it decided, why and how long it took on the request's trace.
 """
 
@@ -29,6 +29,7 @@ from kubegate.server.accept import wants_pretty
 from kubegate.server.audit import Auditor
 from kubegate.server.call import Call, parse_query
 from kubegate.server.certificates import client_chain
+from kubegate.server.fairness import Turns
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response, Session
@@ -76,6 +77,7 @@ class App:
         self._auditor, self._limits, self._metrics = auditor, limits, metrics
         self._max_body = max_body
         self._catch_up = catch_up
+        self._turns = Turns()
         self._ids = _Ids()
         self._streams: set[asyncio.Future[Any]] = set()
         self.draining = asyncio.Event()
@@ -164,6 +166,9 @@ class App:
             if call.impersonates:
                 await self._impersonate(call)
             with self._limits.admit(call):
+                turn = self._turns.take(call.authenticated_user.name, now)
+                if turn is not None:
+                    await turn
                 decided = perf_counter()
                 attributes = authorization_attributes(call)
                 decision = await self._authorizer.authorize(attributes)
