@@ -14,13 +14,16 @@ from aws_tokens import ACCOUNT, CLUSTER, JANE, identity, refusal, token
 from remote_server import Serve, Server
 from server_client import Answer, Client, client_for
 
+from kubegate.api.clock import SystemClock
 from kubegate.authentication.signing import BoundObjects, TokenSigner
+from kubegate.authentication.sources.config import TokenSources, load
 from kubegate.pki import keys
 from kubegate.server.options import UsageError, parse
 from kubegate.server.process import Server as ApiServer
 from kubegate.tokens.credential import jwt_claims
 from kubegate.webhooks.gate import Deny, Review
 from kubegate.webhooks.pod_identity import pod_identity
+from kubegate.webhooks.sources import token_sources
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Dev"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/Dev/jane"
@@ -345,9 +348,6 @@ async def test_a_partition_that_there_is_not_is_named(tmp_path: Path) -> None:
 async def test_iam_identities_are_a_token_source_of_the_webhook_server(
     begin: Begin, serve: Serve, tmp_path: Path
 ) -> None:
-    from kubegate.api.clock import SystemClock
-    from kubegate.authentication.sources.config import load
-
     cluster = await begin("--aws-iam-backend-mode=AccessEntry,EKSConfigMap")
     await served(cluster, ENTRIES)
     cluster.server.write_kubeconfig()
@@ -373,9 +373,27 @@ async def test_iam_identities_are_a_token_source_of_the_webhook_server(
         await chain.close()
 
 
-def test_a_source_without_mappings_is_refused(tmp_path: Path) -> None:
-    from kubegate.authentication.sources.config import load
+async def test_a_source_that_sts_had_no_time_for_is_no_refusal(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = await begin(answer=refusal("429 Too Many Requests", "x"))
+    (tmp_path / "map.yaml").write_text(f"mapRoles:\n- rolearn: {ROLE}\n  username: jane\n")
+    path = tmp_path / "sources.yaml"
+    path.write_text(
+        "apiVersion: kubegate.dev/v1\nkind: TokenSources\nsources:\n- name: iam\n  awsIAM:\n    clusterID: demo\n"
+        "    mappingFile: map.yaml\n    stsCAFile: sts.crt\n"
+        f'    stsEndpoints: ["127.0.0.1:{cluster.sts.port}"]\n'
+    )
+    chain = load(path).build(SystemClock())
+    monkeypatch.setattr(TokenSources, "build", lambda self, clock: chain)
+    try:
+        with pytest.raises(Deny, match="too many sign-ins"):
+            await token_sources(path)(cluster.token)
+    finally:
+        await chain.close()
 
+
+def test_a_source_without_mappings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sources.yaml"
     head = "apiVersion: kubegate.dev/v1\nkind: TokenSources\nsources:\n- name: iam\n  awsIAM:\n    clusterID: demo\n"
     path.write_text(head)

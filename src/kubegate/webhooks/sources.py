@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kubegate.api.clock import SystemClock
 from kubegate.authentication import AuthenticationError
-from kubegate.webhooks.gate import User
+from kubegate.webhooks.gate import Deny, User
 
 log = logging.getLogger("kubegate.webhooks")
 
@@ -17,7 +17,7 @@ def token_sources(path: str | Path) -> Callable[[str], Awaitable[User | None]]:
     """What a TokenSources file says, for `gate.authenticate(token_sources(PATH))`.
 
     Raises BadSources (a ValueError) that names the file and the place in it. What a source says of a token that it
-    refuses goes to the log; whoever asks is told no more than that nobody knows it.
+    refuses goes to the log; who asks is told no more than that nobody knows it, or that there are too many sign-ins.
     """
     from kubegate.authentication.sources.config import load
 
@@ -33,6 +33,8 @@ def token_sources(path: str | Path) -> Callable[[str], Awaitable[User | None]]:
             found = await chain.authenticate_token(token)
         except AuthenticationError as error:
             log.info("a token was refused: %s", error)
+            if error.try_again:
+                raise Deny("too many sign-ins, please try again later", code=429) from None
             return None
         if found is None:
             return None

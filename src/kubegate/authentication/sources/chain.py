@@ -73,7 +73,7 @@ class Mapped:
                 return None
             return replace(found, user=self._naming.user(found.user), authenticator=self.name, audiences=None)
         except AuthenticationError as error:
-            raise AuthenticationError(f"{self.name}: {error}") from None
+            raise AuthenticationError(f"{self.name}: {error}", try_again=error.try_again) from None
 
 
 class SourceChain:
