@@ -252,6 +252,57 @@ async def test_daemonsets_and_rollouts_finish(nodes: Nodes) -> None:
     assert world.must("daemonsets.apps", "web")["status"]["numberAvailable"] == 3
 
 
+async def test_pods_leave_a_node_whose_taint_they_do_not_bear(nodes: Nodes) -> None:
+    world = nodes.world
+    world.run("taint-eviction-controller")
+    await nodes.start(1)
+    bears = {"key": "broken", "operator": "Exists", "effect": "NoExecute"}
+    await world.create("pods", pod("never"))
+    await world.create("pods", pod("always", tolerations=[bears]))
+    await world.create("pods", pod("a-while", tolerations=[{**bears, "tolerationSeconds": 60}]))
+
+    def taint(node: Object) -> None:
+        node["spec"]["taints"] = [{"key": "broken", "effect": "NoExecute"}]
+
+    await world.update("nodes", "node-1", taint, "")
+    assert world.names("pods") == ["a-while", "always"]
+    assert ("TaintManagerEviction", "Marking for deletion Pod ns/never") in world.events()
+    await world.advance(59)
+    assert world.names("pods") == ["a-while", "always"]
+    await world.advance(1)
+    assert world.names("pods") == ["always"]
+
+
+async def test_a_taint_that_is_taken_away_in_time_drives_nobody_away(nodes: Nodes) -> None:
+    world = nodes.world
+    world.run("taint-eviction-controller")
+    await nodes.start(1)
+    bears = {"key": "broken", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}
+    await world.create("pods", pod(tolerations=[bears]))
+
+    def taint(node: Object) -> None:
+        node["spec"]["taints"] = [{"key": "broken", "effect": "NoExecute"}]
+
+    await world.update("nodes", "node-1", taint, "")
+    await world.advance(59)
+    await world.update("nodes", "node-1", lambda node: node["spec"].pop("taints"), "")
+    assert ("TaintManagerEviction", "Cancelling deletion of Pod ns/p") in world.events()
+    await world.advance(100)
+    assert phase(world.must("pods", "p")) == "Running"
+
+
+async def test_pods_of_a_node_that_is_gone_go_after_a_while(nodes: Nodes) -> None:
+    world = nodes.world
+    await nodes.start(2)
+    await world.create("pods", pod())
+    where = world.must("pods", "p")["spec"]["nodeName"]
+    await world.delete("nodes", where, "")
+    assert world.names("pods") == ["p"]
+    await world.advance(40)
+    assert world.names("pods") == []
+    assert world.names("nodes", "") == ["node-2"]  # it does not come back by itself
+
+
 # ---------------------------------------------------------------------- volumes
 def projected(audience: str = "", seconds: int = 3607) -> Object:
     token: Object = {"path": "token", "expirationSeconds": seconds}

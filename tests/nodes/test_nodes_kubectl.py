@@ -171,6 +171,16 @@ def test_a_pod_that_is_gone_takes_its_credentials_along(kubegate: Kubegate, kube
     assert "authenticated" not in status
 
 
+def test_a_node_is_drained(kubegate: Kubegate, kubectl: Kubectl) -> None:
+    done(kubectl("create", "deployment", "web", "--image=i", "--replicas=4"))
+    done(kubectl("rollout", "status", "deployment", "web", "--timeout=30s"))
+    done(kubectl("drain", "node-1", "--timeout=30s"))
+    done(kubectl("rollout", "status", "deployment", "web", "--timeout=30s"))
+    where = done(kubectl("get", "pods", "-o", "jsonpath={.items[*].spec.nodeName}"))
+    assert where.split() == ["node-2"] * 4
+    done(kubectl("uncordon", "node-1"))
+
+
 def test_kubegate_exec(kubegate: Kubegate, kubectl: Kubectl, program: Path) -> None:
     """The same without the API server: by whoever owns the folder."""
     running(kubegate, kubectl, "a")

@@ -43,6 +43,7 @@ MODULES: dict[str, str] = {
     "serviceaccount-controller": "serviceaccounts",
     "serviceaccount-token-controller": "token_secrets",
     "statefulset-controller": "statefulsets",
+    "taint-eviction-controller": "taint_eviction",
     "token-cleaner-controller": "token_cleaner",
     "ttl-after-finished-controller": "ttl_after_finished",
     "ttl-controller": "node_ttl",

@@ -31,7 +31,9 @@ if [ -n "$kept" ]; then mkdir -p "${resolver%/*}"; printf '%s\\n' "$kept" > "$re
 count=$1; shift
 while [ "$count" -gt 0 ]; do
   if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "${2%/*}"; : > "$2"; fi
-  mount -o bind,ro "$1" "$2"
+  mount --bind "$1" "$2"
+  # in a user namespace the flags of the mount beneath must stay; where they are others yet, it can be written to
+  mount -o remount,bind,ro,nosuid,nodev "$2" 2>/dev/null || mount -o remount,bind,ro "$2" 2>/dev/null || true
   shift 2; count=$((count - 1))
 done
 exec "$@"
