@@ -109,13 +109,14 @@ class Process:
             folder,
             lambda: ("127.0.0.1", 6443),
         )
-        simulation = Simulation(nodes, 2)
-        for part in (simulation.machines, simulation.scheduler, simulation.kubelet):
-            part.start()
-            self.workers.append(part)
+        self._simulation = Simulation(nodes, 2)
 
     async def run(self, chance: random.Random) -> None:
         """Until there is nothing to do now. Raises Killed."""
+        await self._simulation.kubelet.look()
+        for part in (self._simulation.machines, self._simulation.scheduler, self._simulation.kubelet):
+            part.start()
+            self.workers.append(part)
         for _ in range(MOST_STEPS):
             ready = [worker for worker in self.workers if due(worker, self.clock.time)]
             if not ready:

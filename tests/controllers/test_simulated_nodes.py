@@ -44,10 +44,10 @@ class Nodes:
 
     async def start(self, count: int = 2) -> Simulation:
         simulation = Simulation(self.nodes, count)
+        await simulation.kubelet.look()
         for part in (simulation.machines, simulation.scheduler, simulation.kubelet):
             part.start()
             self.world.add(part)
-        await simulation.machines.forget_spare()
         await self.world.settle()
         return simulation
 

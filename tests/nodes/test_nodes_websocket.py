@@ -221,3 +221,15 @@ async def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: tuple
     with pytest.raises(UsageError, match="--simulate-nodes"):
         async with started(tmp_path, *flags):
             pass
+
+
+async def test_controllers_run_where_nodes_cannot_be_simulated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "pods").write_text("no folder")
+    async with started(tmp_path, "--simulate-nodes=1") as world:
+        url = f"{world.server.url}/api/v1/namespaces/default/serviceaccounts"
+        query = {"watch": "1", "resourceVersion": "0"}
+        async with world.session.get(url, params=query, headers=world.headers, ssl=world.context) as answer:
+            assert json.loads(await answer.content.readline())["object"]["metadata"]["name"] == "default"
+    assert "no node is simulated" in caplog.text

@@ -6,6 +6,7 @@ A pod of a Job completes at once, any other runs until it is deleted, unless its
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ class Kubelet:
         self.folders = PodFolders(world, self._client)
         self._addresses = PodAddresses()
         self._uids: dict[str, str] = {}
+        self._on_node: dict[str, set[str]] = {}
         self._wanted_by: dict[tuple[str, str, str], set[str]] = {}
         self._wants: dict[str, set[tuple[str, str, str]]] = {}
         self._events: dict[str, Recorder] = {}
@@ -57,20 +59,23 @@ class Kubelet:
         """Begin, or begin anew with what is there now; what is returned ends it."""
         reader = self._world.reader
         self._addresses = PodAddresses()
-        for known in (self._uids, self._wants, self._wanted_by):
+        for known in (self._uids, self._on_node, self._wants, self._wanted_by):
             known.clear()
         ends = [reader.subscribe("pods", self._pod_changed), reader.subscribe("nodes", self._node_changed)]
         for resource in _REFERRED:
             ends.append(reader.subscribe(resource, self._reference_changed(resource)))
-        found = reader.list("pods")
-        living = {pod["metadata"]["uid"] for pod in found if self._lives(pod)}
-        self.folders.look(living, {pod["metadata"]["uid"] for pod in found})
 
         def end() -> None:
             for each in ends:
                 each()
 
         return end
+
+    async def look(self) -> None:
+        """Clear away what pods have left that went while nobody looked. Before `start`. Raises OSError."""
+        found = self._world.reader.list("pods")
+        living = {pod["metadata"]["uid"] for pod in found if self._lives(pod)}
+        await asyncio.to_thread(self.folders.look, living, {pod["metadata"]["uid"] for pod in found})
 
     def _lives(self, pod: Object) -> bool:
         here = self._machines.number(pod["spec"].get("nodeName", ""))
@@ -82,20 +87,24 @@ class Kubelet:
         address, uid = (pod.get("status") or {}).get("podIP"), pod["metadata"]["uid"]
         if event is not ObjectEvent.DELETED and address and not pod["spec"].get("hostNetwork"):
             self._addresses.keep(uid, address)
-        self._uids.setdefault(key_of(pod), uid)
-        self.queue.add(key_of(pod))
+        key, node = key_of(pod), pod["spec"]["nodeName"]
+        if event is ObjectEvent.DELETED:
+            self._on_node.get(node, set()).discard(key)
+        else:
+            self._on_node.setdefault(node, set()).add(key)
+        self._uids.setdefault(key, uid)
+        self.queue.add(key)
 
     def _node_changed(self, event: ObjectEvent, node: Object, _: Object | None) -> None:
         name = node["metadata"]["name"]
         if not self._machines.number(name):
             return
         latest = self._world.clock.monotonic() + _GONE_SECONDS
-        for pod in self._world.reader.list("pods"):
-            if pod["spec"].get("nodeName") == name:
-                if event is ObjectEvent.DELETED:
-                    self.queue.add_at(key_of(pod), latest)
-                elif event is ObjectEvent.ADDED:
-                    self.queue.add(key_of(pod))
+        for key in self._on_node.get(name, ()):
+            if event is ObjectEvent.DELETED:
+                self.queue.add_at(key, latest)
+            elif event is ObjectEvent.ADDED:
+                self.queue.add(key)
 
     def _reference_changed(self, resource: str) -> Callable[[ObjectEvent, Object, Object | None], None]:
         def changed(event: ObjectEvent, obj: Object, _: Object | None) -> None:

@@ -19,6 +19,7 @@ from kubegate.storage import ObjectEvent
 _RENEW_SECONDS, _LEASE_SECONDS = 10, 40
 _STATUS_SECONDS = 300.0
 _LEASE_RESOURCE = "leases.coordination.k8s.io"
+_SPARE = "spare"
 _NOT_READY = "node.kubernetes.io/not-ready"
 _NODE_CONTROLLER = UserInfo(
     "system:serviceaccount:kube-system:node-controller",
@@ -35,7 +36,7 @@ _CONDITIONS = (
 
 
 class Machines:
-    """Keys are names of nodes, and `taint:NAME`."""
+    """Keys are names of nodes, `taint:NAME`, and `spare` once: the nodes that an earlier start has left."""
 
     name = "simulated-nodes"
 
@@ -50,6 +51,7 @@ class Machines:
         return self._names.get(name, 0)
 
     def start(self) -> Callable[[], None]:
+        self.queue.add(_SPARE)
         for name in self._names:
             self.queue.add(name)
         return self._world.reader.subscribe("nodes", self._changed)
@@ -60,6 +62,9 @@ class Machines:
             self.queue.add(f"taint:{name}")
 
     async def sync(self, key: str) -> None:
+        if key == _SPARE:
+            await self._forget_spare()
+            return
         if key.startswith("taint:"):
             await self._take_taint_off(key.removeprefix("taint:"))
             return
@@ -77,7 +82,7 @@ class Machines:
         await self._renew(key, node, now)
         self.queue.add_at(key, self._world.clock.monotonic() + _RENEW_SECONDS)
 
-    async def forget_spare(self) -> None:
+    async def _forget_spare(self) -> None:
         """Delete nodes that an earlier start with more of them has left."""
         client = self._world.clients(_NODE_CONTROLLER, "kube-controller-manager")
         for node in self._world.reader.list("nodes"):

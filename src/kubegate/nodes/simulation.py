@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from kubegate import KUBERNETES_VERSION
 from kubegate.api import Object
@@ -12,6 +13,7 @@ from kubegate.nodes.kubelet import Kubelet
 from kubegate.nodes.machines import Machines
 from kubegate.nodes.scheduler import Scheduler
 
+log = logging.getLogger("kubegate.nodes")
 _KUBELET_WORKERS = 4
 
 
@@ -33,10 +35,14 @@ class Simulation:
         return bool(self.machines.number(pod["spec"].get("nodeName", "")))
 
     async def run(self) -> None:
+        try:
+            await self.kubelet.look()
+        except OSError as error:
+            log.error("no node is simulated, for the folder of pods cannot be used: %s", error)
+            return
         parts = (self.machines, self.scheduler, self.kubelet)
         ends = [part.start() for part in parts]
         try:
-            await self.machines.forget_spare()
             async with asyncio.TaskGroup() as group:
                 for part in parts:
                     for _ in range(_KUBELET_WORKERS if part is self.kubelet else 1):
