@@ -7,41 +7,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hmac
-import io
 from pathlib import Path
 
-from kubegate.authentication import Authenticated, AuthenticationError, Request, UserInfo, with_authenticated
+from kubegate.authentication import Authenticated, AuthenticationError, Request, user_file
 from kubegate.authentication.secrets import Digest
 from kubegate.authentication.watched import WatchedFile
 
 WARNING = "--basic-auth-file keeps passwords in clear; kube-apiserver has had no such flag since 1.19"
 
 
-class BadBasicAuthFile(ValueError):
-    """What is wrong in the file, and in which line; no password is in the text."""
-
-
 def parse(content: bytes, source: str, digest: Digest) -> dict[str, tuple[bytes, Authenticated]]:
-    """Keyed hash of the password, and the user, by user name. Raises BadBasicAuthFile."""
-    found: dict[str, tuple[bytes, Authenticated]] = {}
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8")), strict=True)
-        for record in reader:
-            if not record:
-                continue
-            if len(record) < 3:
-                text = f"password file {source!r} must have at least 3 columns (password, user name, user id)"
-                raise BadBasicAuthFile(f"{text}, found {len(record)} in line {reader.line_num}")
-            password, name, uid = record[0], record[1], record[2]
-            groups = tuple(record[3].split(",")) if len(record) > 3 else ()
-            user = UserInfo(name, uid, with_authenticated(name, groups))
-            found[name] = (digest(password), Authenticated(user, "basic"))
-    except (csv.Error, UnicodeDecodeError) as error:
-        problem = str(error) if isinstance(error, csv.Error) else "not UTF-8"
-        raise BadBasicAuthFile(f"password file {source!r}: {problem}") from None
-    return found
+    """Keyed hash of the password, and the user, by user name. Raises BadUserFile."""
+    found = user_file.read(content, f"password file {source!r}", "password, user name, user id")
+    return {user.name: (digest(password), Authenticated(user, "basic")) for password, user in found}
 
 
 class BasicAuthenticator:
@@ -50,7 +29,7 @@ class BasicAuthenticator:
     name = "basic"
 
     def __init__(self, path: Path) -> None:
-        """Raises BadBasicAuthFile, OSError."""
+        """Raises BadUserFile, OSError."""
         self._digest = Digest()
         self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kubegate.cli.telling import telling
 
 if TYPE_CHECKING:
     from kubegate.pki.kubeconfig import Config, Connection
@@ -63,7 +64,7 @@ def new(
         plugin = _plugin("kubegate", arguments, interactive=True)
     elif exec_command:
         plugin = _plugin(exec_command, exec_arg or [], interactive=False)
-    with _telling():
+    with telling():
         if (client_certificate is None) != (client_key is None):
             raise ValueError("--client-certificate and --client-key go together")
         entry = kubeconfig.User(
@@ -93,7 +94,7 @@ def merge(
     """Several kubeconfigs as one."""
     from kubegate.pki import kubeconfig
 
-    with _telling():
+    with telling():
         _give(kubeconfig.merge(*(kubeconfig.load(path) for path in paths)), output, force)
 
 
@@ -112,7 +113,7 @@ def check(
     from kubegate.pki import kubeconfig
 
     file = path or kubeconfig.default_paths()[0]
-    with _telling():
+    with telling():
         config = kubeconfig.load(file)
         findings = list(_file_findings(file))
         names = [context] if context else [entry["name"] for entry in config.get("contexts") or []] or [""]
@@ -257,19 +258,3 @@ def _give(config: Config, output: Path | None, force: bool) -> None:
         return
     kubeconfig.write(config, output, force=force)
     typer.echo(f"{output}: {config['current-context']}")
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """What goes wrong is one line for people, and exit code 1."""
-    try:
-        yield
-    except FileExistsError as error:
-        typer.echo(f"kubegate: {error}; --force overwrites it", err=True)
-    except OSError as error:
-        typer.echo(f"kubegate: {error.filename}: {error.strerror}", err=True)
-    except ValueError as error:
-        typer.echo(f"kubegate: {error}", err=True)
-    else:
-        return
-    raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from kubegate.cli.telling import telling
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -48,7 +49,7 @@ def init(
     """
     from kubegate.pki import certificates
 
-    with _telling():
+    with telling():
         made = certificates.new_authority(common_name, days=days, algorithm=algorithm)
         certificates.save_pair(made.certificate, made.key, out / file, force=force)
     _made(made.certificate, out / f"{file}.crt", out / f"{file}.key")
@@ -123,7 +124,7 @@ def sign(
     from kubegate.pki import certificates, files, signers
 
     target = output or request.with_suffix(".crt")
-    with _telling():
+    with telling():
         order = signers.Order(request.read_bytes(), usage or ["client auth"], int(days * 86400))
         if signer:
             signers.check(signer, order)
@@ -139,7 +140,7 @@ def show(
     """What is in certificates, requests and keys. Exits with 1 where a certificate has ended."""
     ended = False
     for path in paths:
-        with _telling():
+        with telling():
             for line, is_ended in _shown(path):
                 typer.echo(line)
                 ended |= is_ended
@@ -163,7 +164,7 @@ def verify(
     from kubegate.authentication.chains import verify as verify_chain
     from kubegate.pki import certificates, keys
 
-    with _telling():
+    with telling():
         chain = certificates.load_certificates(path)
         pool = Pool.parse(ca.read_bytes(), str(ca))
         usage = ExtendedKeyUsageOID.SERVER_AUTH if host else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -190,7 +191,7 @@ def renew(
     """Issue certificates again, for the same key, with the same names and usages; files are replaced."""
     from kubegate.pki import certificates, files
 
-    with _telling():
+    with telling():
         authority = _authority(ca, ca_key)
         for path in paths:
             found = certificates.load_certificates(path)[0]
@@ -229,7 +230,7 @@ def gencert(
     from kubegate.pki import certificates, cfssl, files, keys
 
     base = bare or request.name.removesuffix(".json").removesuffix("-csr")
-    with _telling():
+    with telling():
         asked = cfssl.parse_request(request.read_bytes(), str(request))
         if hostname:
             asked = replace(asked, hosts=tuple(hostname.split(",")))
@@ -247,24 +248,6 @@ def gencert(
 
 
 # ---------------------------------------------------------------------- what the commands share
-@contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """What goes wrong is one line for people, and exit code 1."""
-    from kubegate.pki.signers import NotSigned
-
-    try:
-        yield
-    except FileExistsError as error:
-        typer.echo(f"kubegate: {error}; --force overwrites it", err=True)
-    except OSError as error:
-        typer.echo(f"kubegate: {error.filename}: {error.strerror}", err=True)
-    except (ValueError, NotSigned) as error:
-        typer.echo(f"kubegate: {error}", err=True)
-    else:
-        return
-    raise typer.Exit(1)
-
-
 def _authority(certificate: Path, key: Path | None) -> Authority:
     from kubegate.pki import certificates
 
@@ -285,7 +268,7 @@ class _Making:
     def issue(self, subject: Subject, usages: Sequence[x509.ObjectIdentifier], hosts: Sequence[str] = ()) -> None:
         from kubegate.pki import certificates, keys
 
-        with _telling():
+        with telling():
             authority, key = _authority(self.ca, self.ca_key), keys.generate(self.algorithm)
             made = certificates.issue(authority, key.public_key(), subject, usages=usages, hosts=hosts, days=self.days)
             certificates.save_pair(made, key, self.base, force=self.force)

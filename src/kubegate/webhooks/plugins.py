@@ -17,7 +17,7 @@ from kubegate.api import Object
 from kubegate.api.clock import Clock
 from kubegate.api.selectors import from_object
 from kubegate.api.status import StatusError
-from kubegate.authentication import Authenticated, AuthenticationError, TokenAuthenticator, UserInfo, intersect
+from kubegate.authentication import Authenticated, AuthenticationError, TokenAuthenticator, intersect
 from kubegate.authorization import Attributes as AccessAttributes
 from kubegate.authorization import Decision, Verdict
 from kubegate.webhooks import access, images, tokens
@@ -78,8 +78,7 @@ class GateTokens:
             raise AuthenticationError(f"gate: {error}") from None
         if user is None:
             return None
-        extra = {name: tuple(values) for name, values in user.extra.items()}
-        info = UserInfo(user.name, user.uid, tuple(user.groups), extra)
+        info = tokens.info(user)
         if audiences is None:
             return Authenticated(info, "gate", None if user.audiences is None else tuple(user.audiences))
         good = intersect(self._api_audiences if user.audiences is None else user.audiences, audiences)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kubegate.api import Object
-from kubegate.authentication import intersect
+from kubegate.authentication import UserInfo, intersect, user_info
 from kubegate.webhooks.answers import Answer, BadReview, strings, typed
 from kubegate.webhooks.calls import Caller, PolicyFailed, failed
 from kubegate.webhooks.gate import Deny, Policy, Review, User
@@ -29,7 +29,10 @@ async def answer(caller: Caller, policies: Sequence[Policy], review: Object) -> 
         return Answer({"authenticated": False, "error": str(failure)}, "failed", log)
     if user is None:
         return Answer({"authenticated": False}, "no opinion")
-    status: Object = {"authenticated": True, "user": _written(user)}
+    status: Object = {
+        "authenticated": True,
+        "user": user_info(UserInfo(user.name, user.uid, tuple(user.groups), user.extra)),
+    }
     if user.audiences is not None and wanted:
         good = intersect(user.audiences, wanted)
         if not good:
@@ -52,6 +55,12 @@ async def identify(caller: Caller, policies: Sequence[Policy], token: str, revie
     return None
 
 
+def info(user: User) -> UserInfo:
+    """The user as authentication has it."""
+    extra = {name: tuple(values) for name, values in user.extra.items()}
+    return UserInfo(user.name, user.uid, tuple(user.groups), extra)
+
+
 def _checked(found: Any) -> User:
     """Raises TypeError for what is no User, or one without a name; the text never holds what was given."""
     if not isinstance(found, User):
@@ -68,14 +77,3 @@ def _texts(values: Any, name: str) -> tuple[str, ...]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise TypeError(f"it returned a User whose {name} are not a list of strings")
     return tuple(values)
-
-
-def _written(user: User) -> Object:
-    found: Object = {"username": user.name}
-    if user.uid:
-        found["uid"] = user.uid
-    if user.groups:
-        found["groups"] = list(user.groups)
-    if user.extra:
-        found["extra"] = {name: list(values) for name, values in user.extra.items()}
-    return found

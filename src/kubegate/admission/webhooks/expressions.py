@@ -13,7 +13,7 @@ from kubegate import authorization, cel
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.admission.dependencies import Authorize
 from kubegate.api import Object, selectors
-from kubegate.authentication import UserInfo
+from kubegate.authentication import UserInfo, user_info
 from kubegate.cel import CelType, types
 from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET
 from kubegate.cel.decisions import Answer, Answers, DecisionNeeded, Question, evaluate_with
@@ -146,13 +146,9 @@ def _resource(resource: GroupVersionResource) -> Object:
 
 
 def _user(user: UserInfo) -> Object:
-    shown: Object = {"username": user.name} if user.name else {}
-    if user.uid:
-        shown["uid"] = user.uid
-    if user.groups:
-        shown["groups"] = list(user.groups)
-    if user.extra:
-        shown["extra"] = {key: list(values) for key, values in user.extra.items()}
+    shown = user_info(user)
+    if not user.name:
+        del shown["username"]
     return shown
 
 
