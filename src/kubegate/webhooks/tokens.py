@@ -29,10 +29,7 @@ async def answer(caller: Caller, policies: Sequence[Policy], review: Object) -> 
         return Answer({"authenticated": False, "error": str(failure)}, "failed", log)
     if user is None:
         return Answer({"authenticated": False}, "no opinion")
-    status: Object = {
-        "authenticated": True,
-        "user": user_info(UserInfo(user.name, user.uid, tuple(user.groups), user.extra)),
-    }
+    status: Object = {"authenticated": True, "user": user_info(info(user))}
     if user.audiences is not None and wanted:
         good = intersect(user.audiences, wanted)
         if not good:
