@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 import sys
-import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +27,18 @@ from kubegate.authentication.build import build as build_authentication
 from kubegate.authorization import Authorizer
 from kubegate.authorization.build import Authorization, BuildError
 from kubegate.authorization.build import build as build_authorization
-from kubegate.controllers import World
 from kubegate.controllers.manager import chosen
 from kubegate.pki.cluster import Pki
 from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.authentication import legacy_tokens
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Registry
-from kubegate.registry.internal import Internal, RoleWriter, service_account_user
+from kubegate.registry.internal import Internal, RoleWriter
 from kubegate.registry.keys import Keys
 from kubegate.registry.rbac.escalation import RBAC_INDEX
-from kubegate.server import audit, files, health
+from kubegate.server import audit, background, files, health
 from kubegate.server.app import App
+from kubegate.server.background import Background
 from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
 from kubegate.server.limits import Limits
@@ -58,8 +56,6 @@ from kubegate.transport import CannotListen, Listener, Transport
 from kubegate.transport.supervisor import Parent, told_to_end
 
 if TYPE_CHECKING:
-    from kubegate.controllers.leader import FileLead, LeaderElection
-    from kubegate.nodes.simulation import Simulation
     from kubegate.server.openapi import OpenApi
     from kubegate.server.workers import Worker
     from kubegate.webhooks.plugins import InProcess
@@ -67,7 +63,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("kubegate")
 _STORE_SECONDS = 60.0
 _STORE_RETRY_SECONDS = 1.0
-_MOST_NODES = 1000
 
 
 @dataclass(slots=True)
@@ -114,7 +109,7 @@ class Server:
     async def _start(self) -> None:
         options = self.options
         files.check(options)
-        _check_simulation(options)
+        background.check(options)
         self.pki = await asyncio.to_thread(prepare_keys, options) or self.pki
 
         # where objects live
@@ -222,7 +217,7 @@ class Server:
             self.worker.close()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
-        self._spawn("controllers", self._run_controllers(chosen(options.controllers)))
+        self._spawn("controllers", self._background().run(chosen(options.controllers)))
 
     def _registry(self, resources: Resources, keys: Keys) -> Registry:
         if self.worker is None:
@@ -334,73 +329,16 @@ class Server:
         self._closers.append(gate.close)
         return gate
 
-    async def _run_controllers(self, names: Sequence[str]) -> None:
-        """As long as the server lives. They are loaded when it listens already: nobody waits for them."""
-        from kubegate.controllers.manager import Manager
-
-        registry = self.registry
-        simulation = self._simulation()
-        if simulation is None and not names:
-            return
-
-        def client(name: str) -> Internal:
-            return Internal(registry, service_account_user(name), "kube-controller-manager")
-
-        async def all_of_them() -> None:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(Manager(world, names).run())
-                if simulation is not None:
-                    group.create_task(simulation.run())
-
-        world = World(
-            registry.reader,
-            client,
-            self.clock,
-            registry.resources,
+    def _background(self) -> Background:
+        return Background(
+            self.registry,
             self.options,
-            reservations=self._reservations,
-            signer=self._authentication.signer,
-        )
-        election = self._election(client)
-        await (all_of_them() if election is None else election.run(all_of_them))
-
-    def _election(self, client: Callable[[str], Internal]) -> FileLead | LeaderElection | None:
-        """Who of several processes runs the controllers; None where this is the only one."""
-        if not self.options.etcd_servers and self.worker is None:
-            return None
-        from kubegate.controllers.leader import FileLead, LeaderElection
-
-        if self.worker is not None and self.worker.kept:
-            return FileLead(self.worker.lead, self.clock)
-        return LeaderElection(client("leader-election"), self.clock, f"{platform.node()}_{uuid.uuid4()}")
-
-    def _simulation(self) -> Simulation | None:
-        """The nodes of --simulate-nodes."""
-        if not self.options.simulate_nodes:
-            return None
-        from kubegate.nodes import World as NodesWorld
-        from kubegate.nodes.simulation import Simulation
-
-        def server() -> tuple[str, int]:
-            host, _, port = self._address().rpartition(":")
-            return host.strip("[]"), int(port)
-
-        registry = self.registry
-        folder = Path(self.options.data_dir or ".kubegate").resolve() / "pods"
-        world = NodesWorld(
-            registry.reader,
-            lambda user, manager: Internal(registry, user, manager),
             self.clock,
-            folder,
-            server,
+            self._authentication.signer,
+            self._reservations,
+            self.worker,
+            self._address,
         )
-        simulation = Simulation(world, self.options.simulate_nodes)
-        if self.options.simulate_nodes_exec:
-            log.warning(
-                "--simulate-nodes-exec: who may create pods/exec runs commands on this machine as this process's user"
-            )
-        registry.extensions["simulation"] = simulation
-        return simulation
 
     def _auditor(self) -> audit.Auditor:
         options = self.options
@@ -506,14 +444,6 @@ class Server:
                     await self.clock.sleep(self.options.shutdown_delay_duration)
             finally:
                 await self.stop()
-
-
-def _check_simulation(options: Options) -> None:
-    """Raises UsageError."""
-    if not 0 <= options.simulate_nodes <= _MOST_NODES:
-        raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
-    if options.simulate_nodes_exec and not options.simulate_nodes:
-        raise UsageError("--simulate-nodes-exec runs commands in pods of simulated nodes: give --simulate-nodes=N too")
 
 
 def run(options: Options, ready: Callable[[Server], None]) -> int:
