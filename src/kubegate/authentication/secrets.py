@@ -13,19 +13,23 @@ Value = TypeVar("Value")
 
 
 class Digest:
-    """A keyed hash of text, with a key of its own. The last text is kept: several ask for one request's token."""
+    """A keyed hash of text, with a key of its own. The last text is kept: several ask for one request's token.
 
-    __slots__ = ("_key", "_last")
+    SHA-256 after the key: digests are never shown to anybody who could make a longer text's of one.
+    """
+
+    __slots__ = ("_keyed", "_last")
 
     def __init__(self) -> None:
-        self._key = os.urandom(32)
+        self._keyed = hashlib.sha256(os.urandom(64))
         self._last: tuple[str, bytes] = ("", b"")
 
     def __call__(self, secret: str) -> bytes:
         text, found = self._last
         if text is not secret:
-            data = secret.encode("utf-8", "surrogateescape")
-            found = hashlib.blake2b(data, key=self._key, digest_size=32).digest()
+            hashed = self._keyed.copy()
+            hashed.update(secret.encode("utf-8", "surrogateescape"))
+            found = hashed.digest()
             self._last = (secret, found)
         return found
 
