@@ -420,6 +420,60 @@ def test_other_statuses(kubegate: Kubegate, admin: Client) -> None:
     assert told["spec"]["taints"][0]["timeAdded"] == "2027-01-15T08:00:00Z"
 
 
+def test_statuses_of_workloads(kubegate: Kubegate, admin: Client) -> None:
+    template = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    sets = {"selector": {"matchLabels": LABELS}, "template": template}
+    found = kubegate.create(f"{APPS}/statefulsets", {"metadata": {"name": "s"}, "spec": {"serviceName": "s", **sets}})
+    status = ((1, 1), (2, 1), (3, 1), (4, 1), (6, "s-1"), (7, "s-1"), (9, 0), (11, 1))
+    told = controller(kubegate, admin, "statefulset-controller").send(
+        "PUT", f"{APPS}/statefulsets/s/status", "apps/v1", "StatefulSet", ((1, meta(of=found)), (3, status))
+    )
+    assert told["status"] == {
+        "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "currentReplicas": 1, "currentRevision": "s-1",
+        "updateRevision": "s-1", "collisionCount": 0, "availableReplicas": 1,
+    }  # fmt: skip
+    found = kubegate.create(f"{APPS}/daemonsets", {"metadata": {"name": "d"}, "spec": sets})
+    status = ((1, 2), (2, 0), (3, 2), (4, 1), (5, 1), (6, 2), (7, 1), (8, 1))
+    told = controller(kubegate, admin, "daemon-set-controller").send(
+        "PUT", f"{APPS}/daemonsets/d/status", "apps/v1", "DaemonSet", ((1, meta(of=found)), (3, status))
+    )
+    assert (told["status"]["desiredNumberScheduled"], told["status"]["numberMisscheduled"]) == (2, 0)
+    path = "/apis/batch/v1/namespaces/default/cronjobs"
+    job = {"spec": {"template": {"spec": {**template["spec"], "restartPolicy": "Never"}}}}
+    found = kubegate.create(path, {"metadata": {"name": "c"}, "spec": {"schedule": "0 * * * *", "jobTemplate": job}})
+    running = ((1, "Job"), (2, "default"), (3, "c-1"), (5, "batch/v1"))
+    told = controller(kubegate, admin, "cronjob-controller").send(
+        "PUT", f"{path}/c/status", "batch/v1", "CronJob",
+        ((1, meta(of=found)), (3, ((1, [running]), (4, time(1_800_000_000))))),
+    )  # fmt: skip
+    assert told["status"]["active"][0]["name"] == "c-1"
+    assert told["status"]["lastScheduleTime"] == "2027-01-15T08:00:00Z"
+    path = f"{NS}/default/replicationcontrollers"
+    found = kubegate.create(path, {"metadata": {"name": "r"}, "spec": {"selector": LABELS, "template": template}})
+    told = controller(kubegate, admin, "replication-controller").send(
+        "PUT", f"{path}/r/status", "v1", "ReplicationController", ((1, meta(of=found)), (3, ((1, 1), (3, 1))))
+    )
+    assert (told["status"]["replicas"], told["status"]["observedGeneration"]) == (1, 1)
+
+
+def test_a_scheduler_binds(kubegate: Kubegate, admin: Client) -> None:
+    """kube-scheduler speaks the same way, as system:kube-scheduler."""
+    kubegate.create("/api/v1/nodes", {"metadata": {"name": "n"}})
+    kubegate.create(f"{NS}/default/serviceaccounts", {"metadata": {"name": "default"}})
+    pod = kubegate.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+    target = ((1, "Node"), (3, "n"))
+    bound = admin.send("POST", f"{PODS}/p/binding", "v1", "Binding", ((1, meta(of=pod)), (2, target)))
+    assert bound["status"] == "Success"
+    found = admin.get(f"{PODS}/p")
+    assert found["spec"]["nodeName"] == "n"
+    unready = ((1, "Ready"), (2, "False"), (3, ()), (4, time(1_800_000_000)), (5, "R"), (6, "m"))
+    told = admin.send(
+        "PUT", f"{PODS}/p/status", "v1", "Pod",
+        ((1, meta(of=found)), (2, ()), (3, ((1, "Running"), (2, [unready]), (5, "10.0.0.9"), (6, "10.1.0.9")))),
+    )  # fmt: skip
+    assert (told["status"]["phase"], told["status"]["podIPs"]) == ("Running", [{"ip": "10.1.0.9"}])
+
+
 @pytest.mark.parametrize("body", [b"k8s\x00", b"k8s\x00\x0a\xff", b"k8s\x00" + b"\xff" * 20, b"nonsense"])
 def test_what_is_no_protobuf_is_a_bad_request(admin: Client, body: bytes) -> None:
     assert admin.ask("POST", f"{NS}/default/configmaps", body).status == 400
