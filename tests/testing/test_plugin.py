@@ -106,12 +106,14 @@ def test_nothing_is_left_running(tmp_path: Path, kubegate_pki: Path) -> None:
     assert url
 
 
-def test_a_server_is_ready_soon(tmp_path: Path, kubegate: Kubegate, kubegate_pki: Path) -> None:
-    """Modules and keys are there by then; the bound is loose because machines that run tests are busy."""
-    start = time.perf_counter()
-    with Kubegate(tmp_path / "another", pki=kubegate_pki):
-        took = time.perf_counter() - start
-    assert took < 2
+def test_a_server_is_ready_within_200_ms(tmp_path: Path, kubegate: Kubegate, kubegate_pki: Path) -> None:
+    """Modules and keys are there by then. In CPU time, because machines that run tests are busy."""
+    took = []
+    for number in range(3):
+        start = time.process_time()
+        with Kubegate(tmp_path / f"another-{number}", pki=kubegate_pki):
+            took.append(time.process_time() - start)
+    assert min(took) < 0.2
 
 
 class TestGateInProcess:
