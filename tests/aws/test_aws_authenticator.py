@@ -18,7 +18,8 @@ from kubegate.authentication import Authenticated, AuthenticationError
 from kubegate.authentication.aws_iam import AwsIamAuthenticator, AwsIamSettings
 from kubegate.authentication.aws_maps import FileMaps, ObjectMaps
 from kubegate.aws import mapping
-from kubegate.aws.sts import Rate
+from kubegate.aws.sts import Rate, StsSettings
+from kubegate.pki import certificates
 from kubegate.remote.client import Client, RemoteError, Response
 
 KEYS = st.sampled_from(
@@ -337,6 +338,7 @@ def test_a_file_counts_when_all_of_it_is_good(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------------- whatever comes
+AUTHORITY = certificates.new_authority("sts").pem
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from([JANE, "{{SessionName}}", "dev"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=4),
@@ -371,7 +373,9 @@ async def test_no_request_leaves_to_a_host_that_is_not_on_the_list(host: str, re
         asked.append(url)
         raise RemoteError(f'Get "{url}": no')
 
-    authenticator = AwsIamAuthenticator(AwsIamSettings("demo"), [], HandClock())
+    # an authority of its own: reading the system's for each example takes its time
+    settings = AwsIamSettings("demo", sts=StsSettings(AUTHORITY))
+    authenticator = AwsIamAuthenticator(settings, [], HandClock())
     url = f"https://{host}{'' if whole else rest}/?{query(pairs(HandClock().now()))}{rest if whole else ''}"
     with mock.patch.object(Client, "get", record), pytest.raises(AuthenticationError):
         await authenticator.authenticate_token(encoded(url))
