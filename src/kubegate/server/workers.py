@@ -98,7 +98,7 @@ def supervise(options: Options, ready: Callable[[Server], None]) -> int:
     `ready` is called once, when all workers serve, with a Server that is not started: its `url` and `pki` are theirs.
     """
     _check(options)
-    folder = Path(tempfile.mkdtemp(prefix="kubegate-"))
+    folder = Path(tempfile.mkdtemp(prefix="kubegate-workers-"))
     try:
         pki = prepare_keys(options)
         with reserve(options.bind_address, options.secure_port) as reserved:
