@@ -29,8 +29,10 @@ class Turns:
     def take(self, user: str, now: float) -> asyncio.Future[None] | None:
         """None: go on. Else what is to be awaited before. `now` is in seconds, of a clock that never goes back."""
         if user != self._last:
-            self._last, self._company_until = user, now + COMPANY
-        elif now > self._company_until and not self._waiting:
+            if self._last:
+                self._company_until = now + COMPANY
+            self._last = user
+        if now >= self._company_until and not self._waiting:
             return None
         if not self._ending:
             self._ending = True
