@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import os
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -443,6 +445,19 @@ async def test_metrics_of_any_worker_are_those_of_all_also_of_one_that_died(tmp_
         await replaced(server, "worker 2", pid)
         for each in await connect_to_each(server):
             await counted(each, 40)
+
+
+def test_the_folder_that_they_share_is_locked_against_those_who_tidy_and_gone_at_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", WORKERS) as server:
+        links = [descriptor.readlink() for descriptor in Path(f"/proc/{server.process.pid}/fd").iterdir()]
+        (folder,) = (link for link in links if link.name.startswith("kubegate-workers-"))
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        tidying = os.open(folder, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(tidying, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(tidying)
+        assert server.stop() == 0
+        assert not folder.exists()
 
 
 def test_they_say_that_they_serve_once_and_when_all_do(tmp_path: Path) -> None:

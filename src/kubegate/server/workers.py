@@ -10,8 +10,10 @@ On etcd there is no keeper: each worker is a process like any other of the clust
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import gc
 import logging
+import os
 import shutil
 import socket
 import sys
@@ -99,6 +101,8 @@ def supervise(options: Options, ready: Callable[[Server], None]) -> int:
     """
     _check(options)
     folder = Path(tempfile.mkdtemp(prefix="kubegate-workers-"))
+    held = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(held, fcntl.LOCK_SH)  # systemd-tmpfiles, which tidies /tmp, leaves what is locked alone
     try:
         pki = prepare_keys(options)
         with reserve(options.bind_address, options.secure_port) as reserved:
@@ -110,6 +114,7 @@ def supervise(options: Options, ready: Callable[[Server], None]) -> int:
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     finally:
+        os.close(held)
         shutil.rmtree(folder, ignore_errors=True)
 
 
