@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shutil
 import socket
@@ -145,7 +146,7 @@ class WebhookServer:
                 patience=self.options.patience,
                 grace=self.options.grace,
                 socket_fd=listening.fileno(),
-                threads=2 if self.shared is None else 1,  # several processes are threads enough
+                threads=1,  # the policies are what takes time; a second one would wait for the first more than work
             )
             transport = Transport(self.app, listener)
             await transport.start()
@@ -201,6 +202,8 @@ class WebhookServer:
         told = asyncio.Event()
         with told_to_end(parent, told.set):
             await self.start()
+            gc.collect()
+            gc.freeze()  # what is there now stays: no later collection needs to look at it
             try:
                 ready(self)
                 await told.wait()
