@@ -587,6 +587,25 @@ overload("optional(V).or(optional(V)) -> optional(V)", id="optional_or_optional"
 overload("optional(V).orValue(V) -> V", id="optional_orValue_value")(_evaluated_elsewhere)
 
 
+@overload("list(V).first() -> optional(V)", id="list_first")
+def _first(items: list[Any]) -> Optional:
+    return Optional(True, items[0]) if items else values.NONE
+
+
+@overload("list(V).last() -> optional(V)", id="list_last")
+def _last(items: list[Any]) -> Optional:
+    return Optional(True, items[-1]) if items else values.NONE
+
+
+@overload("optional.unwrap(list(optional(V))) -> list(V)", id="optional_unwrap")
+@overload("list(optional(V)).unwrapOpt() -> list(V)", id="optional_unwrapOpt")
+def _unwrapped(items: list[Any]) -> list[Any]:
+    for item in items:
+        if not isinstance(item, Optional):
+            raise EvaluationError(f"value {values.plain_text(item)} is not optional")
+    return [item.value for item in items if item.present]
+
+
 # --- what the macros with two variables use
 
 
