@@ -27,6 +27,31 @@ async def test_everything_that_a_server_starts_with_is_accepted() -> None:
         assert local["status"]["conditions"][0]["reason"] == "Local"
 
 
+async def test_the_range_of_services_is_ready_and_gets_a_second_one_from_the_flags() -> None:
+    async with kinds_world() as w:
+        internal = Internal(w.registry)
+        for ranges in ("10.96.0.0/24", "10.96.0.0/24,fd00::/112", "10.97.0.0/24"):
+            options = Options(service_cluster_ip_range=ranges)
+            w.registry.extensions["options"] = options
+            for kind, obj in bootstrap.objects(options, 1_800_000_000.0):
+                if kind.startswith("servicecidrs"):
+                    await internal.ensure(kind, obj)
+            await bootstrap.settle_service_range(internal, options, 1_800_000_000.0)
+            found = await internal.get("servicecidrs.networking.k8s.io", "", "kubernetes")
+            assert found is not None
+            assert found["spec"]["cidrs"] == ["10.96.0.0/24", "fd00::/112"][: 1 if ranges == "10.96.0.0/24" else 2]
+            assert found["status"]["conditions"] == [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "",
+                    "message": "Kubernetes default Service CIDR is ready",
+                    "lastTransitionTime": "2027-01-15T08:00:00Z",
+                }
+            ]
+            assert found["metadata"]["managedFields"][0]["manager"] == "kubernetes-service-cidr-controller"
+
+
 def test_nobody_is_sent_to_an_address_that_only_the_server_reaches() -> None:
     kinds = [kind for kind, _ in bootstrap.objects(Options(bind_address="127.0.0.1"), 0.0)]
     assert "services" in kinds

@@ -126,3 +126,56 @@ async def test_external_addresses_are_warned_about(w: KindsWorld) -> None:
     assert await w.warnings("services", service(externalIPs=["192.0.2.1"])) == [
         "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
     ]
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "texts"),
+    [
+        ([], ["spec.cidrs: Required value: at least one CIDR required"]),
+        (
+            ["10.0.0.0/24", "10.0.1.0/24"],
+            [
+                'spec.cidrs: Invalid value: ["10.0.0.0/24","10.0.1.0/24"]: may specify no more than one IP for each IP '
+                "family, i.e 192.168.0.0/24 and 2001:db8::/64"
+            ],
+        ),
+        (
+            ["10.0.0.0/24", "x"],
+            ['spec.cidrs[1]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'],
+        ),
+        (
+            ["10.0.0.0/8", "fd00::/112", "10.0.1.0/24"],
+            [
+                'spec.cidrs: Invalid value: {"CIDRs":["10.0.0.0/8","fd00::/112","10.0.1.0/24"]}: '
+                "may only hold up to 2 values"
+            ],
+        ),
+    ],
+)
+async def test_a_range_of_services_has_one_cidr_of_each_family(
+    w: KindsWorld, cidrs: list[str], texts: list[str]
+) -> None:
+    obj = {**meta("r"), "spec": {"cidrs": cidrs}}
+    assert await w.wrong(w.create("servicecidrs.networking.k8s.io", obj)) == texts
+
+
+@pytest.mark.parametrize(
+    ("cidrs", "texts"),
+    [
+        (["10.1.0.0/24"], ['spec.cidrs[0]: Invalid value: "10.1.0.0/24": field is immutable']),
+        ([], ["spec.cidrs: Invalid value: []: field is immutable"]),
+        (
+            ["10.1.0.0/24", "fd00::1/112"],
+            [
+                'spec.cidrs[0]: Invalid value: "10.1.0.0/24": field is immutable',
+                'spec.cidrs[1]: Invalid value: "fd00::1/112": must be in canonical form ("fd00::/112")',
+            ],
+        ),
+    ],
+)
+async def test_a_range_of_services_only_gets_another_family(w: KindsWorld, cidrs: list[str], texts: list[str]) -> None:
+    kind = "servicecidrs.networking.k8s.io"
+    await w.create(kind, {**meta("r"), "spec": {"cidrs": ["10.0.0.0/24"]}})
+    assert await w.wrong(w.patch(kind, "r", {"spec": {"cidrs": cidrs}})) == texts
+    found = await w.patch(kind, "r", {"spec": {"cidrs": ["10.0.0.0/24", "fd00::/112"]}})
+    assert found["spec"]["cidrs"] == ["10.0.0.0/24", "fd00::/112"]

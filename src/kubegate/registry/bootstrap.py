@@ -6,15 +6,20 @@ import ipaddress
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import orjson
 
 from kubegate.api import Object
+from kubegate.api.clock import rfc3339
 from kubegate.api.resources import Resources
 from kubegate.registry.apiregistration import apiservices
 from kubegate.registry.flowcontrol import bootstrap as flowcontrol
 
+if TYPE_CHECKING:
+    from kubegate.registry.internal import Internal
+
+_CIDRS, _CIDR_MANAGER = "servicecidrs.networking.k8s.io", "kubernetes-service-cidr-controller"
 # What tells of this server's flags, and is written anew when they have changed.
 CURRENT = "extension-apiserver-authentication"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -69,8 +74,7 @@ def objects(options: Options, now: float) -> Iterable[tuple[str, Object]]:
 
 def _kubernetes_service(options: Options) -> Iterable[tuple[str, Object]]:
     """The service by which pods reach this server, its address, and the range that addresses come from."""
-    ranges = [part.strip() for part in options.service_cluster_ip_range.split(",")]
-    networks = [ipaddress.ip_network(part, strict=False) for part in ranges]
+    networks = _service_networks(options)
     address = str(networks[0][1])
     family = f"IPv{networks[0].version}"
     meta = {"name": "kubernetes", "namespace": "default"}
@@ -88,7 +92,7 @@ def _kubernetes_service(options: Options) -> Iterable[tuple[str, Object]]:
     yield "services", {"kind": "Service", "apiVersion": "v1", "metadata": {**meta, "labels": labels}, "spec": spec}
     networking = "networking.k8s.io/v1"
     cidr = {"kind": "ServiceCIDR", "apiVersion": networking, "metadata": {"name": "kubernetes"}}
-    yield "servicecidrs.networking.k8s.io", {**cidr, "spec": {"cidrs": list(map(str, networks))}}
+    yield _CIDRS, {**cidr, "spec": {"cidrs": list(map(str, networks))}}
     owned = {"ipaddress.kubernetes.io/ip-family": family, "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"}
     reference = {"resource": "services", "namespace": "default", "name": "kubernetes"}
     yield (
@@ -101,6 +105,33 @@ def _kubernetes_service(options: Options) -> Iterable[tuple[str, Object]]:
         },
     )
     yield from _kubernetes_endpoints(options)
+
+
+def _service_networks(options: Options) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    ranges = [part.strip() for part in options.service_cluster_ip_range.split(",")]
+    return [ipaddress.ip_network(part, strict=False) for part in ranges]
+
+
+async def settle_service_range(internal: Internal, options: Options, now: float) -> None:
+    """The ServiceCIDR `kubernetes` gets the second range of flags that have one now, and is Ready where it tells them.
+
+    Follows kube-apiserver's controller of that range, which leaves alone what somebody else has made of it.
+    """
+    found = await internal.get(_CIDRS, "", "kubernetes")
+    wanted = list(map(str, _service_networks(options)))
+    if found is None or found["metadata"].get("deletionTimestamp"):
+        return
+    if len(wanted) == 2 and found["spec"]["cidrs"] == wanted[:1]:
+        found = await internal.update(_CIDRS, "", "kubernetes", {**found, "spec": {"cidrs": wanted}})
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    known = any(each["type"] == "Ready" and each["status"] != "Unknown" for each in conditions)
+    if known or found["spec"]["cidrs"] != wanted:
+        return
+    message = "Kubernetes default Service CIDR is ready"
+    ready = {"type": "Ready", "status": "True", "message": message, "lastTransitionTime": rfc3339(now)}
+    applied = {key: found[key] for key in ("apiVersion", "kind")}
+    applied |= {"metadata": {"name": "kubernetes"}, "status": {"conditions": [ready]}}
+    await internal.apply(_CIDRS, "", "kubernetes", applied, _CIDR_MANAGER, "status")
 
 
 def _kubernetes_endpoints(options: Options) -> Iterable[tuple[str, Object]]:

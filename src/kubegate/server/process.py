@@ -280,7 +280,7 @@ class Server:
     async def _bootstrap(self, internal: Internal) -> None:
         """What a new server has: namespaces, roles, the service `kubernetes`. Brought up to date at each start."""
         from kubegate.authorization.bootstrap import reconcile
-        from kubegate.registry.bootstrap import CURRENT, objects
+        from kubegate.registry.bootstrap import CURRENT, objects, settle_service_range
 
         wanted = list(objects(self.options, self.clock.now()))
         for first in (True, False):  # namespaces, then what may be in them
@@ -290,6 +290,7 @@ class Server:
                 if (name == "namespaces") is first
             ]
             await asyncio.gather(*batch)
+        await settle_service_range(internal, self.options, self.clock.now())
         await reconcile(RoleWriter(internal))
         if self.options.aws_iam_cluster_id:
             from kubegate.aws.access_entries import definitions

@@ -10,25 +10,40 @@ from kubegate.registry.checks import listed
 from kubegate.registry.objectmeta import checked
 
 _TYPE = "io.k8s.api.networking.v1.ServiceCIDR"
+_PATH = "spec.cidrs"
 _ONE_OF_EACH = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    path, cidrs = "spec.cidrs", listed(obj["spec"], "cidrs")
-    if old is not None:
-        return field.immutable(path, cidrs, listed(old["spec"], "cidrs"))
+    cidrs = listed(obj["spec"], "cidrs")
+    return _check(cidrs) if old is None else _check_change(cidrs, listed(old["spec"], "cidrs"))
+
+
+def _check(cidrs: list[str]) -> list[FieldError]:
     if not cidrs:
-        return [field.required(path, "at least one CIDR required")]
-    shown = {"CIDRs": cidrs}
+        return [field.required(_PATH, "at least one CIDR required")]
     if len(cidrs) > 2:
-        return [field.invalid(path, shown, "may only hold up to 2 values")]
-    found = [names.parse_cidr(cidr) for cidr in cidrs]
-    if len(cidrs) == 2 and len({one[1].version for one in found if one is not None}) < 2:
-        return [field.invalid(path, shown, _ONE_OF_EACH)]
+        return [field.invalid(_PATH, {"CIDRs": cidrs}, "may only hold up to 2 values")]
     errors = []
     for position, cidr in enumerate(cidrs):
-        errors += _canonical(cidr, field.index(path, position))
+        errors += _canonical(cidr, field.index(_PATH, position))
+    families = [found[1].version for found in map(names.parse_cidr, cidrs) if found is not None]
+    if len(families) == 2 and families[0] == families[1]:
+        errors.append(field.invalid(_PATH, cidrs, _ONE_OF_EACH))
     return errors
+
+
+def _check_change(cidrs: list[str], old: list[str]) -> list[FieldError]:
+    """A range may be added to the one that is there, of the other family; else they stay as they are."""
+    added = len(old) == 1 and len(cidrs) == 2
+    if not added and len(cidrs) != len(old):
+        return [field.invalid(_PATH, cidrs, field.IMMUTABLE)]
+    errors = [
+        field.invalid(field.index(_PATH, position), cidr, field.IMMUTABLE)
+        for position, (cidr, before) in enumerate(zip(cidrs, old, strict=False))
+        if cidr != before
+    ]
+    return errors + _check(cidrs) if added else errors
 
 
 def _canonical(cidr: str, path: str) -> list[FieldError]:
