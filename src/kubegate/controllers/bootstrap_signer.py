@@ -9,31 +9,24 @@ import hmac
 import orjson
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.bootstraptokens import NAMESPACE, is_token, signing_secret
 from kubegate.controllers.objects import tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _PUBLIC, _NAME = "kube-public", "cluster-info"
 _CONTENT, _SIGNATURE = "kubeconfig", "jws-kubeconfig-"
 
 
-class BootstrapSigner:
+class BootstrapSigner(Loop):
     """There is one key: the ConfigMap's name."""
 
     name = "bootstrap-signer-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "bootstrap-signer"
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("bootstrap-signer")
+        super().start(world)
         world.reader.subscribe("configmaps", self._map_changed)
         world.reader.subscribe("secrets", self._secret_changed)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from kubegate.api import Object
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import ending, key_of, pod_phase, split_key, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.storage import ObjectEvent, Reader
 
 
@@ -64,17 +64,15 @@ VOLUMES = Kind(
 )
 
 
-class Protection:
+class Protection(Loop):
     """Keys are those of the protected objects."""
 
-    _reader: Reader
-    _client: Client
-
     def __init__(self, kind: Kind) -> None:
-        self.name, self._kind, self.queue = kind.controller, kind, Queue()
+        super().__init__()
+        self.name, self.account, self._kind = kind.controller, kind.user, kind
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients(self._kind.user)
+        super().start(world)
         world.reader.subscribe(self._kind.resource, self._changed)
         if self._kind is CLAIMS:
             world.reader.subscribe("pods", self._pod_changed)

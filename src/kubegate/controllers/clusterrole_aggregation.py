@@ -5,25 +5,23 @@ from __future__ import annotations
 from kubegate.api import Object
 from kubegate.api.selectors import SelectorError
 from kubegate.authorization.rbac import CLUSTER_ROLES
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.registry.rbac import aggregation
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 
-class ClusterRoleAggregation:
+class ClusterRoleAggregation(Loop):
     """Keys are names of aggregated roles; a change of any cluster role may concern each of them."""
 
     name = "clusterrole-aggregation-controller"
-    _reader: Reader
-    _client: Client
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._aggregated: set[str] = set()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients(self.name)
+        super().start(world)
         world.reader.subscribe(CLUSTER_ROLES, self._role_changed)
 
     def _role_changed(self, event: ObjectEvent, role: Object, previous: Object | None) -> None:

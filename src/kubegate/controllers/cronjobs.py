@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
+from kubegate.api.clock import parse_rfc3339, rfc3339
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World, schedules
+from kubegate.controllers import World, schedules
+from kubegate.controllers.base import Loop
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     controlled_by,
@@ -18,28 +19,20 @@ from kubegate.controllers.objects import (
     split_key,
     tolerant,
 )
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _CRON_JOBS, _JOBS = "cronjobs.batch", "jobs.batch"
 _SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 
 
-class CronJobs:
+class CronJobs(Loop):
     """Keys are `NAMESPACE/NAME`."""
 
     name = "cronjob-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _events: Recorder
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("cronjob-controller")
+        super().start(world)
         self._events = Recorder(self._client, "cronjob-controller", world.clock)
         world.reader.subscribe(_CRON_JOBS, self._cron_job_changed)
         world.reader.subscribe(_JOBS, self._job_changed)

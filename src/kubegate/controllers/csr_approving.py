@@ -7,13 +7,13 @@ import base64
 from msgspec import Struct
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
-from kubegate.controllers import Client, World, certificates
+from kubegate.api.clock import rfc3339
+from kubegate.controllers import World, certificates
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.pki import signers
 from kubegate.pki.certificates import BadCertificate, parse_request, subject_of
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 
 class _Rule(Struct, frozen=True):
@@ -30,20 +30,14 @@ _RULES = (
 )
 
 
-class Approving:
+class Approving(Loop):
     """Keys are names of requests."""
 
     name = "certificatesigningrequest-approving-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "certificate-controller"
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("certificate-controller")
+        super().start(world)
         world.reader.subscribe(certificates.RESOURCE, self._changed)
 
     def _changed(self, event: ObjectEvent, request: Object, _: Object | None) -> None:

@@ -9,32 +9,26 @@ import base64
 import binascii
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, parse_rfc3339
-from kubegate.controllers import Client, World, certificates
+from kubegate.api.clock import parse_rfc3339
+from kubegate.controllers import World, certificates
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import condition, created_at, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.pki.certificates import BadCertificate, parse_certificates
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _HOUR = 3600.0
 _KEPT = {"Approved": _HOUR, "Denied": _HOUR, "Failed": _HOUR}
 _PENDING = 24 * _HOUR
 
 
-class Cleaning:
+class Cleaning(Loop):
     """Keys are names of requests."""
 
     name = "certificatesigningrequest-cleaner-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "certificate-controller"
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("certificate-controller")
+        super().start(world)
         world.reader.subscribe(certificates.RESOURCE, self._changed)
 
     def _changed(self, event: ObjectEvent, request: Object, _: Object | None) -> None:

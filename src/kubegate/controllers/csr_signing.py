@@ -9,33 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
-from kubegate.controllers import Client, World, certificates
+from kubegate.api.clock import rfc3339
+from kubegate.controllers import World, certificates
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import is_true, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.pki import signers
 from kubegate.pki.certificates import load_authority
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 
-class Signing:
+class Signing(Loop):
     """Keys are names of requests. The authority's files are read for each signature: they may be replaced."""
 
     name = "certificatesigningrequest-signing-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
+    account = "certificate-controller"
     _certificate: str
     _key: str
     _longest: int
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
+        super().start(world)
         options = world.options
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("certificate-controller")
         self._certificate, self._key = authority_files(options)
         self._longest = int(getattr(options, "cluster_signing_duration", 0) or signers.DEFAULT_SECONDS)
         if self._certificate and self._key:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kubegate.api import Object, selectors
-from kubegate.api.clock import Clock
-from kubegate.controllers import Client, World, revisions
+from kubegate.controllers import World, revisions
+from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
@@ -20,10 +20,9 @@ from kubegate.controllers.objects import (
     tolerant,
     without_empty,
 )
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.replicasets import pod_of
 from kubegate.controllers.templates import template_hash
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _SETS = "daemonsets.apps"
 _GENERATION_LABEL = "pod-template-generation"
@@ -39,21 +38,15 @@ _TOLERATED = (
 )
 
 
-class DaemonSets:
+class DaemonSets(Loop):
     """Keys are `NAMESPACE/NAME`."""
 
     name = "daemonset-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
+    account = "daemon-set-controller"
     _events: Recorder
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("daemon-set-controller")
+        super().start(world)
         self._events = Recorder(self._client, "daemonset-controller", world.clock)
         world.reader.subscribe(_SETS, self._set_changed)
         world.reader.subscribe("pods", self._pod_changed)

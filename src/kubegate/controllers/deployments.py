@@ -15,6 +15,7 @@ from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.status import StatusError
 from kubegate.controllers import Client, World
 from kubegate.controllers import deploymentstatus as states
+from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
@@ -30,7 +31,6 @@ from kubegate.controllers.objects import (
     split_key,
     tolerant,
 )
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.templates import template_hash
 from kubegate.storage import ObjectEvent, Reader
 
@@ -54,21 +54,14 @@ _OWN_ANNOTATIONS = frozenset(
 _MOST_HISTORY = 2000
 
 
-class Deployments:
+class Deployments(Loop):
     """Keys are `NAMESPACE/NAME`."""
 
     name = "deployment-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _events: Recorder
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("deployment-controller")
+        super().start(world)
         self._events = Recorder(self._client, "deployment-controller", world.clock)
         world.reader.subscribe(_DEPLOYMENTS, self._deployment_changed)
         world.reader.subscribe(_REPLICA_SETS, self._replica_set_changed)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from kubegate.api import Object, selectors
-from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
-from kubegate.controllers import Client, World
+from kubegate.api.clock import parse_rfc3339, rfc3339
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.deploymentstatus import scaled
 from kubegate.controllers.objects import (
     condition,
@@ -18,8 +19,7 @@ from kubegate.controllers.objects import (
     split_key,
     tolerant,
 )
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _BUDGETS = "poddisruptionbudgets.policy"
 _EVICTION_SECONDS = 120.0
@@ -36,20 +36,13 @@ class CannotCount(Exception):
     """How many pods there should be is not known; the text is what the budget's condition tells."""
 
 
-class Disruption:
+class Disruption(Loop):
     """Keys are `NAMESPACE/NAME` of budgets."""
 
     name = "disruption-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("disruption-controller")
+        super().start(world)
         world.reader.subscribe(_BUDGETS, self._budget_changed)
         world.reader.subscribe("pods", self._pod_changed)
         for resource in _SCALES.values():

@@ -5,28 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from kubegate.api import Object
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import split_key, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.serviceendpoints import HEADLESS_LABEL, Backend, backends, follow, is_headless, selects
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 _MOST = 1000
 
 
-class Endpoints:
+class Endpoints(Loop):
     """Keys are `NAMESPACE/NAME` of services."""
 
     name = "endpoints-controller"
-    _reader: Reader
-    _client: Client
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "endpoint-controller"
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("endpoint-controller")
+        super().start(world)
         follow(world.reader, self.queue)
         world.reader.subscribe("endpoints", self._endpoints_changed)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from kubegate.api import Object
 from kubegate.api.names import parse_ip
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.endpointslices import MANAGED_BY, RESOURCE, SERVICE_LABEL, reconcile, slices_of
 from kubegate.controllers.objects import controller_reference, key_of, split_key
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _MANAGER = "endpointslicemirroring-controller.k8s.io"
 _SKIP = "endpointslice.kubernetes.io/skip-mirror"
@@ -16,18 +16,14 @@ _LEADER = "control-plane.alpha.kubernetes.io/leader"
 _MOST = 1000
 
 
-class Mirroring:
+class Mirroring(Loop):
     """Keys are `NAMESPACE/NAME` of Endpoints."""
 
     name = "endpointslice-mirroring-controller"
-    _reader: Reader
-    _client: Client
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "endpointslicemirroring-controller"
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("endpointslicemirroring-controller")
+        super().start(world)
         for resource in ("endpoints", "services"):
             world.reader.subscribe(resource, self._changed)
         world.reader.subscribe(RESOURCE, self._slice_changed)

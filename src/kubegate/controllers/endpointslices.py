@@ -6,8 +6,8 @@ from typing import Any
 
 from kubegate.api import Object
 from kubegate.controllers import Client, World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import controller_reference, split_key, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.serviceendpoints import HEADLESS_LABEL, Backend, backends, follow, is_headless, selects
 from kubegate.storage import ObjectEvent, Reader
 
@@ -17,18 +17,13 @@ _MANAGER = "endpointslice-controller.k8s.io"
 _MOST = 100
 
 
-class EndpointSlices:
+class EndpointSlices(Loop):
     """Keys are `NAMESPACE/NAME` of services."""
 
     name = "endpointslice-controller"
-    _reader: Reader
-    _client: Client
-
-    def __init__(self) -> None:
-        self.queue = Queue()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("endpointslice-controller")
+        super().start(world)
         follow(world.reader, self.queue)
         world.reader.subscribe(RESOURCE, self._slice_changed)
 

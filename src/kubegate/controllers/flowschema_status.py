@@ -6,32 +6,25 @@ kube-apiserver keeps it itself; see k8s.io/apiserver/pkg/util/flowcontrol (presy
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
+from kubegate.api.clock import rfc3339
 from kubegate.api.field import quoted
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import condition, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _GROUP = "flowcontrol.apiserver.k8s.io"
 _SCHEMAS, _LEVELS = f"flowschemas.{_GROUP}", f"prioritylevelconfigurations.{_GROUP}"
 _MANAGER = "api-priority-and-fairness-config-consumer-v1"
 
 
-class FlowSchemaStatus:
+class FlowSchemaStatus(Loop):
     """Keys are flow schemas' names."""
 
     name = "flowschema-status-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients(self.name)
+        super().start(world)
         world.reader.subscribe(_SCHEMAS, self._schema_changed)
         world.reader.subscribe(_LEVELS, self._level_changed)
 

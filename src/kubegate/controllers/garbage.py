@@ -14,10 +14,10 @@ from msgspec import Struct, field
 from kubegate.api import Object
 from kubegate.api.resources import Resource, Resources
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.registry.deletion import FOREGROUND, ORPHAN
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 
 class Node(Struct):
@@ -33,21 +33,20 @@ class Node(Struct):
     ending: bool = False
 
 
-class GarbageCollector:
+class GarbageCollector(Loop):
     """Keys are uids."""
 
     name = "garbage-collector-controller"
-    _reader: Reader
-    _client: Client
+    account = "generic-garbage-collector"
     _resources: Resources
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._nodes: dict[str, Node] = {}
         self._followed: set[str] = set()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("generic-garbage-collector")
+        super().start(world)
         self._resources = world.resources
         world.resources.on_change(self._follow_all)
         self._follow_all()

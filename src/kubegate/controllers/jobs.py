@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from kubegate.api import Object, selectors
-from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
+from kubegate.api.clock import parse_rfc3339, rfc3339
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
@@ -32,9 +33,8 @@ from kubegate.controllers.objects import (
     split_key,
     tolerant,
 )
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.replicasets import pod_of
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _JOBS = "jobs.batch"
 _FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -58,21 +58,14 @@ _BACKOFF = Outcome("FailureTarget", "Failed", "BackoffLimitExceeded", "Job has r
 _DEADLINE = Outcome("FailureTarget", "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
 
 
-class Jobs:
+class Jobs(Loop):
     """Keys are `NAMESPACE/NAME`."""
 
     name = "job-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _events: Recorder
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("job-controller")
+        super().start(world)
         self._events = Recorder(self._client, "job-controller", world.clock)
         world.reader.subscribe(_JOBS, self._job_changed)
         world.reader.subscribe("pods", self._pod_changed)

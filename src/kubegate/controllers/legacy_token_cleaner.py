@@ -12,13 +12,11 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock
 from kubegate.authentication.service_accounts import INVALID_SINCE_LABEL, LAST_USED_LABEL
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import created_at, ending, tolerant
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.token_secrets import ACCOUNT_NAME, ACCOUNT_UID, TYPE
-from kubegate.storage import Reader
 
 log = logging.getLogger("kubegate.controllers")
 
@@ -27,21 +25,15 @@ _SWEEP = "sweep"
 _DAY = 24 * 3600.0
 
 
-class LegacyTokenCleaner:
+class LegacyTokenCleaner(Loop):
     """There is one key: all Secrets are looked at when it starts, and each day."""
 
     name = "legacy-serviceaccount-token-cleaner-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
+    account = "legacy-service-account-token-cleaner"
     _period: float
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("legacy-service-account-token-cleaner")
+        super().start(world)
         self._period = world.options.legacy_service_account_token_clean_up_period
         self.queue.add(_SWEEP)
 

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
+from kubegate.api.clock import rfc3339
 from kubegate.api.resources import Resource, Resources
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
+from kubegate.storage import ObjectEvent
 
 _FINALIZER = "kubernetes"
 _RETRY_SECONDS = 5.0
@@ -31,23 +31,20 @@ _GOOD = {
 }
 
 
-class Namespaces:
+class Namespaces(Loop):
     """Keys are namespaces."""
 
     name = "namespace-controller"
-    _reader: Reader
-    _client: Client
     _resources: Resources
-    _clock: Clock
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._followed: set[str] = set()
         self._waiting: set[str] = set()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("namespace-controller")
-        self._resources, self._clock = world.resources, world.clock
+        super().start(world)
+        self._resources = world.resources
         world.reader.subscribe("namespaces", self._changed)
 
     def _changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:

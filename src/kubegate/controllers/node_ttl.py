@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import ending, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _ANNOTATION = "node.alpha.kubernetes.io/ttl"
 # (nodes up to, seconds), as pkg/controller/ttl has them, without its hysteresis.
@@ -14,19 +14,17 @@ _STEPS = ((100, 0), (500, 15), (1000, 30), (2000, 60))
 _MOST = 300
 
 
-class NodeTtl:
+class NodeTtl(Loop):
     """Keys are nodes."""
 
     name = "ttl-controller"
-    _reader: Reader
-    _client: Client
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._nodes: set[str] = set()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("ttl-controller")
+        super().start(world)
         world.reader.subscribe("nodes", self._changed)
 
     def _changed(self, event: ObjectEvent, node: Object, _: Object | None) -> None:

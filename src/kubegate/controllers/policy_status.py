@@ -8,27 +8,22 @@ from kubegate.api import Object
 from kubegate.api.resources import Resources
 from kubegate.api.schema import Schema, schema_for
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
+from kubegate.storage import ObjectEvent
 
 _POLICIES = "validatingadmissionpolicies.admissionregistration.k8s.io"
 
 
-class PolicyStatus:
+class PolicyStatus(Loop):
     """Keys are policies' names. A policy is looked at once in each generation."""
 
     name = "validatingadmissionpolicy-status-controller"
-    _reader: Reader
-    _client: Client
     _resources: Resources
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._resources = world.reader, world.resources
-        self._client = world.clients("validatingadmissionpolicy-status-controller")
+        super().start(world)
+        self._resources = world.resources
         world.reader.subscribe(_POLICIES, self._changed)
 
     def _changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kubegate.api import Object, selectors
-from kubegate.api.clock import Clock, parse_rfc3339, rfc3339
+from kubegate.api.clock import parse_rfc3339, rfc3339
 from kubegate.api.selectors import LabelSelector
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
@@ -31,8 +32,7 @@ from kubegate.controllers.objects import (
     tolerant,
     without_empty,
 )
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _BURST = 500
 _PHASES = {"Pending": 0, "": 0, "Unknown": 1, "Running": 2}
@@ -56,20 +56,17 @@ REPLICATION_CONTROLLER = Kind(
 )
 
 
-class Replicas:
+class Replicas(Loop):
     """Keys are `NAMESPACE/NAME` of the owners."""
 
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _events: Recorder
 
     def __init__(self, kind: Kind) -> None:
-        self.name, self._kind, self.queue = kind.controller, kind, Queue()
+        super().__init__()
+        self.name, self.account, self._kind = kind.controller, kind.user, kind
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients(self._kind.user)
+        super().start(world)
         self._events = Recorder(self._client, self._kind.user, world.clock)
         world.reader.subscribe(self._kind.resource, self._owner_changed)
         world.reader.subscribe("pods", self._pod_changed)

@@ -8,35 +8,31 @@ from __future__ import annotations
 
 from kubegate.admission.quota import QUOTAS, Evaluators, Reservations, used
 from kubegate.api import Object
-from kubegate.api.clock import Clock
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import key_of, split_key, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _RESYNC_SECONDS = 300.0
 _TOLD_SECONDS = 0.05
 
 
-class ResourceQuotas:
+class ResourceQuotas(Loop):
     """Keys are `NAMESPACE/NAME` of quotas."""
 
     name = "resourcequota-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _evaluators: Evaluators
     _reservations: Reservations | None
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._by_namespace: dict[str, set[str]] = {}
         self._followed: set[str] = set()
         self._resync: set[str] = set()
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("resourcequota-controller")
-        self._clock, self._reservations = world.clock, world.reservations
+        super().start(world)
+        self._reservations = world.reservations
         self._evaluators = Evaluators(world.clock)
         world.reader.subscribe(QUOTAS, self._quota_changed)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kubegate.api import Object
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
+from kubegate.storage import ObjectEvent
 
 NAME = "kube-root-ca.crt"
 _DESCRIPTION = "kubernetes.io/description"
@@ -19,22 +19,18 @@ _TEXT = (
 )
 
 
-class RootCa:
+class RootCa(Loop):
     """Keys are namespaces. The ConfigMap is made again when it is deleted, and put right when it is changed."""
 
     name = "root-ca-certificate-publisher-controller"
-    _reader: Reader
-    _client: Client
+    account = "root-ca-cert-publisher"
     _pem: str
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
+        super().start(world)
         options = world.options
         path = options.root_ca_file or options.client_ca_file
         self._pem = Path(path).read_text() if path else ""
-        self._reader, self._client = world.reader, world.clients("root-ca-cert-publisher")
         world.reader.subscribe("namespaces", self._namespace_changed)
         world.reader.subscribe("configmaps", self._map_changed)
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from kubegate.api import Object
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
+from kubegate.storage import ObjectEvent
 
 _NAME = "default"
 
 
-class ServiceAccounts:
+class ServiceAccounts(Loop):
     """Keys are namespaces."""
 
     name = "serviceaccount-controller"
-    _reader: Reader
-    _client: Client
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "service-account-controller"
 
     def start(self, world: World) -> None:
-        self._reader, self._client = world.reader, world.clients("service-account-controller")
+        super().start(world)
         world.reader.subscribe("namespaces", self._namespace_changed)
         world.reader.subscribe("serviceaccounts", self._account_changed)
 

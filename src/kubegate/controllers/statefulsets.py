@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from kubegate.api import Object, selectors
-from kubegate.api.clock import Clock
 from kubegate.api.status import StatusError
-from kubegate.controllers import Client, World, revisions
+from kubegate.controllers import World, revisions
+from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
@@ -25,31 +25,23 @@ from kubegate.controllers.objects import (
     split_key,
     tolerant,
 )
-from kubegate.controllers.queue import Queue
 from kubegate.controllers.replicasets import pod_of
 from kubegate.controllers.templates import revision_hash
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _SETS, _CLAIMS = "statefulsets.apps", "persistentvolumeclaims"
 _NAME_LABEL, _INDEX_LABEL = "statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index"
 _ORDINAL = re.compile(r".*-([0-9]+)")
 
 
-class StatefulSets:
+class StatefulSets(Loop):
     """Keys are `NAMESPACE/NAME`."""
 
     name = "statefulset-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
     _events: Recorder
 
-    def __init__(self) -> None:
-        self.queue = Queue()
-
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("statefulset-controller")
+        super().start(world)
         self._events = Recorder(self._client, "statefulset-controller", world.clock)
         world.reader.subscribe(_SETS, self._set_changed)
         world.reader.subscribe("pods", self._pod_changed)

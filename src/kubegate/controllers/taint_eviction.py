@@ -6,34 +6,31 @@ Follows pkg/controller/tainteviction of Kubernetes v1.36.
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
-from kubegate.controllers import Client, World
+from kubegate.api.clock import rfc3339
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.daemonsets import tolerates
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import ending, key_of, pod_phase, split_key, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _FOREVER = float("inf")
 
 
-class TaintEviction:
+class TaintEviction(Loop):
     """Keys are pods. How long a taint has been borne is counted from when it was first seen here."""
 
     name = "taint-eviction-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
+    account = "node-controller"
     _events: Recorder
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._on_node: dict[str, set[str]] = {}
         self._since: dict[str, float] = {}
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("node-controller")
+        super().start(world)
         self._events = Recorder(self._client, self.name, world.clock)
         world.reader.subscribe("nodes", self._node_changed)
         world.reader.subscribe("pods", self._pod_changed)

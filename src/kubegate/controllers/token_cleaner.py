@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.bootstraptokens import NAMESPACE, expires_at, is_token
 from kubegate.controllers.objects import tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 
-class TokenCleaner:
+class TokenCleaner(Loop):
     """Keys are names of secrets in kube-system."""
 
     name = "token-cleaner-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
+    account = "token-cleaner"
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("token-cleaner")
+        super().start(world)
         world.reader.subscribe("secrets", self._changed)
 
     def _changed(self, event: ObjectEvent, secret: Object, _: Object | None) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from kubegate.api import Object
 from kubegate.authentication.signing import TokenSigner
-from kubegate.controllers import Client, World
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import ending, key_of, split_key, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
@@ -26,26 +26,25 @@ _ACCOUNT, _SECRET = "account:", "secret:"
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
-class TokenSecrets:
+class TokenSecrets(Loop):
     """Keys are `secret:NAMESPACE/NAME` and `account:NAMESPACE/NAME`."""
 
     name = "serviceaccount-token-controller"
-    _reader: Reader
-    _client: Client
+    account = "tokens-controller"
     _signer: TokenSigner | None
     _ca: bytes
     _legacy: bool
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._of_account: dict[tuple[str, str], set[str]] = {}
 
     def start(self, world: World) -> None:
+        super().start(world)
         options = world.options
         path = options.root_ca_file or options.client_ca_file
         self._ca = Path(path).read_bytes() if path else b""
         self._signer, self._legacy = world.signer, bool(options.service_account_legacy_tokens)
-        self._reader, self._client = world.reader, world.clients("tokens-controller")
         world.reader.subscribe("secrets", self._secret_changed)
         world.reader.subscribe("serviceaccounts", self._account_changed)
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, parse_rfc3339
-from kubegate.controllers import Client, World
+from kubegate.api.clock import parse_rfc3339
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import condition, ending, key_of, split_key, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _JOBS = "jobs.batch"
 
 
-class TtlAfterFinished:
+class TtlAfterFinished(Loop):
     """Keys are `NAMESPACE/NAME` of Jobs."""
 
     name = "ttl-after-finished-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
-
-    def __init__(self) -> None:
-        self.queue = Queue()
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("ttl-after-finished-controller")
+        super().start(world)
         world.reader.subscribe(_JOBS, self._changed)
 
     def _changed(self, event: ObjectEvent, job: Object, _: Object | None) -> None:
