@@ -76,6 +76,7 @@ def webhook(
         max_body=max_body,
         most_connections=most_connections,
         threads=threads,
+        transport_threads=1,  # policies are what takes time: a second one would wake and wait more than it works
         delay=delay,
         decisions=sys.stdout.buffer if decisions else None,
     )

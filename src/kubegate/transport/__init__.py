@@ -31,7 +31,7 @@ class Listener(Struct, frozen=True):
     handshake and for a request's head, in seconds; three times that may pass between two bytes of a body. `grace` is
     how long a request in flight may take once the server is told to end, in seconds. `socket_fd` is a listening socket
     to take instead of address and port; it stays open when the transport ends. `threads` are those that read, write
-    and encrypt beside the application's own.
+    and encrypt beside the application's own; as many for all transports of a process.
     """
 
     address: str

@@ -36,7 +36,7 @@ class Options:
     `client_ca_file`: reviews are answered for callers with a certificate of it alone. `delay` is how long (seconds) it
     goes on answering though `/readyz` says no, once it is told to end; `grace` how long reviews in flight may take.
     `patience` is how long a client may take for the handshake, a request's head and its body; `most_connections` are
-    taken at once.
+    taken at once. `transport_threads` are the same for all servers of one process.
     """
 
     policies: Path
@@ -49,6 +49,7 @@ class Options:
     most_connections: int = 512
     patience: float = 10.0
     threads: int = 16
+    transport_threads: int = 2
     delay: float = 0.0
     grace: float = 25.0
     decisions: BinaryIO | None = None
@@ -146,7 +147,7 @@ class WebhookServer:
                 patience=self.options.patience,
                 grace=self.options.grace,
                 socket_fd=listening.fileno(),
-                threads=1,  # the policies are what takes time; a second one would wait for the first more than work
+                threads=self.options.transport_threads,
             )
             transport = Transport(self.app, listener)
             await transport.start()
