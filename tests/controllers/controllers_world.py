@@ -96,6 +96,10 @@ class ControllersWorld:
         """One more, which was started already."""
         self._controllers.append(worker)
 
+    def stop(self) -> None:
+        """The process ends: who was started does no more work."""
+        self._controllers.clear()
+
     async def settle(self, most_steps: int = _MOST_STEPS) -> None:
         """Work until no key is due now. What failed is tried again at once, a few times."""
         failed: list[tuple[Worker, str]] = []

@@ -107,12 +107,32 @@ async def test_nodes_are_ready_and_renew_their_leases(nodes: Nodes) -> None:
     assert conditions(world.must("nodes", "node-2", ""))["Ready"] == "True"
 
 
-async def test_nodes_of_an_earlier_start_go_where_fewer_are_asked_for(nodes: Nodes) -> None:
-    await nodes.start(3)
-    await nodes.world.create("nodes", {"metadata": {"name": "real"}}, "")
-    again = Nodes(nodes.world, nodes.folder)
-    await again.start(1)
-    assert nodes.world.names("nodes", "") == ["node-1", "real"]
+async def test_nodes_of_an_earlier_start_go_where_fewer_are_asked_for(tmp_path: Path) -> None:
+    async with controllers_world() as world:
+        before = Nodes(world, tmp_path / "pods")
+        await before.start(3)
+        await world.create("nodes", {"metadata": {"name": "real"}}, "")
+        for name in ("a", "b", "c"):
+            await world.create("pods", pod(name))
+        world.stop()
+        world.run("pod-garbage-collector-controller")
+        again = Nodes(world, tmp_path / "pods")
+        await again.start(1)
+        assert world.names("nodes", "") == ["node-1", "real"]
+        await world.advance(40)
+        assert world.names("pods") == ["a"]
+        assert [place.parent.name for place in (tmp_path / "pods").glob("*/pod.json")] == [
+            world.must("pods", "a")["metadata"]["uid"]
+        ]
+
+
+async def test_a_pod_of_a_node_that_never_was_goes_too(nodes: Nodes) -> None:
+    nodes.world.run("pod-garbage-collector-controller")
+    await nodes.world.create("pods", pod(nodeName="nowhere"))
+    await nodes.world.advance(39)
+    assert nodes.world.names("pods") == ["p"]
+    await nodes.world.advance(1)
+    assert nodes.world.names("pods") == []
 
 
 async def test_where_no_node_fits_the_pod_waits_and_says_why(nodes: Nodes) -> None:
@@ -293,13 +313,17 @@ async def test_a_taint_that_is_taken_away_in_time_drives_nobody_away(nodes: Node
 
 async def test_pods_of_a_node_that_is_gone_go_after_a_while(nodes: Nodes) -> None:
     world = nodes.world
+    world.run("pod-garbage-collector-controller")
     await nodes.start(2)
     await world.create("pods", pod())
     where = world.must("pods", "p")["spec"]["nodeName"]
     await world.delete("nodes", where, "")
+    folder = nodes.folder / world.must("pods", "p")["metadata"]["uid"]
+    await world.advance(39)
     assert world.names("pods") == ["p"]
-    await world.advance(40)
+    await world.advance(1)
     assert world.names("pods") == []
+    assert not folder.exists()
     assert world.names("nodes", "") == ["node-2"]  # it does not come back by itself
 
 

@@ -36,6 +36,7 @@ MODULES: dict[str, str] = {
     "namespace-controller": "namespaces",
     "persistentvolume-protection-controller": "volume_protection",
     "persistentvolumeclaim-protection-controller": "claim_protection",
+    "pod-garbage-collector-controller": "pod_garbage",
     "replicaset-controller": "replicasets",
     "replicationcontroller-controller": "replicationcontrollers",
     "resourcequota-controller": "resourcequotas",

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from kubegate.api import Object
 from kubegate.api.clock import parse_rfc3339, rfc3339
-from kubegate.authentication import UserInfo
 from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import controller_of, ending, key_of, pod_phase, split_key, tolerant
 from kubegate.controllers.queue import Queue
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 _KILLED = 143  # ended by SIGTERM
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 10, 300
 _REFERRED = ("secrets", "configmaps")
-_GONE_SECONDS = 40.0  # how long the pods of a node that is gone are kept, as the pod garbage collector does
 
 
 class Kubelet:
@@ -99,11 +97,8 @@ class Kubelet:
         name = node["metadata"]["name"]
         if not self._machines.number(name):
             return
-        latest = self._world.clock.monotonic() + _GONE_SECONDS
-        for key in self._on_node.get(name, ()):
-            if event is ObjectEvent.DELETED:
-                self.queue.add_at(key, latest)
-            elif event is ObjectEvent.ADDED:
+        if event is ObjectEvent.ADDED:
+            for key in self._on_node.get(name, ()):
                 self.queue.add(key)
 
     def _reference_changed(self, resource: str) -> Callable[[ObjectEvent, Object, Object | None], None]:
@@ -125,8 +120,8 @@ class Kubelet:
         self._uids[key] = uid
         node = self._world.reader.get("nodes", "", pod["spec"]["nodeName"])
         if node is None:
-            await self._collect(pod)
-        elif ending(pod):
+            return  # the pod garbage collector's work, unless the node comes back
+        if ending(pod):
             await self._finish(pod)
         elif pod_phase(pod) in ("Succeeded", "Failed"):
             await self._let_go(key, uid)
@@ -148,13 +143,6 @@ class Kubelet:
         if metadata.get("deletionGracePeriodSeconds") == 0 and metadata.get("finalizers"):
             return  # it is somebody else's turn
         await self._delete(self._client(pod["spec"]["nodeName"]), pod)
-
-    async def _collect(self, pod: Object) -> None:
-        """Nobody will ever say how a pod ended whose node is gone."""
-        if pod["metadata"]["uid"] not in self.folders.known and not ending(pod) and pod_phase(pod) == "Pending":
-            return  # bound to a node that was never here; it may come yet
-        user = UserInfo("system:serviceaccount:kube-system:pod-garbage-collector")
-        await self._delete(self._world.clients(user, "kube-controller-manager"), pod)
 
     async def _delete(self, client: Client, pod: Object) -> None:
         metadata = pod["metadata"]
