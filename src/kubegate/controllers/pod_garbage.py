@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from kubegate.api import Object
-from kubegate.api.clock import Clock, rfc3339
-from kubegate.controllers import Client, World
+from kubegate.api.clock import rfc3339
+from kubegate.controllers import World
+from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import key_of, pod_phase, split_key, tolerant
-from kubegate.controllers.queue import Queue
-from kubegate.storage import ObjectEvent, Reader
+from kubegate.storage import ObjectEvent
 
 _QUARANTINE_SECONDS = 40.0  # a node that was deleted may be on its way back
 
 
-class PodGarbage:
+class PodGarbage(Loop):
     """Keys are nodes."""
 
     name = "pod-garbage-collector-controller"
-    _reader: Reader
-    _client: Client
-    _clock: Clock
+    account = "pod-garbage-collector"
 
     def __init__(self) -> None:
-        self.queue = Queue()
+        super().__init__()
         self._nodes: set[str] = set()
         self._on_node: dict[str, set[str]] = {}
 
     def start(self, world: World) -> None:
-        self._reader, self._clock = world.reader, world.clock
-        self._client = world.clients("pod-garbage-collector")
+        super().start(world)
         world.reader.subscribe("nodes", self._node_changed)
         world.reader.subscribe("pods", self._pod_changed)
 
