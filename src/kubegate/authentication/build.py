@@ -19,6 +19,7 @@ from kubegate.authentication.anonymous import AnonymousAuthenticator
 from kubegate.authentication.basic_auth import BasicAuthenticator
 from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
 from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
+from kubegate.authentication.chains import Pool
 from kubegate.authentication.front_proxy import FrontProxyAuthenticator
 from kubegate.authentication.impersonation import Impersonator, Refuse
 from kubegate.authentication.secrets import Digest
@@ -198,7 +199,7 @@ async def _build(
     requests: list[Authenticator] = []
     tokens: list[TokenAuthenticator] = []
     files: list[WatchedFile[Any]] = []
-    bundle: list[bytes] = []
+    bundle: list[WatchedFile[Pool]] = []
     digest = Digest()
 
     def agnostic(authenticator: TokenAuthenticator) -> TokenAuthenticator:
@@ -211,7 +212,7 @@ async def _build(
         with naming("--requestheader-client-ca-file"):
             front = Verifier(Path(options.requestheader_client_ca_file), clock)
         files.append(front.file)
-        bundle.append(front.file.value.pem)
+        bundle.append(front.file)
         requests.append(
             FrontProxyAuthenticator(
                 front,
@@ -227,7 +228,7 @@ async def _build(
         with naming("--client-ca-file"):
             clients = Verifier(Path(options.client_ca_file), clock)
         files.append(clients.file)
-        bundle.append(clients.file.value.pem)
+        bundle.append(clients.file)
         requests.append(X509Authenticator(clients, clock))
     if options.basic_auth_file:
         log.warning(basic_auth.WARNING)
@@ -313,7 +314,7 @@ async def _build(
         service_account_issuers=options.service_account_issuer,
         public_keys=public_keys,
         signer=signer,
-        client_ca_bundle=_write_bundle(bundle, ends),
+        client_ca_bundle=_bundle(bundle, ends),
         client_ca_pem=clients.file.value.pem if options.client_ca_file else b"",
         requestheader_ca_pem=front.file.value.pem if options.requestheader_client_ca_file else b"",
         metrics=metrics,
@@ -387,12 +388,12 @@ def _anonymous(
     return AnonymousAuthenticator(chosen.paths)
 
 
-def _write_bundle(pems: list[bytes], ends: contextlib.AsyncExitStack) -> Path | None:
-    """TLS wants one file with all authorities; it goes when the rest does."""
-    if not pems:
-        return None
+def _bundle(pools: Sequence[WatchedFile[Pool]], ends: contextlib.AsyncExitStack) -> Path | None:
+    """TLS wants one file with all authorities: theirs where there is one, else one that goes when the rest does."""
+    if len(pools) < 2:
+        return pools[0].path if pools else None
     directory = Path(tempfile.mkdtemp(prefix="kubegate-"))
     ends.callback(shutil.rmtree, directory, ignore_errors=True)
     bundle = directory / "client-ca.crt"
-    bundle.write_bytes(b"\n".join(pems))
+    bundle.write_bytes(b"\n".join(pool.value.pem for pool in pools))
     return bundle

@@ -72,10 +72,10 @@ class _Compiled:
         for verbs in self.urls.get(path, ()):
             if verbs is None or verb in verbs:
                 return True
-        for prefix, verbs in self.prefixes:
-            if path.startswith(prefix) and (verbs is None or verb in verbs):
-                return True
-        return False
+        prefixes = self.prefixes
+        return bool(prefixes) and any(
+            path.startswith(prefix) and (verbs is None or verb in verbs) for prefix, verbs in prefixes
+        )
 
 
 def _choice(values: Sequence[str] | None) -> frozenset[str] | None:
