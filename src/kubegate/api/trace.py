@@ -1,8 +1,8 @@
 """What each stage of a request decided, why, and how long it took.
 
-The server makes one Trace per request and fills it; admission writes to it as it goes. Audit events, metrics,
-`kubegate why` and the console read it, so nothing is worked out twice. No secret, token or object body of a
-Secret may be written to a trace (law 5).
+The server makes one Trace per request and fills it; admission writes to it as it goes. Audit events, metrics and
+`kubegate why` read it, so nothing is worked out twice. No secret, token or object body of a Secret may be written to a
+trace (law 5).
 """
 
 from __future__ import annotations
