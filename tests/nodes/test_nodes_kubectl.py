@@ -163,9 +163,10 @@ def test_a_pod_that_is_gone_takes_its_credentials_along(kubegate: Kubegate, kube
     running(kubegate, kubectl, "a")
     uid = kubegate.get("/api/v1/namespaces/default/pods/a")["metadata"]["uid"]
     folder = kubegate.folder / "pods" / uid
-    token = next((folder / "volumes").glob("*/token")).read_text()
+    file = next((folder / "volumes").glob("*/token"))
+    token = file.read_text()
     done(kubectl("delete", "pod", "a"))
-    assert not folder.exists()
+    assert not file.exists()
     review = {"spec": {"token": token}}
     status = kubegate.create("/apis/authentication.k8s.io/v1/tokenreviews", review)["status"]
     assert "authenticated" not in status
