@@ -45,7 +45,7 @@ def _p99(waits: list[float]) -> float:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds = 3.0 if quick else 10.0
+    seconds = 2.0 if quick else 10.0
     with kubegate() as server:
         allow_reader(server)
         server.request("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "asked"}})

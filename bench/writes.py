@@ -15,7 +15,7 @@ REVIEW = json.dumps(
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds = 2 if quick else 8
+    seconds = 1 if quick else 8
     for storage, name in (("memory", "in memory"), ("sqlite", "durable, SQLite")):
         with kubegate(storage) as server, bare(400, server.ca.parent) as empty:
             for clients in (1, 64):
