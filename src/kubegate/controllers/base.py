@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from kubegate.api import Object
 from kubegate.api.clock import Clock
 from kubegate.controllers import Client, World
+from kubegate.controllers.objects import key_of
 from kubegate.controllers.queue import Queue
-from kubegate.storage import Reader
+from kubegate.storage import ObjectEvent, Reader
 
 
 class Loop:
@@ -28,3 +30,8 @@ class Loop:
         """Remember the world. Who follows something subscribes to it after this."""
         self._reader, self._clock = world.reader, world.clock
         self._client = world.clients(self.account or self.name)
+
+    def _there(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:
+        """For `subscribe`: whatever is there, or changes, is to be looked at."""
+        if event is not ObjectEvent.DELETED:
+            self.queue.add(key_of(obj))

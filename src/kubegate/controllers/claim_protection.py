@@ -13,7 +13,7 @@ from msgspec import Struct
 from kubegate.api import Object
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
-from kubegate.controllers.objects import ending, key_of, pod_phase, split_key, tolerant
+from kubegate.controllers.objects import ending, pod_phase, split_key, tolerant
 from kubegate.storage import ObjectEvent, Reader
 
 
@@ -73,13 +73,9 @@ class Protection(Loop):
 
     def start(self, world: World) -> None:
         super().start(world)
-        world.reader.subscribe(self._kind.resource, self._changed)
+        world.reader.subscribe(self._kind.resource, self._there)
         if self._kind is CLAIMS:
             world.reader.subscribe("pods", self._pod_changed)
-
-    def _changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(obj))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, _: Object | None) -> None:
         if event is ObjectEvent.DELETED or pod_phase(pod) in ("Succeeded", "Failed"):

@@ -34,12 +34,8 @@ class CronJobs(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._events = Recorder(self._client, "cronjob-controller", world.clock)
-        world.reader.subscribe(_CRON_JOBS, self._cron_job_changed)
+        world.reader.subscribe(_CRON_JOBS, self._there)
         world.reader.subscribe(_JOBS, self._job_changed)
-
-    def _cron_job_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(found))
 
     def _job_changed(self, event: ObjectEvent, job: Object, _: Object | None) -> None:
         controller = controller_of(job)

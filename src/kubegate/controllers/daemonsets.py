@@ -48,13 +48,9 @@ class DaemonSets(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._events = Recorder(self._client, "daemonset-controller", world.clock)
-        world.reader.subscribe(_SETS, self._set_changed)
+        world.reader.subscribe(_SETS, self._there)
         world.reader.subscribe("pods", self._pod_changed)
         world.reader.subscribe("nodes", self._node_changed)
-
-    def _set_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(found))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
         for key in controller_keys("DaemonSet", pod, previous):

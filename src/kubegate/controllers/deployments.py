@@ -63,13 +63,9 @@ class Deployments(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._events = Recorder(self._client, "deployment-controller", world.clock)
-        world.reader.subscribe(_DEPLOYMENTS, self._deployment_changed)
+        world.reader.subscribe(_DEPLOYMENTS, self._there)
         world.reader.subscribe(_REPLICA_SETS, self._replica_set_changed)
         world.reader.subscribe("pods", self._pod_changed)
-
-    def _deployment_changed(self, event: ObjectEvent, deployment: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(deployment))
 
     def _replica_set_changed(self, event: ObjectEvent, replicas: Object, previous: Object | None) -> None:
         for key in controller_keys("Deployment", replicas, previous):

@@ -43,14 +43,10 @@ class Disruption(Loop):
 
     def start(self, world: World) -> None:
         super().start(world)
-        world.reader.subscribe(_BUDGETS, self._budget_changed)
+        world.reader.subscribe(_BUDGETS, self._there)
         world.reader.subscribe("pods", self._pod_changed)
         for resource in _SCALES.values():
             world.reader.subscribe(resource, self._scale_changed)
-
-    def _budget_changed(self, event: ObjectEvent, budget: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(budget))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
         for budget in self._reader.list(_BUDGETS, pod["metadata"]["namespace"]):

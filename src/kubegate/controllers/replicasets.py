@@ -68,12 +68,8 @@ class Replicas(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._events = Recorder(self._client, self._kind.user, world.clock)
-        world.reader.subscribe(self._kind.resource, self._owner_changed)
+        world.reader.subscribe(self._kind.resource, self._there)
         world.reader.subscribe("pods", self._pod_changed)
-
-    def _owner_changed(self, event: ObjectEvent, owner: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(owner))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
         for key in controller_keys(self._kind.kind, pod, previous):

@@ -18,7 +18,6 @@ from kubegate.controllers.objects import (
     controller_keys,
     controller_reference,
     ending,
-    key_of,
     pod_available,
     pod_phase,
     pod_ready,
@@ -43,12 +42,8 @@ class StatefulSets(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._events = Recorder(self._client, "statefulset-controller", world.clock)
-        world.reader.subscribe(_SETS, self._set_changed)
+        world.reader.subscribe(_SETS, self._there)
         world.reader.subscribe("pods", self._pod_changed)
-
-    def _set_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
-        if event is not ObjectEvent.DELETED:
-            self.queue.add(key_of(found))
 
     def _pod_changed(self, event: ObjectEvent, pod: Object, previous: Object | None) -> None:
         for key in controller_keys("StatefulSet", pod, previous):

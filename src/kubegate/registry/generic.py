@@ -357,18 +357,21 @@ class Registry:
             key = self.keys.key(resource.group_resource, namespace, name)
             raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
         obj["metadata"].pop("resourceVersion", None)
-        await self._may_create(resource, namespace, name, context)
+        await self.check_create(resource, namespace, name, context)
         context = replace(context, options=_as_create_options(context.options))
         return await self._create_once(resource, namespace, obj, context, tracked=True)
 
-    async def _may_create(self, resource: Resource, namespace: str, name: str, context: Context) -> None:
-        """Who may update or patch may not therefore create. Raises 403."""
+    async def check_create(
+        self, resource: Resource, namespace: str, name: str, context: Context, subresource: str = ""
+    ) -> None:
+        """For what creates by another verb: who may update, patch or read may not therefore create. Raises 403."""
         attributes = authorization.Attributes(
             user=context.user,
             verb="create",
             api_group=resource.group,
             api_version=resource.version,
             resource=resource.resource,
+            subresource=subresource,
             namespace=namespace,
             name=name,
         )

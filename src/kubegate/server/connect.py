@@ -10,14 +10,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
-
-from kubegate import authorization
 from kubegate.admission import GroupVersionKind, Operation
 from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resource
-from kubegate.authorization.texts import forbidden_error
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 from kubegate.server import lists, simulated
@@ -61,13 +57,14 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     attributes = registry.attributes(
         Operation.CONNECT, resource, info.subresource, namespace, info.name, context, options, None
     )
-    attributes = replace(attributes, kind=GroupVersionKind(target.group, target.version, target.kind))
+    attributes.kind = GroupVersionKind(target.group, target.version, target.kind)
     await registry.admission.admit(attributes)
     await registry.admission.validate(attributes)
     if info.subresource == "proxy":
         raise _PROXIES[resource.resource](registry, resource, namespace, info.name)
     if call.websocket is not None and info.verb != "create":
-        await _may_create(registry, call)
+        # A websocket begins with a GET; who may read alone may not therefore run commands.
+        await registry.check_create(resource, namespace, info.name, context, info.subresource)
     pod = registry.entry(resource, namespace, info.name).object()
     options = attributes.object or options
     if info.subresource != "portforward":
@@ -78,25 +75,6 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     if simulated.has(registry, pod) and info.subresource != "portforward":
         return simulated.session(registry, call, pod, options)
     raise _no_kubelet(registry, node)
-
-
-async def _may_create(registry: Registry, call: Call) -> None:
-    """A websocket begins with a GET; who may read alone may not therefore run commands. Raises 403."""
-    info = call.info
-    attributes = authorization.Attributes(
-        user=call.user,
-        verb="create",
-        api_group=info.group,
-        api_version=info.version,
-        resource=info.resource,
-        subresource=info.subresource,
-        namespace=info.namespace,
-        name=info.name,
-        path=call.path,
-    )
-    decision = await registry.authorizer.authorize(attributes)
-    if not decision.allowed:
-        raise forbidden_error(attributes, decision)
 
 
 # ------------------------------------------------------------------ options
