@@ -5,7 +5,6 @@ Follows k8s.io/kubernetes/pkg/serviceaccount (claims.go, legacy.go, openidmetada
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from kubegate.api import Object
+from kubegate.api.metadata import new_uid
 from kubegate.api.names import is_dns1123_label, is_dns1123_subdomain
 from kubegate.authentication import jose
 from kubegate.pki import keys
@@ -93,7 +93,7 @@ class TokenSigner:
                 "exp": start + seconds,
                 "iat": start,
                 "nbf": start,
-                "jti": str(uuid.uuid4()),
+                "jti": new_uid(),
                 "kubernetes.io": private,
             }
         )

@@ -69,13 +69,9 @@ class SubjectRules(Struct):
 
 
 class Authorizer(Protocol):
+    """One that need not wait for anything has `decide(attributes)` as well, which spares the union a coroutine."""
+
     async def authorize(self, attributes: Attributes) -> Decision: ...
-
-
-class ImmediateAuthorizer(Authorizer, Protocol):
-    """One that need not wait for anything: its answer can be had without a coroutine."""
-
-    def decide(self, attributes: Attributes) -> Decision: ...
 
 
 class RuleResolver(Protocol):

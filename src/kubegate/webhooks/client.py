@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
-import uuid
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import orjson
 
 from kubegate.admission.webhooks import jsonpatch
 from kubegate.api import Object
+from kubegate.api.metadata import new_uid
 from kubegate.api.resources import Resources
 from kubegate.webhooks import reviews
 from kubegate.webhooks.answers import BadReview
@@ -166,7 +166,7 @@ class GateClient:
         gvr = {"group": given_group, "version": version, "resource": name}
         gvk = {"group": group, "version": version, "kind": kind}
         request: Object = {
-            "uid": str(uuid.uuid4()),
+            "uid": new_uid(),
             "kind": gvk,
             "resource": gvr,
             "requestKind": gvk,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from typing import Any
 
 from msgspec import Struct, field
@@ -17,6 +16,7 @@ from kubegate.admission.webhooks.expressions import ConditionError, Invocation
 from kubegate.admission.webhooks.matching import Routes
 from kubegate.api import Object, status
 from kubegate.api.field import quoted
+from kubegate.api.metadata import new_uid
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
 from kubegate.remote.client import RemoteError
@@ -114,7 +114,7 @@ class Caller(Struct):
             known = ", ".join(review.VERSIONS)
             why = f"webhook does not accept known AdmissionReview versions ({known})"
             raise CallFailed(webhook.name, f"could not create admission objects: {why}")
-        uid = str(uuid.uuid4())
+        uid = new_uid()
         new, old = await versions.written(invocation.kind)
         body = review.request_body(attributes, invocation, uid, version, new, old)
         try:

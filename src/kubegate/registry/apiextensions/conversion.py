@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +18,7 @@ import orjson
 from kubegate.admission.webhooks.dispatch import Dispatcher
 from kubegate.api import Object, clone, field, gojson, metadata, structural
 from kubegate.api.codec import split_api_version
+from kubegate.api.metadata import new_uid
 from kubegate.api.resources import Resource
 from kubegate.api.selectors import validate_labels
 from kubegate.api.status import StatusError
@@ -133,7 +133,7 @@ async def reviewed(
 
     `version` is that of the review; `call` sends it, and raises RemoteError. Raises StatusError 500.
     """
-    uid = str(uuid.uuid4())
+    uid = new_uid()
     review: Object = {
         "kind": _REVIEW,
         "apiVersion": f"{_GROUP}/{version}",
