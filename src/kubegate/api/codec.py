@@ -371,6 +371,12 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
     if not isinstance(value, dict):
         found = f"json: cannot unmarshal {json_type(value)} into Go value of type {_TYPE_META}"
         raise DecodeError(f"couldn't get version/kind; json parse error: {found}")
+    check_type_meta(value)
+    return Document(value, tuple(duplicates), body, media_type == YAML)
+
+
+def check_type_meta(value: Mapping[str, Any]) -> None:
+    """Raises DecodeError where apiVersion and kind are not what they must be."""
     for name in ("apiVersion", "kind"):
         if not isinstance(value.get(name, ""), str) and value[name] is not None:
             found = f"json: cannot unmarshal {json_type(value[name])} into Go struct field .{name} of type string"
@@ -378,7 +384,6 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
     api_version = value.get("apiVersion") or ""
     if api_version.count("/") > 1:
         raise DecodeError(f"unexpected GroupVersion string: {api_version}")
-    return Document(value, tuple(duplicates), body, media_type == YAML)
 
 
 def _decode_protobuf(body: bytes) -> Object:
@@ -431,21 +436,37 @@ def check_kind(
     value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
 ) -> None:
     """Raises StatusError 400 where an object says that it is of another kind or version than `expected`."""
-    group, version, kind = expected
-    said_kind = value.get("kind") or kind
-    said_group, said_version = split_api_version(value.get("apiVersion") or "")
-    if not said_version and said_group in ("", group):
-        said_group, said_version = group, version
-    if (said_group, said_version, said_kind) == expected:
+    said_group, said_version, said_kind = _said(value, expected)
+    try:
+        check_convertible(value, expected, registered)
+    except DecodeError as error:
+        raise handled_as(said_kind, said_version, expected[2], str(error)) from None
+    if (said_group, said_version) != expected[:2]:
+        raise bad_request(_other_version(group_version(said_group, said_version), group_version(*expected[:2])))
+
+
+def check_convertible(
+    value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
+) -> None:
+    """Raises DecodeError where what an object says that it is cannot be made what is `expected`."""
+    said = _said(value, expected)
+    if said == expected:
         return
-    said = group_version(said_group, said_version)
-    if not registered(said_group, said_version, said_kind):
-        text = f'no kind "{said_kind}" is registered for version "{said}" in scheme "{_SCHEME}"'
-        raise handled_as(said_kind, said_version, kind, text)
-    if said_kind != kind:
-        text = f"converting ({said_version}.{said_kind}) to ({go_type(group, kind)}): unknown conversion"
-        raise handled_as(said_kind, said_version, kind, text)
-    raise bad_request(_other_version(said, group_version(group, version)))
+    group, version, kind = said
+    if not registered(group, version, kind):
+        text = f'no kind "{kind}" is registered for version "{group_version(group, version)}" in scheme "{_SCHEME}"'
+        raise DecodeError(text)
+    if kind != expected[2]:
+        raise DecodeError(f"converting ({version}.{kind}) to ({go_type(expected[0], expected[2])}): unknown conversion")
+
+
+def _said(value: Mapping[str, Any], expected: tuple[str, str, str]) -> tuple[str, str, str]:
+    """Group, version and kind of an object; what it does not say is what is expected."""
+    kind = value.get("kind") or expected[2]
+    group, version = split_api_version(value.get("apiVersion") or "")
+    if not version and group in ("", expected[0]):
+        group, version = expected[:2]
+    return group, version, kind
 
 
 def _other_version(said: str, expected: str) -> str:

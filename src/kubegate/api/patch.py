@@ -6,7 +6,6 @@ a missing key copies null, negative list indices count from the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -22,19 +21,16 @@ MAX_COPIED_BYTES = 3 * 1024 * 1024
 _OPERATION_FIELDS = frozenset({"op", "path", "from", "value"})
 
 
-def json_patch(obj: Object, body: bytes, warn: Callable[[str], None] | None = None) -> Object:
+def json_patch(obj: Object, body: bytes, *, strict: bool = True) -> Object:
     """Apply a JSON patch to `obj`, which stays as it was. What comes out need not be a valid object.
 
-    `warn` is told of fields in the patch that mean nothing. Raises StatusError: 400 for what is no patch, 413 for too
-    many operations, 422 where an operation cannot be done.
+    Raises StatusError: 400 for what is no patch (in other words where fields are not validated: not `strict`), 413 for
+    too many operations, 422 where an operation cannot be done.
     """
-    operations = _decode(body)
+    operations = _decode(body, "error decoding patch: " if strict else "")
     if operations is None:
         return clone(obj)
-    if not isinstance(operations, list):
-        raise _undecodable(gojson.cannot_unmarshal(operations, "Go value of type []handlers.jsonPatchOp"))
-    for position, operation in enumerate(operations):
-        _check_operation(position, operation, warn)
+    _check_operations(operations, strict)
     if len(operations) > MAX_OPERATIONS:
         text = f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         raise StatusError(413, "RequestEntityTooLarge", f"Request entity too large: {text}")
@@ -51,13 +47,29 @@ def json_patch(obj: Object, body: bytes, warn: Callable[[str], None] | None = No
     return document  # type: ignore[no-any-return]
 
 
-def merge_patch(obj: Object, body: bytes) -> Object:
+def unknown_fields(operations: Any) -> list[str]:
+    """Paths of fields in a JSON patch (decoded) that mean nothing."""
+    return [
+        f"[{position}].{name}"
+        for position, operation in enumerate(operations or ())
+        for name in operation or ()
+        if name not in _OPERATION_FIELDS
+    ]
+
+
+def merge_patch(obj: Object, body: bytes, *, strict: bool = True) -> Object:
     """Apply a JSON merge patch to `obj`, which stays as it was. Raises StatusError 400 for what is no merge patch."""
-    patch = _decode(body)
-    if patch is None:
+    try:
+        patch = _decode(body, "error decoding patch: ")
+    except StatusError:
+        if strict:
+            raise
+        patch = None
+    if patch is None or not (strict or isinstance(patch, dict)):
         raise bad_request("Invalid JSON Patch")
     if not isinstance(patch, dict):
-        raise _undecodable(gojson.cannot_unmarshal(patch, "Go value of type map[string]interface {}"))
+        text = gojson.cannot_unmarshal(patch, "Go value of type map[string]interface {}")
+        raise bad_request(f"error decoding patch: {text}")
     document = clone(obj)
     _merge(document, patch)
     return document
@@ -67,15 +79,11 @@ class _Impossible(Exception):
     """An operation that does not apply. Clients are told no more than that."""
 
 
-def _decode(body: bytes) -> Any:
+def _decode(body: bytes, said_before: str) -> Any:
     try:
         return gojson.loads(body)
     except ValueError as error:
-        raise _undecodable(str(error)) from None
-
-
-def _undecodable(why: str) -> StatusError:
-    return bad_request(f"error decoding patch: {why}")
+        raise bad_request(f"{said_before}{error}") from None
 
 
 def _unprocessable() -> StatusError:
@@ -83,19 +91,23 @@ def _unprocessable() -> StatusError:
 
 
 # ------------------------------------------------------------------ JSON patch
-def _check_operation(position: int, operation: Any, warn: Callable[[str], None] | None) -> None:
-    if operation is None:
-        return
-    if not isinstance(operation, dict):
-        raise _undecodable(gojson.cannot_unmarshal(operation, "Go value of type handlers.jsonPatchOp"))
-    for name in ("op", "path", "from"):
-        value = operation.get(name)
-        if value is not None and not isinstance(value, str):
-            into = f"Go struct field jsonPatchOp.{name} of type string"
-            raise _undecodable(gojson.cannot_unmarshal(value, into))
-    if warn is not None:
-        for name in operation.keys() - _OPERATION_FIELDS:
-            warn(f'json patch unknown field "[{position}].{name}"')
+def _check_operations(operations: Any, strict: bool) -> None:
+    """Raises 400 for what is no list of operations; strict decoding looks at their fields as well."""
+    before, listed, single = "error decoding patch: ", "[]handlers.jsonPatchOp", "handlers.jsonPatchOp"
+    if not strict:
+        before, listed, single = "", "jsonpatch.Patch", "jsonpatch.Operation"
+    if not isinstance(operations, list):
+        raise bad_request(before + gojson.cannot_unmarshal(operations, f"Go value of type {listed}"))
+    for operation in operations:
+        if operation is None:
+            continue
+        if not isinstance(operation, dict):
+            raise bad_request(before + gojson.cannot_unmarshal(operation, f"Go value of type {single}"))
+        for name in ("op", "path", "from") if strict else ():
+            value = operation.get(name)
+            if value is not None and not isinstance(value, str):
+                into = f"Go struct field jsonPatchOp.{name} of type string"
+                raise bad_request(before + gojson.cannot_unmarshal(value, into))
 
 
 def _perform(document: Any, operation: Object) -> tuple[Any, int]:
@@ -137,9 +149,9 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
 
 def _path(operation: Object, name: str = "path") -> str:
     path = operation.get(name)
-    if path is None:
+    if not isinstance(path, str):
         raise _Impossible(f"the operation has no {name}")
-    return str(path)
+    return path
 
 
 def _find(document: Any, path: str) -> tuple[Any, str]:

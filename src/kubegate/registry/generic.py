@@ -192,8 +192,8 @@ class Registry:
         if rules.guard is not None:
             await rules.guard(obj, None, scope)
         meta = obj["metadata"]
-        meta.pop("deletionTimestamp", None)
-        meta.pop("deletionGracePeriodSeconds", None)
+        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+            meta.pop(name, None)
         meta["uid"] = metadata.new_uid()
         meta["creationTimestamp"] = rfc3339(self.clock.now())
         if meta.get("generateName") and not meta.get("name"):
@@ -246,10 +246,8 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, obj: Object, context: Context, subresource: str = ""
     ) -> Written:
         """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one."""
-        self._check_namespace(resource, namespace, obj)
         self.default(resource, obj)
-        if resource.namespaced:
-            obj["metadata"]["namespace"] = namespace
+        self._check_place(resource, namespace, name, obj)
         sent = orjson.dumps(obj)
 
         async def transform(current: Object | None) -> Object:
@@ -275,12 +273,22 @@ class Registry:
             if current is None:
                 raise status.not_found(resource.group, resource.resource, name)
             patched = apply_patch(clone(current))
-            self._check_patched(resource, current, patched)
             self.default(resource, patched)
-            return self.managed.updated(resource, current, patched, context, subresource)
+            patched.setdefault("metadata", {})
+            patched = self.managed.updated(resource, current, patched, context, subresource)
+            self._check_place(resource, namespace, name, patched)
+            return patched
 
         return await self.write(
-            resource, namespace, name, transform, context, subresource, may_create=False, attempts=_PATCH_ATTEMPTS
+            resource,
+            namespace,
+            name,
+            transform,
+            context,
+            subresource,
+            may_create=False,
+            patching=True,
+            attempts=_PATCH_ATTEMPTS,
         )
 
     async def apply(
@@ -293,8 +301,12 @@ class Registry:
         *,
         force: bool,
         subresource: str = "",
+        merged_well: Callable[[], None] = lambda: None,
     ) -> Written:
-        """Server-side apply. Raises 409 with the conflicting managers as causes."""
+        """Server-side apply. Raises 409 with the conflicting managers as causes.
+
+        `merged_well` is called when there was no conflict: for complaints that come after those of the apply itself.
+        """
 
         async def transform(current: Object | None) -> Object:
             if current is None and subresource:
@@ -302,15 +314,16 @@ class Registry:
             merged = self.managed.applied(
                 resource, current, clone(applied), context, subresource, force, self._default_of(resource)
             )
+            merged_well()
             self.default(resource, merged)
-            self._check_namespace(resource, namespace, merged)
-            if resource.namespaced:
-                merged["metadata"].setdefault("namespace", namespace)
-            merged["metadata"].setdefault("name", name)
+            if current is None and (uid := merged["metadata"].get("uid")):
+                text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                raise status.conflict(resource.group, resource.resource, name, text)
+            self._check_place(resource, namespace, name, merged)
             return merged
 
         return await self.write(
-            resource, namespace, name, transform, context, subresource, may_create=not subresource, applying=True
+            resource, namespace, name, transform, context, subresource, may_create=not subresource, patching=True
         )
 
     async def write(
@@ -323,10 +336,14 @@ class Registry:
         subresource: str = "",
         *,
         may_create: bool | None = None,
-        applying: bool = False,
+        patching: bool = False,
         attempts: int = _ATTEMPTS,
     ) -> Written:
-        """Read, transform, admit, check, compare-and-set; again while others were faster and no version was asked."""
+        """Read, transform, admit, check, compare-and-set; again while others were faster and no version was asked.
+
+        A whole object that names a uid is for that object alone. `patching`: a uid is then a field like others, which
+        cannot be changed.
+        """
         key = self.keys.key(resource.group_resource, namespace, name)
         rules = self.rules_of(resource)
         if may_create is None:
@@ -338,13 +355,15 @@ class Registry:
                 if not may_create:
                     raise status.not_found(resource.group, resource.resource, name)
                 obj = await transform(None)
-                if obj["metadata"].get("uid") and applying:
-                    raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
                 return Written(await self._create_from_update(resource, namespace, name, obj, context), created=True)
             current = await self.as_requested(resource, self.settled(resource, entry).object())
+            obj = await transform(current)
+            wanted_uid = obj["metadata"].get("uid")
+            if wanted_uid and wanted_uid != current["metadata"].get("uid") and not patching:
+                raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
             try:
                 return await self._update_once(
-                    resource, namespace, name, transform, context, subresource, key, current, entry, rules
+                    resource, namespace, name, obj, context, subresource, key, current, entry, rules
                 )
             except RevisionConflict:
                 continue
@@ -391,7 +410,7 @@ class Registry:
         resource: Resource,
         namespace: str,
         name: str,
-        transform: Transform,
+        obj: Object,
         context: Context,
         subresource: str,
         key: str,
@@ -399,10 +418,6 @@ class Registry:
         entry: Entry,
         rules: Rules,
     ) -> Written:
-        obj = await transform(current)
-        wanted_uid = obj["metadata"].get("uid")
-        if wanted_uid and wanted_uid != current["metadata"].get("uid"):
-            raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
         viewed = ScaleView(resource) if subresource == "scale" else None
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
         if viewed is not None:
@@ -485,11 +500,17 @@ class Registry:
     ) -> Object:
         """Restore what an update may not touch."""
         meta, old = obj["metadata"], current["metadata"]
-        for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
+        for name in ("creationTimestamp", "generation"):
             if name in old:
                 meta[name] = old[name]
             else:
                 meta.pop(name, None)
+        meta["uid"] = meta.get("uid") or old.get("uid", "")
+        # Only those of an object that is being deleted are kept; that others begin to be is refused.
+        if "deletionTimestamp" in old:
+            meta["deletionTimestamp"] = old["deletionTimestamp"]
+            if meta.get("deletionGracePeriodSeconds") is None and "deletionGracePeriodSeconds" in old:
+                meta["deletionGracePeriodSeconds"] = old["deletionGracePeriodSeconds"]
         meta.pop("selfLink", None)
         meta["resourceVersion"] = old["resourceVersion"]
         if subresource == "status":
@@ -690,16 +711,24 @@ class Registry:
                 "the namespace of the provided object does not match the namespace sent on the request"
             )
 
-    def _check_patched(self, resource: Resource, current: Object, patched: Object) -> None:
-        if patched.get("apiVersion") != current["apiVersion"] or patched.get("kind") != current["kind"]:
+    def _check_place(self, resource: Resource, namespace: str, name: str, obj: Object) -> None:
+        """That an object is of the namespace and the name asked for; the namespace is put in where it is not told.
+
+        Raises 400.
+        """
+        self._check_namespace(resource, namespace, obj)
+        meta = obj.setdefault("metadata", {})
+        if resource.namespaced:
+            meta["namespace"] = namespace
+        else:
+            meta.pop("namespace", None)
+        found = meta.get("name", "")
+        if not found:
             raise status.bad_request(
-                f"{resource.kind} in version {resource.version!r} cannot be patched into another kind or version"
+                f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
             )
-        if not isinstance(patched.get("metadata"), dict):
-            patched["metadata"] = {}
-        old, new = current["metadata"]["name"], patched["metadata"].get("name")
-        if new and new != old:
-            raise status.bad_request(f"the name of the object ({new}) does not match the name on the URL ({old})")
+        if found != name:
+            raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
 
     def _ttl(self, resource: Resource) -> int:
         """Events live for --event-ttl."""

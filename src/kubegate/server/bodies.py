@@ -5,14 +5,16 @@ What cannot be taken is refused with 400 in kube-apiserver's words; unknown and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from kubegate.api import Object, codec, field, gojson, gotypes, negotiate, normalize, status
+from msgspec import Struct
+
+from kubegate.api import Object, codec, field, gojson, gotypes, negotiate, normalize, patch, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
-from kubegate.server import lists
+from kubegate.server import accept, lists
 from kubegate.server.call import Call
 
 _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
@@ -42,24 +44,63 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     return _fitting(document, None, (group, version, kind), context)
 
 
-def patched(
-    make: Callable[[], Object], resource: Resource, context: Context, strategic_patch: bytes | None = None
-) -> Object:
-    """What `make` makes, a patched object, in the form that Go's types would give it.
+class Patch(Struct, frozen=True):
+    """A patch as it came: what was wrong with the object that it made is told with it."""
 
-    Raises 422 where the patch made it unfit: told with the whole object where that was patched as JSON, with the patch
-    alone where it is a strategic merge patch, which Go applies to maps and then converts.
-    """
-    expected = (resource.group, resource.version, resource.kind)
-    try:
-        return _normalized(Document(make()), resource, expected, context)
-    except (normalize.TypeMismatch, _StrictErrors) as error:
-        if strategic_patch is not None:
-            shown = gojson.value_text(gojson.loads(strategic_patch))
-            text = error.conversion if isinstance(error, normalize.TypeMismatch) else str(error)
+    media_type: str
+    body: bytes
+
+    @property
+    def strategic(self) -> bool:
+        return self.media_type == accept.STRATEGIC_PATCH
+
+    def strict_errors(self) -> list[str]:
+        """What strict decoding finds in the patch itself."""
+        value = gojson.loads(self.body)
+        document = Document(value, tuple(codec.duplicate_fields(self.body, value)), self.body)
+        if self.media_type != accept.JSON_PATCH:
+            return document.strict_errors()
+        return [f"json patch {text}" for text in document.strict_errors(patch.unknown_fields(value))]
+
+    def refusal(self, obj: Object, text: str, conversion: str = "") -> status.StatusError:
+        """422: told with the whole object where that was patched as JSON, with the patch alone where it is a strategic
+        merge patch, which Go applies to maps and then converts.
+        """
+        if self.strategic:
+            shown, text = gojson.value_text(gojson.loads(self.body)), conversion or text
         else:
-            shown, text = gojson.sorted_text(make()), str(error)
-        raise status.invalid("", "", "", [field.invalid("patch", shown, text)]) from error
+            shown = gojson.sorted_text(obj)
+        return status.invalid("", "", "", [field.invalid("patch", shown, text)])
+
+
+def patched(obj: Object, by: Patch, resource: Resource, context: Context) -> Object:
+    """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit."""
+    expected = (resource.group, resource.version, resource.kind)
+    strict = [] if context.field_validation == "Ignore" else by.strict_errors()
+    try:
+        sent = _of_its_kind(obj, by, resource)
+        return _normalized(Document(sent), resource, expected, context, strict)
+    except normalize.TypeMismatch as error:
+        raise by.refusal(obj, str(error), error.conversion) from error
+    except _StrictErrors as error:
+        raise by.refusal(obj, str(error)) from error
+
+
+def _of_its_kind(obj: Object, by: Patch, resource: Resource) -> Object:
+    """The patched object, if it is still what it was. Raises 422 where the patch made something else of it."""
+    if by.strategic:  # what the object says of itself does not matter there
+        return {**obj, "kind": resource.kind, "apiVersion": resource.api_version}
+    try:
+        codec.check_type_meta(obj)
+        if resource.custom is not None:
+            if not obj.get("kind"):
+                raise DecodeError(f"Object 'Kind' is missing in '{gojson.sorted_text(obj)}'")
+            return obj
+        expected = (resource.group, resource.version, resource.kind)
+        codec.check_convertible(obj, expected, gotypes.registered)
+    except DecodeError as error:
+        raise by.refusal(obj, str(error)) from None
+    return {**obj, "kind": resource.kind, "apiVersion": resource.api_version}
 
 
 class _StrictErrors(ValueError):
@@ -74,8 +115,13 @@ def _fitting(document: Document, resource: Resource | None, expected: tuple[str,
 
 
 def _normalized(
-    document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context
+    document: Document,
+    resource: Resource | None,
+    expected: tuple[str, str, str],
+    context: Context,
+    before: Sequence[str] = (),
 ) -> Object:
+    """`before`: what strict decoding has found already."""
     if resource is not None and resource.custom is not None:
         from kubegate.registry.apiextensions import customresources
 
@@ -84,8 +130,8 @@ def _normalized(
         schema = schema_for(*expected)
         assert schema is not None, f"{expected} has no schema"
         found = normalize.normalize(document.value, schema)
-    if context.field_validation != "Ignore" and (found.unknown or document.duplicates):
-        _tell(normalize.strict_errors(document, found.unknown), context)
+    if context.field_validation != "Ignore" and (found.unknown or document.duplicates or before):
+        _tell([*before, *normalize.strict_errors(document, found.unknown)], context)
     return found.value
 
 
@@ -97,24 +143,35 @@ def _tell(errors: Sequence[str], context: Context) -> None:
         context.trace.warn(text)
 
 
-def decode_apply(body: bytes, resource: Resource, context: Context) -> Object:
+class Applied(Struct, frozen=True):
+    """An applied configuration, and what strict decoding says of its duplicate fields."""
+
+    value: Object
+    duplicates: Sequence[str]
+
+
+def decode_apply(body: bytes) -> Applied:
     """The applied configuration: YAML, and JSON with it. It is not defaulted, and keeps what it does not say unsaid."""
     try:
         value, lines = decode_yaml(body)
     except DecodeError as error:
         raise status.bad_request(f"error decoding YAML: error converting YAML to JSON: {error}") from error
+    if value is None:
+        value = {}
     if not isinstance(value, dict):
-        if value is None:
-            raise status.bad_request("error decoding YAML: invalid object type: /, Kind=")
         found = f"json: cannot unmarshal {json_type(value)} into Go value of type map[string]interface {{}}"
         raise status.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {found}")
-    if context.field_validation == "Strict" and lines:
-        errors = "yaml: unmarshal errors:\n  " + "\n  ".join(lines)
+    return Applied(value, lines)
+
+
+def check_applied(applied: Applied, context: Context) -> None:
+    """Refuse (Strict, 400) or warn of duplicate fields."""
+    if context.field_validation == "Strict" and applied.duplicates:
+        errors = "yaml: unmarshal errors:\n  " + "\n  ".join(applied.duplicates)
         raise status.bad_request(f"error strict decoding YAML: error converting YAML to JSON: {errors}")
     if context.field_validation == "Warn":
-        for text in lines:
+        for text in applied.duplicates:
             context.trace.warn(text)
-    return value
 
 
 def delete_options(call: Call, body: bytes) -> Object:

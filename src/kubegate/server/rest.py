@@ -193,7 +193,6 @@ class Rest:
         accepted = accept.one(call)
         context = self._context(call, "update")
         obj = bodies.decode(call, await call.read(), resource, context)
-        _check_name(obj, info.name)
         written = await self._registry.update(
             resource, _namespace(call, resource), info.name, obj, context, info.subresource
         )
@@ -207,16 +206,16 @@ class Rest:
         context = self._context(call, "patch", apply=media_type == accept.APPLY)
         body = await call.read()
         if media_type in (accept.APPLY, accept.APPLY_CBOR):
-            applied = bodies.decode_apply(body, resource, context)
-            _check_applied_name(applied, info.name)
+            applied = bodies.decode_apply(body)
             written = await self._registry.apply(
                 resource,
                 _namespace(call, resource),
                 info.name,
-                applied,
+                applied.value,
                 context,
                 force=lists.truth(force) if "force" in call.query else False,
                 subresource=info.subresource,
+                merged_well=lambda: bodies.check_applied(applied, context),
             )
         else:
             written = await self._registry.patch(
@@ -234,18 +233,18 @@ class Rest:
     ) -> Callable[[Object], Object]:
         from kubegate.api import patch, strategic
 
-        def apply_patch(current: Object) -> Object:
+        strict = context.field_validation != "Ignore"
+        schema = schema_of(resource)
+
+        def make(current: Object) -> Object:
             if media_type == accept.JSON_PATCH:
-                return bodies.patched(lambda: patch.json_patch(current, body), resource, context)
+                return patch.json_patch(current, body, strict=strict)
             if media_type == accept.MERGE_PATCH:
-                return bodies.patched(lambda: patch.merge_patch(current, body), resource, context)
-            schema = schema_of(resource)
-            assert schema is not None
+                return patch.merge_patch(current, body, strict=strict)
+            return strategic.strategic_merge_patch(current, body, schema)
 
-            def merged() -> Object:
-                return strategic.strategic_merge_patch(current, body, schema)
-
-            return bodies.patched(merged, resource, context, strategic_patch=body)
+        def apply_patch(current: Object) -> Object:
+            return bodies.patched(make(current), bodies.Patch(media_type, body), resource, context)
 
         return apply_patch
 
@@ -536,12 +535,6 @@ def _check_name(obj: Object, name: str) -> None:
             f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
         )
     if found != name:
-        raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
-
-
-def _check_applied_name(obj: Object, name: str) -> None:
-    found = (obj.get("metadata") or {}).get("name", "")
-    if found and found != name:
         raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
 
 
