@@ -10,7 +10,7 @@ _READS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH
 _NO_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
 
-class RequestInfo(Struct, frozen=True):
+class RequestInfo(Struct, frozen=True, cache_hash=True):
     """`verb` is Kubernetes' (get, list, watch …) for a resource request, the method in lower case otherwise."""
 
     resource_request: bool

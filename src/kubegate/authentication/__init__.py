@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -79,7 +79,12 @@ class Headers:
     def first(self, name: str) -> str:
         """The first value of a header (name in lower case), or ""."""
         found = self._first.get(name.encode())
-        return _text(found) if found else ""
+        if not found:
+            return ""
+        try:
+            return found.decode()
+        except UnicodeDecodeError:
+            return _text(found)
 
     def all(self, name: str) -> list[str]:
         wanted = name.encode()
@@ -87,7 +92,7 @@ class Headers:
 
     def any_begins(self, prefix: bytes) -> bool:
         """Whether there is a header whose name begins so."""
-        return any([name.startswith(prefix) for name in self._first])
+        return b"\n" + prefix in b"\n".join((b"", *self._first))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for name, value in self._fields:
@@ -125,15 +130,36 @@ class Request(Struct):
 
 
 class Authenticator(Protocol):
+    """One that never waits may have `identify(request)` as well, which does the same without a coroutine."""
+
     async def authenticate(self, request: Request) -> Authenticated | None: ...
 
 
 class TokenAuthenticator(Protocol):
-    """The half that knows tokens alone; `audiences` None means the API server's own."""
+    """The half that knows tokens alone; `audiences` None means the API server's own.
+
+    It may have `known(token, audiences)` as well (see `Known`), which is asked first.
+    """
 
     async def authenticate_token(
         self, token: str, audiences: tuple[str, ...] | None = None
     ) -> Authenticated | None: ...
+
+
+Known = Callable[[str, tuple[str, ...] | None], Authenticated | None]
+"""What can be said at once of a token that was good before; None: `authenticate_token` must look at it.
+
+May raise AuthenticationError, which counts as None: who is asked properly says why.
+"""
+
+
+def known_by(authenticator: TokenAuthenticator) -> Known:
+    found: Known = getattr(authenticator, "known", _unknown)
+    return found
+
+
+def _unknown(token: str, audiences: tuple[str, ...] | None) -> None:
+    return None
 
 
 ANONYMOUS = "system:anonymous"

@@ -19,6 +19,9 @@ class AnonymousAuthenticator:
         self._paths = None if paths is None else frozenset(paths)
 
     async def authenticate(self, request: Request) -> Authenticated | None:
+        return self.identify(request)
+
+    def identify(self, request: Request) -> Authenticated | None:
         if self._paths is not None and request.path not in self._paths:
             return None
         if request.audiences is None:

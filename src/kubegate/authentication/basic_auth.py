@@ -34,6 +34,9 @@ class BasicAuthenticator:
         self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
 
     async def authenticate(self, request: Request) -> Authenticated | None:
+        return self.identify(request)
+
+    def identify(self, request: Request) -> Authenticated | None:
         pair = _credentials(request.header("authorization"))
         if pair is None:
             return None

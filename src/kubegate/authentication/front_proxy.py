@@ -44,6 +44,9 @@ class FrontProxyAuthenticator:
         self._extra_prefixes = tuple(prefix.lower() for prefix in extra_prefixes)
 
     async def authenticate(self, request: Request) -> Authenticated | None:
+        return self.identify(request)
+
+    def identify(self, request: Request) -> Authenticated | None:
         chain = request.peer_certificates
         if not chain:
             return None

@@ -116,14 +116,19 @@ class BoundTokenAuthenticator:
         self._reader, self._clock = reader, clock
         self._users: BoundedCache[tuple[_BoundClaims, Authenticated]] = BoundedCache(20_000)
 
-    async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         now = self._clock.now()
-        key = (self._digest(token), audiences)
-        known = self._users.get(key, now)
-        if known is not None:
-            claims, user = known
-            self._check_alive(claims, now)
-            return user if not claims.warn_after or now <= claims.warn_after else self._stale(claims, user, now)
+        known = self._users.get((self._digest(token), audiences), now)
+        if known is None:
+            return None
+        claims, user = known
+        self._check_alive(claims, now)
+        return user if not claims.warn_after or now <= claims.warn_after else self._stale(claims, user, now)
+
+    async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        if (user := self.known(token, audiences)) is not None:
+            return user
+        now, key = self._clock.now(), (self._digest(token), audiences)
         found = self._signatures.claims(token, now)
         if found is None:
             return None

@@ -5,7 +5,7 @@ Follows k8s.io/apiserver/pkg/authentication/request/union and its kin for tokens
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -14,9 +14,11 @@ from kubegate.authentication import (
     Authenticated,
     AuthenticationError,
     Authenticator,
+    Known,
     Request,
     TokenAuthenticator,
     intersect,
+    known_by,
     with_authenticated,
 )
 from kubegate.authentication.secrets import BoundedCache, Digest
@@ -45,30 +47,34 @@ class TokenUnion:
     """
 
     def __init__(self, authenticators: Sequence[TokenAuthenticator], digest: Digest, clock: Clock) -> None:
-        self._authenticators = tuple(authenticators)
+        self._ways = tuple((each, known_by(each)) for each in authenticators)
         self._digest, self._clock = digest, clock
-        self._knew: BoundedCache[TokenAuthenticator] = BoundedCache(50_000)
+        self._knew: BoundedCache[tuple[TokenAuthenticator, Known]] = BoundedCache(50_000)
+
+    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        way = self._knew.get(self._digest(token), self._clock.now())
+        return None if way is None else way[1](token, audiences)
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         key, now = self._digest(token), self._clock.now()
-        first = self._knew.get(key, now)
-        if first is not None:
+        way = self._knew.get(key, now)
+        if way is not None:
             try:
-                found = await first.authenticate_token(token, audiences)
+                found = await way[0].authenticate_token(token, audiences)
             except AuthenticationError:
                 found = None
             if found is not None:
                 return found
             self._knew.drop(key)
         errors: list[AuthenticationError] = []
-        for authenticator in self._authenticators:
+        for way in self._ways:
             try:
-                found = await authenticator.authenticate_token(token, audiences)
+                found = await way[0].authenticate_token(token, audiences)
             except AuthenticationError as error:
                 errors.append(error)
             else:
                 if found is not None:
-                    self._knew.put(key, authenticator, now + _KNEW_SECONDS)
+                    self._knew.put(key, way, now + _KNEW_SECONDS)
                     return found
         if errors:
             raise AuthenticationErrors(errors)
@@ -79,7 +85,10 @@ class AudienceAgnostic:
     """For authenticators that know nothing of audiences: their tokens are good for the API server's own alone."""
 
     def __init__(self, tokens: TokenAuthenticator, api_audiences: tuple[str, ...]) -> None:
-        self._tokens, self._api_audiences = tokens, api_audiences
+        self._tokens, self._known, self._api_audiences = tokens, known_by(tokens), api_audiences
+
+    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
+        return self._known(token, None) if audiences is None else None
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         if audiences is None:
@@ -101,14 +110,16 @@ class Union:
     def __init__(
         self, authenticators: Sequence[Authenticator], anonymous: Authenticator | None, api_audiences: tuple[str, ...]
     ) -> None:
-        self._authenticators = tuple(authenticators)
+        self._ways: list[tuple[Authenticator, Callable[[Request], Authenticated | None] | None]] = [
+            (each, getattr(each, "identify", None)) for each in authenticators
+        ]
         self._anonymous, self._api_audiences = anonymous, api_audiences
 
     async def authenticate(self, request: Request) -> Authenticated | None:
         errors: list[AuthenticationError] | None = None
-        for authenticator in self._authenticators:
+        for authenticator, identify in self._ways:
             try:
-                found = await authenticator.authenticate(request)
+                found = await authenticator.authenticate(request) if identify is None else identify(request)
             except AuthenticationError as error:
                 if errors is None:
                     errors = []

@@ -68,6 +68,9 @@ class X509Authenticator:
         self._users: BoundedCache[Authenticated] = BoundedCache(_REMEMBERED)
 
     async def authenticate(self, request: Request) -> Authenticated | None:
+        return self.identify(request)
+
+    def identify(self, request: Request) -> Authenticated | None:
         chain = request.peer_certificates
         if not chain:
             return None

@@ -7,7 +7,7 @@ refusal with a reason, never an allowance. Follows k8s.io/apiserver/pkg/authoriz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 from msgspec import Struct, field
@@ -37,7 +37,7 @@ class Attributes(Struct):
     label_requirements: Sequence[dict[str, Any]] | None = None
 
 
-class Verdict(Enum):
+class Verdict(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
     NO_OPINION = "no opinion"

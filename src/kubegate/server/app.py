@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from kubegate.server.call import Call, parse_query
 from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
 from kubegate.server.limits import Limits
-from kubegate.server.metrics import Metrics
+from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response, Session
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
@@ -82,11 +82,8 @@ class App:
         self._streams: set[asyncio.Future[Any]] = set()
         self.draining = asyncio.Event()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._serve_websocket(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        return (self._serve if scope["type"] == "http" else self._serve_websocket)(scope, receive, send)
 
     # ------------------------------------------------------------------ the way, top to bottom
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -205,26 +202,28 @@ class App:
         return None if decision.allowed else forbidden_error(attributes, decision)
 
     def _record_decision(self, call: Call, decision: Decision, seconds: float) -> None:
-        stage = Stage("authorization", decision.verdict.value, decision.authorizer, decision.reason, None, seconds)
+        stage = Stage("authorization", decision.verdict, decision.authorizer, decision.reason, None, seconds)
         call.trace.stages.append(stage)
         allowed = "allowed" if decision.verdict is Verdict.ALLOW else "denied"
         self._metrics.decisions.add((decision.authorizer, decision.authorizer, allowed))
 
     # ------------------------------------------------------------------ sending
     async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
-        headers = [*response.headers]
-        if response.content_type:
-            headers.append((b"content-type", response.content_type))
+        headers = [(b"content-type", response.content_type)] if response.content_type else []
+        headers += response.headers
         if not response.headers or not any(name == b"cache-control" for name, _ in response.headers):
             headers.append(_CACHE_CONTROL)
         if call is not None:
             headers.append((b"audit-id", call.id.encode()))
-            headers += [responses.warning_header(text) for text in call.trace.warnings]
+            if call.trace.warnings:
+                headers += [responses.warning_header(text) for text in call.trace.warnings]
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         if response.stream is None:
-            headers.append((b"content-length", str(len(response.body)).encode()))
+            body = response.body
+            headers.append((b"content-length", b"%d" % len(body)))
             await send(start)
-            body = b"" if call is not None and call.method == "HEAD" else response.body
+            if call is not None and call.method == "HEAD":
+                body = b""
             await send({"type": "http.response.body", "body": body})
             return
         await send(start)
@@ -266,19 +265,7 @@ class App:
             task.cancel()
 
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
-        info = call.info
-        if call.routed:
-            labels = _labels(
-                info.verb,
-                info.group,
-                info.version,
-                info.resource,
-                info.subresource,
-                bool(info.name),
-                bool(info.namespace),
-            )
-        else:
-            labels = _OTHER.get(call.method, _ODD)
+        labels = call.labels or _OTHER.get(call.method, _ODD)
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
 
     # ------------------------------------------------------------------ websockets
@@ -349,18 +336,10 @@ def _info(method: str, path: str) -> RequestInfo:
     return requestinfo.parse(method, path, {})
 
 
-@lru_cache(4096)
-def _labels(
-    verb: str, group: str, version: str, resource: str, subresource: str, named: bool, namespaced: bool
-) -> tuple[str, ...]:
-    scope = "resource" if named else "namespace" if namespaced else "cluster"
-    return (verb.upper(), "", group, version, resource, subresource, scope, "apiserver")
-
-
 # What a request names that was refused or is no resource's is the client's invention: metrics do not repeat it.
-_ODD = _labels("other", "", "", "", "", False, False)
+_ODD = request_labels(RequestInfo(False, "", "other"))
 _OTHER = {
-    method: _labels(method, "", "", "", "", False, False)
+    method: request_labels(RequestInfo(False, "", method))
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
 

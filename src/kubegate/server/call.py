@@ -23,8 +23,9 @@ _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport
 class Call(Struct):
     """What was asked, by whom, and what the stages found.
 
-    `user` is who acts (after impersonation); `authenticated_user` who signed in. `routed`: it was let through to an
-    operation of a resource that there is. `websocket`: the subprotocols that are offered, of a request for one.
+    `user` is who acts (after impersonation); `authenticated_user` who signed in. `labels` are metrics', of a request
+    that was let through to an operation of a resource that there is. `websocket`: the subprotocols that are offered,
+    of a request for one.
     """
 
     id: str
@@ -42,7 +43,7 @@ class Call(Struct):
     authenticated_user: UserInfo = NOBODY
     trace: Trace = field(default_factory=Trace)
     body: bytes | None = None
-    routed: bool = False
+    labels: tuple[str, ...] | None = None
     websocket: tuple[str, ...] | None = None
 
     def header(self, name: str) -> str:

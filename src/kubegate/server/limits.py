@@ -6,6 +6,10 @@ queue would only move the wait from the client, who can tell why, to the server,
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
+from msgspec import Struct
+
 from kubegate.api import status
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
@@ -26,40 +30,34 @@ class _Bound:
         self.users: dict[str, int] = {}
 
     def has_room(self, user: str) -> bool:
-        if not self.limit:
-            return True
         if self.held >= self.limit:
             return False
         mine = self.users.get(user, 0)
         return len(self.users) - (mine > 0) == 0 or mine < max(self.limit // 2, 1)
 
 
-class Place:
+class Place(Struct):
     """A place in flight, given back when the request ends. `with limits.admit(call): …`"""
 
-    __slots__ = ("_bound", "_user")
-
-    def __init__(self, bound: _Bound | None, user: str) -> None:
-        self._bound, self._user = bound, user
+    bound: _Bound
+    user: str
 
     def __enter__(self) -> None:
-        bound = self._bound
-        if bound is not None:
-            bound.held += 1
-            bound.users[self._user] = bound.users.get(self._user, 0) + 1
+        bound = self.bound
+        bound.held += 1
+        bound.users[self.user] = bound.users.get(self.user, 0) + 1
 
     def __exit__(self, *_: object) -> None:
-        bound = self._bound
-        if bound is not None:
-            bound.held -= 1
-            left = bound.users[self._user] - 1
-            if left:
-                bound.users[self._user] = left
-            else:
-                del bound.users[self._user]
+        bound = self.bound
+        bound.held -= 1
+        left = bound.users[self.user] - 1
+        if left:
+            bound.users[self.user] = left
+        else:
+            del bound.users[self.user]
 
 
-_FREE = Place(None, "")
+_FREE = nullcontext()
 
 
 class Limits:
@@ -68,12 +66,14 @@ class Limits:
     def __init__(self, reads: int, writes: int, metrics: Metrics) -> None:
         self._reads, self._writes, self._metrics = _Bound(reads), _Bound(writes), metrics
 
-    def admit(self, call: Call) -> Place:
+    def admit(self, call: Call) -> AbstractContextManager[None]:
         """Raises 429."""
         info = call.info
         if info.verb in _LONG_RUNNING or info.subresource in _LONG_RUNNING_SUBRESOURCES or not info.resource_request:
             return _FREE
         bound = self._reads if info.verb in _READS else self._writes
+        if not bound.limit:
+            return _FREE
         name = call.user.name
         if not bound.has_room(name) and MASTERS_GROUP not in call.user.groups:
             self._metrics.rejected.add(("concurrency-limit",))

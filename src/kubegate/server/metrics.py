@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from kubegate.api.clock import Clock
+from kubegate.api.requestinfo import RequestInfo
 from kubegate.transport.metrics import Counter, Histogram, Labels, Metric, Shared, exposition, process_gauges
 
 _REQUEST = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _PUBLISH_SECONDS = 1.0
+
+
+def request_labels(info: RequestInfo) -> Labels:
+    """What is told of a request, but for the answer's code."""
+    scope = "resource" if info.name else "namespace" if info.namespace else "cluster"
+    return (info.verb.upper(), "", info.group, info.version, info.resource, info.subresource, scope, "apiserver")
 
 
 class Metrics:

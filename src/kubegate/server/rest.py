@@ -9,12 +9,15 @@ import asyncio
 import gzip
 import random
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
+from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.resources import Resource
 from kubegate.registry import Context, conversion, wire
 from kubegate.registry.generic import Registry
@@ -22,8 +25,9 @@ from kubegate.registry.managed import schema_of
 from kubegate.server import accept, bodies, connect, explain, lists, responses, watch
 from kubegate.server.accept import Accepted
 from kubegate.server.call import Call
-from kubegate.server.metrics import Metrics
+from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response
+from kubegate.transport.metrics import Labels
 
 # What clients of old resources are told with every answer.
 _DEPRECATED = {
@@ -43,29 +47,34 @@ class Rest:
     def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float) -> None:
         self._registry, self._clock, self._metrics = registry, clock, metrics
         self._min_watch_seconds = min_watch_seconds
+        # clients ask for the same paths again and again
+        self._route = lru_cache(4096)(self._find_route)
+        registry.resources.on_change(self._route.cache_clear)
 
     async def handle(self, call: Call) -> Response:
-        info = call.info
-        resource = self._registry.resources.get(info.group, info.version, info.resource)
-        deprecated = _DEPRECATED.get((info.group, info.version, info.resource))
-        if deprecated:
-            call.trace.warn(deprecated)
-        if resource is None:
-            return self._unknown(call)
-        operation = _route(resource, call)
-        if operation is None:
+        route = self._route(call.info, call.method)
+        if route is None:
             return responses.not_found_page()
-        if resource.custom is not None and resource.custom.deprecation_warning:
-            call.trace.warn(resource.custom.deprecation_warning)
-        call.routed = True
-        response: Response = await operation(self, call, resource)
+        if route.warning:
+            call.trace.warn(route.warning)
+        call.labels = route.labels
+        response: Response = await route.operation(self, call, route.resource)
         return response
 
-    def _unknown(self, call: Call) -> Response:
-        info = call.info
-        if info.resource and self._registry.resources.has_built_in(info.group):
-            raise no_such_resource()
-        return responses.not_found_page()
+    def _find_route(self, info: RequestInfo, method: str) -> Route | None:
+        """None: its own 404, in plain text. Raises 404 and 405."""
+        resource = self._registry.resources.get(info.group, info.version, info.resource)
+        if resource is None:
+            if info.resource and self._registry.resources.has_built_in(info.group):
+                raise no_such_resource()
+            return None
+        operation = _operation(resource, info, method)
+        if operation is None:
+            return None
+        warning = _DEPRECATED.get((info.group, info.version, info.resource), "")
+        if resource.custom is not None:
+            warning = resource.custom.deprecation_warning
+        return Route(resource, operation, warning, request_labels(info))
 
     # ------------------------------------------------------------------ reading
     async def get(self, call: Call, resource: Resource) -> Response:
@@ -404,6 +413,17 @@ class Rest:
 
 
 Operation = Callable[[Rest, Call, Resource], Any]
+
+
+class Route(Struct, frozen=True):
+    """What a path and a method mean; `warning` is what clients of an old resource are told ("" for nothing)."""
+
+    resource: Resource
+    operation: Operation
+    warning: str
+    labels: Labels
+
+
 _COLLECTION = {
     "GET": ("list", Rest.list),
     "POST": ("create", Rest.create),
@@ -433,19 +453,18 @@ _CONNECT = {
 }
 
 
-def _route(resource: Resource, call: Call) -> Operation | None:
+def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation | None:
     """The operation that a path and a method mean. Raises 404 and 405 as kube-apiserver's routes do.
 
     None: a path of a custom resource that is not there (its own 404, in plain text).
     """
-    info = call.info
     namespaced = bool(info.namespace) and resource.resource != "namespaces"
-    if resource.resource == "namespaces" and _nested_namespaces(call):
+    if resource.resource == "namespaces" and _nested_namespaces(info.path):
         raise no_such_resource()
     named = len(info.parts) > 1  # a field selector may name an object too, for authorization alone
     misplaced = (resource.namespaced and not namespaced and named) or (not resource.namespaced and namespaced)
     if resource.custom is not None:
-        return _route_custom(resource, call, misplaced)
+        return _custom_operation(resource, info, method, misplaced)
     if misplaced or (info.verb == "proxy"):
         raise no_such_resource()
     if info.subresource:
@@ -465,20 +484,19 @@ def _route(resource: Resource, call: Call) -> Operation | None:
             verbs = verbs & {"list"}  # without a namespace there are lists alone
             if not verbs:
                 raise no_such_resource()
-    found = table.get(call.method)
+    found = table.get(method)
     if found is None or found[0] not in verbs:
         raise method_not_allowed()
     return found[1]
 
 
-def _route_custom(resource: Resource, call: Call, misplaced: bool) -> Operation | None:
-    info = call.info
+def _custom_operation(resource: Resource, info: RequestInfo, method: str, misplaced: bool) -> Operation | None:
     if misplaced or len(info.parts) > 3:
         return None
     if info.subresource:
         if info.subresource not in resource.subresources:
             raise status.not_found(resource.group, resource.resource, info.name)
-        found = _SUBRESOURCE.get(call.method)
+        found = _SUBRESOURCE.get(method)
         if found is None or found[0] not in resource.subresources[info.subresource].verbs:
             raise status.method_not_supported(resource.group, resource.resource, info.verb)
         return found[1]
@@ -514,9 +532,9 @@ def _namespace(call: Call, resource: Resource) -> str:
     return call.info.namespace if resource.namespaced else ""
 
 
-def _nested_namespaces(call: Call) -> bool:
+def _nested_namespaces(path: str) -> bool:
     """Whether `/namespaces/A/namespaces…` is asked for, which is nowhere."""
-    segments = call.path.strip("/").split("/")
+    segments = path.strip("/").split("/")
     return len(segments) > 4 and segments[2] == "namespaces" and segments[4] == "namespaces"
 
 
