@@ -49,3 +49,58 @@ async def test_what_is_not_there_yet_is_waited_for_and_then_refused(client: Clie
         assert (found.status, found.json["reason"]) == (504, "Timeout")
         assert found.json["message"].startswith("Timeout: Too large resource version: 99999999, current: ")
     assert (await client.ask("GET", f"{CONFIGMAPS}/a?resourceVersion=0")).status == 200
+
+
+ONLY = 'is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
+@pytest.mark.parametrize(
+    ("path", "selector", "message"),
+    [
+        ("/api/v1/pods", "status.podIPs", ""),
+        ("/api/v1/pods", "spec.host", ""),
+        ("/api/v1/pods", "spec.image", "field label not supported: spec.image"),
+        ("/api/v1/namespaces", "metadata.namespace", "field label not supported: metadata.namespace"),
+        ("/api/v1/nodes", "metadata.namespace", "field label not supported: metadata.namespace"),
+        ("/api/v1/configmaps", "", f'"" {ONLY}'),
+        ("/apis/storage.k8s.io/v1/storageclasses", "metadata.namespace", ""),
+    ],
+)
+async def test_which_fields_may_be_asked_for(client: Client, path: str, selector: str, message: str) -> None:
+    found = await client.ask("GET", f"{path}?fieldSelector={selector}%3Dx")
+    assert (found.status, found.json.get("message", "")) == (400 if message else 200, message)
+
+
+async def test_watches_are_streams_of_json_alone(client: Client) -> None:
+    assert (await client.ask("GET", CONFIGMAPS, Accept="application/json;stream=watch")).status == 200
+    found = await client.ask("GET", f"{CONFIGMAPS}?watch=1&timeoutSeconds=1", Accept="application/yaml")
+    assert found.status == 406
+    assert b"only the following media types are accepted: application/json;stream=watch," in found.body
+
+
+async def test_a_watch_of_rows_is_refused_before_it_begins(client: Client) -> None:
+    accept = "application/json;as=Table;v=v1;g=meta.k8s.io"
+    found = await client.ask("GET", f"{CONFIGMAPS}?watch=1&timeoutSeconds=1&includeObject=x", Accept=accept)
+    assert (found.status, found.json["reason"]) == (400, "BadRequest")
+
+
+async def test_what_cannot_be_watched(client: Client) -> None:
+    found = await client.ask("GET", "/api/v1/componentstatuses?watch=1")
+    assert (found.status, found.json["message"]) == (
+        405,
+        'watch is not supported on resources of kind "componentstatuses"',
+    )
+    for path in ("componentstatuses", "namespaces/default/pods/x/status"):
+        assert (await client.ask("GET", f"/api/v1/watch/{path}")).status == 404
+    found = await client.ask("GET", "/api/v1/watch?x=1", token="")
+    assert (found.status, found.headers["content-type"]) == (500, "text/plain; charset=utf-8")
+    assert found.body == (
+        b'Internal Server Error: "/api/v1/watch?x=1": failed to create RequestInfo: '
+        b"unable to determine kind and namespace from url, /api/v1/watch?x=1\n"
+    )
+
+
+async def test_initial_events_of_the_future_are_an_error_event(client: Client) -> None:
+    asked = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
+    found = await client.ask("GET", f"{CONFIGMAPS}?{asked}&resourceVersion=99999999")
+    assert (found.status, found.json["type"], found.json["object"]["code"]) == (200, "ERROR", 504)

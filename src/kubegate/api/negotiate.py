@@ -21,7 +21,8 @@ from kubegate.api.status import StatusError, not_acceptable, unsupported_media_t
 
 OBJECTS: Final = (JSON, YAML, PROTOBUF)
 """What answers with one object are offered in."""
-LISTS: Final = (*OBJECTS, "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+_STREAMS: Final = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
+LISTS: Final = (*OBJECTS, *_STREAMS)
 """What collections that can be watched are offered in."""
 
 _SERVED = (JSON, YAML)
@@ -100,7 +101,7 @@ def check_route(accept: str, offered: Sequence[str]) -> None:
 
 def negotiate(accept: str, *, tables: bool = True, stream: bool = False) -> Answer:
     """The handler's gate. `tables`: whether the resource can be shown as a Table (reviews cannot); `stream`: whether
-    this is a watch. Raises StatusError 406.
+    this is a watch, which YAML has no form for. Raises StatusError 406.
     """
     if not accept:
         return Answer()
@@ -108,16 +109,19 @@ def negotiate(accept: str, *, tables: bool = True, stream: bool = False) -> Answ
     for clause in clauses:
         for media_type in _SERVED:
             if clause.takes(media_type):
-                answer = _answer(clause, media_type, tables, stream)
+                answer = _answer(clause, media_type, tables)
                 if answer is not None:
+                    if stream and media_type == YAML:
+                        raise not_acceptable(_STREAMS)
                     return answer
     protobuf_alone = any(clause.takes(PROTOBUF) for clause in clauses)
     raise not_acceptable(_SERVED if protobuf_alone else OBJECTS)
 
 
-def _answer(clause: Clause, media_type: str, tables: bool, stream: bool) -> Answer | None:
+def _answer(clause: Clause, media_type: str, tables: bool) -> Answer | None:
     wanted = clause.parameters
-    if wanted.get("stream") and not (stream and wanted["stream"] == "watch" and media_type == JSON):
+    # Whoever asks for a stream may be given one document all the same, but not in YAML.
+    if wanted.get("stream") and not (wanted["stream"] == "watch" and media_type == JSON):
         return None
     kind, group, version = wanted.get("as", ""), wanted.get("g", ""), wanted.get("v", "")
     if kind or group or version:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from kubegate.api import selectors
+from kubegate.api.names import path_segment_name
+
 _READS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NO_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 
@@ -26,8 +29,12 @@ class RequestInfo(Struct, frozen=True, cache_hash=True):
     parts: tuple[str, ...] = ()
 
 
+class Undetermined(ValueError):
+    """A path that says how resources are asked for (`/api/v1/watch`) and not which."""
+
+
 def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo:
-    """`path` is percent-decoded, as kube-apiserver's is; nothing in it is cleaned."""
+    """`path` is percent-decoded, as kube-apiserver's is; nothing in it is cleaned. Raises Undetermined."""
     other = RequestInfo(False, path, method.lower())
     parts = [part for part in path.strip("/").split("/")] if path.strip("/") else []
     if len(parts) < 3 or parts[0] not in ("api", "apis"):
@@ -42,7 +49,7 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
     verb = _READS.get(method, "")
     if rest[0] in ("watch", "proxy"):
         if len(rest) < 2:
-            return RequestInfo(True, path, rest[0] if rest[0] == "watch" else verb, prefix, group, version)
+            raise Undetermined("unable to determine kind and namespace from url")
         verb, rest = rest[0], rest[1:]
     namespace = ""
     if rest[0] == "namespaces" and len(rest) > 1:
@@ -54,13 +61,22 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     if not name and verb == "get":
-        field = (query.get("fieldSelector") or [""])[0]
-        if field.startswith("metadata.name=") and "," not in field:
-            name = field.removeprefix("metadata.name=").removeprefix("=")
+        name = _selected_name((query.get("fieldSelector") or [""])[0])
         verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
     return RequestInfo(True, path, verb, prefix, group, version, namespace, resource, subresource, name, tuple(rest))
+
+
+def _selected_name(selector: str) -> str:
+    """The one name that a field selector lets through, if there is one."""
+    if "metadata.name" not in selector:
+        return ""
+    try:
+        name = selectors.parse_fields(selector).exact("metadata.name") or ""
+    except selectors.SelectorError:
+        return ""
+    return "" if path_segment_name(name) else name
 
 
 def _truthy(text: str, given: bool) -> bool:

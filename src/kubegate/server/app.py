@@ -102,6 +102,8 @@ class App:
             response = await self._answer(call, scope)
         except StatusError as error:
             response = _refusal(error, call)
+        except requestinfo.Undetermined as error:
+            response = _undetermined(scope, error)
         except StoreUnavailable as error:
             log.warning("the store cannot answer: %s", error)
             response = _refusal(_store_unavailable(error), call)
@@ -382,6 +384,13 @@ def _undecided(call: Call, decision: Decision) -> Response:
     """No authorizer allowed the request, and one of them failed: refused as kube-apiserver does, in plain text."""
     uri = f"{call.path}?{call.query_string}" if call.query_string else call.path
     return responses.text(f'Internal Server Error: "{uri}": {decision.error}\n', 500)
+
+
+def _undetermined(scope: Scope, error: requestinfo.Undetermined) -> Response:
+    """Refused before anything else is asked, in plain text."""
+    uri, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
+    uri += f"?{query}" if query else ""
+    return responses.text(f'Internal Server Error: "{uri}": failed to create RequestInfo: {error}, {uri}\n', 500)
 
 
 async def _disconnected(receive: Receive) -> None:

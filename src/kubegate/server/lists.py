@@ -192,10 +192,13 @@ def matcher(registry: Registry, resource: Resource, found: ListOptions, name: st
     labels = None if found.labels.empty else found.labels
     fields = None if found.fields.empty else found.fields
     if fields is not None:
-        known = {"metadata.name", "metadata.namespace", *registry.rules_of(resource).field_labels}
+        own = registry.rules_of(resource).field_labels
+        known = {"metadata.name", "metadata.namespace", *own}
+        if not resource.namespaced and (own or resource.custom is not None):
+            known.remove("metadata.namespace")
         unknown = fields.unknown(known)  # type: ignore[arg-type]
-        if unknown:
-            if resource.custom is None and not registry.rules_of(resource).field_labels:
+        if unknown is not None:
+            if resource.custom is None and not own:
                 only = '"metadata.name", "metadata.namespace"'
                 raise status.bad_request(f'"{unknown}" is not a known field selector: only {only}')
             if resource.kind == "Job" and resource.custom is None:

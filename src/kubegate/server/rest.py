@@ -93,7 +93,9 @@ class Rest:
         accepted = accept.many(call)
         options = lists.options(call)
         if options.watch or call.info.verb == "watch":
-            return self._watch(call, resource, options, accept.stream(call))
+            if "watch" not in resource.verbs:
+                raise status.method_not_supported(resource.group, resource.resource, "watch")
+            return self._watch(call, resource, options)
         page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
         if accepted.plain and self._registry.is_as_asked(resource, page.entries):
             body = lists.body(resource, page)
@@ -118,13 +120,17 @@ class Rest:
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
         return accepted.encode({**head, "metadata": lists.metadata_of(resource, page), "items": items})
 
-    def _watch(self, call: Call, resource: Resource, options: lists.ListOptions, accepted: Accepted) -> Response:
+    def _watch(self, call: Call, resource: Resource, options: lists.ListOptions) -> Response:
+        info = call.info
+        name = info.name or options.fields.exact("metadata.name") or ""
+        matches = lists.matcher(self._registry, resource, options, name if info.name else "")
         after = lists.watch_start(options, self._registry.cache.revision)
+        accepted = accept.stream(call)
+        if accepted.transform == "Table":
+            self._included(call)
         seconds = options.timeout_seconds
         if not seconds:
             seconds = self._min_watch_seconds * (1 + random.random())
-        info = call.info
-        name = info.name or options.fields.exact("metadata.name") or ""
         prefix = self._registry.keys.prefix(resource.group_resource, _namespace(call, resource))
         partial = accepted.transform.startswith("PartialObjectMetadata")
         request = watch.WatchRequest(
@@ -134,12 +140,13 @@ class Rest:
             api_version=f"meta.k8s.io/{accepted.version}" if partial else resource.api_version,
             after=after,
             seconds=seconds,
-            matches=lists.matcher(self._registry, resource, options, name if info.name else ""),
+            matches=matches,
             settle=lists.settler(resource),
             convert=self._watch_convert(resource),
             render=self._watch_render(call, resource, accepted),
             bookmarks=options.bookmarks,
             initial_bookmark=options.send_initial_events,
+            fresh_as=lists.version(options.resource_version) if options.send_initial_events else 0,
         )
         labels = (resource.group, resource.version, resource.resource)
 
@@ -395,11 +402,17 @@ class Rest:
     ) -> Object:
         from kubegate.api import tables  # loaded when somebody asks for one
 
-        include = tables.include_object(call.parameter("includeObject"))
+        include = self._included(call)
         now, version = self._clock.now(), accepted.version
         return tables.table(
             resource, objects, list_metadata, include=include, now=now, columns=columns, version=version
         )
+
+    def _included(self, call: Call) -> str:
+        """How much of each object goes with its row. Raises 400."""
+        from kubegate.api import tables
+
+        return tables.include_object(call.parameter("includeObject"))
 
     def _object(self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200) -> Response:
         if accepted.transform == "Table":
@@ -466,6 +479,9 @@ def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation 
     if resource.custom is not None:
         return _custom_operation(resource, info, method, misplaced)
     if misplaced or (info.verb == "proxy"):
+        raise no_such_resource()
+    watch_path = info.verb == "watch" and (named or "watch" not in call.query)
+    if watch_path and (info.subresource or "watch" not in resource.verbs):
         raise no_such_resource()
     if info.subresource:
         sub = resource.subresources.get(info.subresource)

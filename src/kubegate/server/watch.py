@@ -16,7 +16,7 @@ from msgspec import Struct
 from kubegate.api import status
 from kubegate.api.clock import Clock
 from kubegate.registry import wire
-from kubegate.storage import Compacted, EventType
+from kubegate.storage import Compacted, EventType, FutureRevision
 from kubegate.storage.cache import CacheEvent, Entry, SlowWatcher, WatchCache, Watcher
 
 Matches = Callable[[Entry], bool]
@@ -24,6 +24,7 @@ Render = Callable[[bytes], bytes]
 Convert = Callable[[bytes], Awaitable[bytes]]
 
 BOOKMARK_SECONDS = 60.0
+FRESH_SECONDS = 3.0
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 
 
@@ -33,7 +34,8 @@ class WatchRequest(Struct, frozen=True):
     `settle` makes of a change what it is under today's definition of the kind.
     `convert` asks a webhook for the bytes in the version wanted, before `render`; it raises StatusError.
 
-    `initial_bookmark`: tell when the objects that were there have been sent. `seconds`: how long the watch may take.
+    `initial_bookmark`: tell when the objects that were there have been sent, which must be as of revision `fresh_as`.
+    `seconds`: how long the watch may take.
     """
 
     prefix: str
@@ -47,12 +49,18 @@ class WatchRequest(Struct, frozen=True):
     render: Render | None = None
     bookmarks: bool = False
     initial_bookmark: bool = False
+    fresh_as: int = 0
 
 
 async def stream(
     cache: WatchCache, request: WatchRequest, clock: Clock, sent: Callable[[int], None]
 ) -> AsyncIterator[bytes]:
     """The frames of one watch, until its time is over; `sent` is told how many events each frame holds."""
+    try:
+        await cache.wait_for(request.fresh_as, FRESH_SECONDS)
+    except FutureRevision as error:
+        yield _error(status.too_large_resource_version(request.fresh_as, error.current))
+        return
     start = cache.revision if request.after is None else request.after
     try:
         watcher = cache.watch(request.prefix, start)

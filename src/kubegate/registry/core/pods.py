@@ -225,6 +225,7 @@ def _fields(pod: Object) -> dict[str, str]:
     found, status = pod.get("spec") or {}, pod.get("status") or {}
     return {
         "spec.nodeName": found.get("nodeName", ""),
+        "spec.host": found.get("nodeName", ""),  # what it was called of old
         "spec.restartPolicy": found.get("restartPolicy", ""),
         "spec.schedulerName": found.get("schedulerName", ""),
         "spec.serviceAccountName": found.get("serviceAccountName", ""),
@@ -482,12 +483,14 @@ RULES = Rules(
     fields=_fields,
     field_labels=(
         "spec.nodeName",
+        "spec.host",
         "spec.restartPolicy",
         "spec.schedulerName",
         "spec.serviceAccountName",
         "spec.hostNetwork",
         "status.phase",
         "status.podIP",
+        "status.podIPs",
         "status.nominatedNodeName",
     ),
     status=True,
