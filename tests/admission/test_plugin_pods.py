@@ -7,6 +7,7 @@ from admission_world import World, attributes, pod, refusal, run
 
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.tolerations import covers, merge
+from kubegate.api.status import StatusError
 
 
 # ---------------------------------------------------------------- AlwaysPullImages
@@ -24,9 +25,10 @@ async def test_every_image_is_pulled_each_time(world: World):
 
 async def test_a_policy_that_somebody_set_later_is_refused(world: World):
     sent = attributes("pods", pod(containers=[{"name": "c", "image": "i", "imagePullPolicy": "Never"}]))
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(StatusError) as caught:
         await world.chain("AlwaysPullImages").validate(sent)
-    assert str(caught.value) == (
+    assert (caught.value.code, caught.value.reason) == (500, "")
+    assert caught.value.message == (
         'pods "p" is forbidden: spec.containers[0].imagePullPolicy: Unsupported value: "Never": supported values: '
         '"Always"'
     )

@@ -149,6 +149,36 @@ async def test_a_resized_pod_is_charged_with_the_difference(world: World, chain)
     assert used_of(world) == {"requests.cpu": "700m"}
 
 
+async def test_what_an_update_gives_back_is_left_to_who_counts(world: World, chain):
+    quota(world, hard={"services.nodeports": "2"}, already={"services.nodeports": "1"})
+
+    def service(kind: str, ports: int):
+        metadata = {"name": "s", "namespace": "ns", "uid": "u", "resourceVersion": "7"}
+        return {"metadata": metadata, "spec": {"type": kind, "ports": [{"port": p} for p in range(1, ports + 1)]}}
+
+    await run(chain, attributes("services", service("ClusterIP", 1), service("NodePort", 1)))
+    assert used_of(world) == {"services.nodeports": "1"}
+    await run(chain, attributes("services", service("NodePort", 2), service("NodePort", 1)))
+    assert used_of(world) == {"services.nodeports": "2"}
+    assert "exceeded quota" in await refusal(
+        chain, attributes("services", service("NodePort", 2), service("ClusterIP", 1))
+    )
+
+
+async def test_an_object_that_an_update_brings_into_a_scope_is_charged_as_a_whole(world: World, chain):
+    selector = {"matchExpressions": [{"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["gold"]}]}
+    quota(world, hard={"requests.storage": "5Gi"}, scopeSelector=selector)
+
+    def claim(size: str, attributes_class: str):
+        spec = {"resources": {"requests": {"storage": size}}, "volumeAttributesClassName": attributes_class}
+        return {"metadata": {"name": "c", "namespace": "ns", "uid": "u", "resourceVersion": "7"}, "spec": spec}
+
+    await run(chain, attributes("persistentvolumeclaims", claim("3Gi", "gold"), claim("3Gi", "silver")))
+    assert used_of(world) == {"requests.storage": "3Gi"}
+    await run(chain, attributes("persistentvolumeclaims", claim("4Gi", "gold"), claim("3Gi", "gold")))
+    assert used_of(world) == {"requests.storage": "4Gi"}
+
+
 async def test_a_negative_request_is_refused(world: World, chain):
     quota(world, hard={"requests.cpu": "1"})
     why = await refusal(chain, attributes("pods", asking(requests={"cpu": "-1"})))

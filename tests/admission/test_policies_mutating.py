@@ -117,8 +117,12 @@ async def test_atomic_lists_are_not_replaced_unawares(policies: Policies) -> Non
     )
     assert await policies.said(pod()) == (
         "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: "
-        '.spec.containers[name="c"].command'
+        ".spec.containers[0].command"
     )
+    policies.policy(
+        apply("Object{spec: Object.spec{tolerations: [Object.spec.tolerations{key: 'k'}], nodeSelector: {'a': 'b'}}}")
+    )
+    assert (await policies.said(pod())).endswith(": .spec.tolerations, .spec.nodeSelector")
 
 
 async def test_fields_that_the_kind_does_not_have_are_refused(policies: Policies) -> None:
@@ -212,6 +216,14 @@ async def test_a_policy_is_asked_again_when_another_changed_the_object_after_it(
     assert await policies.data(n="") == {"a": "before b", "b": "x", "n": "1"}
 
 
+async def test_a_policy_that_wants_it_is_asked_again_after_its_own_change(policies: Policies) -> None:
+    count = apply("Object{data: {'n': object.data.n + '1'}}")
+    policies.policy(count, reinvocationPolicy="IfNeeded")
+    assert await policies.data(n="") == {"n": "11"}
+    policies.policy(count, reinvocationPolicy="Never")
+    assert await policies.data(n="") == {"n": "1"}
+
+
 async def test_each_parameter_makes_its_own_change(policies: Policies) -> None:
     for name in ("one", "two"):
         policies.world.objects.put("configmaps", config_map(name, key=name))
@@ -282,3 +294,30 @@ async def test_an_expression_that_yields_something_else_is_refused(policies: Pol
     assert await policies.said(config_map()) == "compilation error: must evaluate to Object but got string"
     policies.policy(patch("[1]"))
     assert await policies.said(config_map()) == "compilation error: must evaluate to list(JSONPatch) but got list(int)"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "paramRef": {"name": "none", "parameterNotFoundAction": "Deny"},
+            },
+            "policy 'p' with binding 'p' denied request: failed to configure binding: no params found for policy "
+            "binding with `Deny` parameterNotFoundAction",
+        ),
+        (
+            {"paramKind": {"apiVersion": "v1", "kind": "Nothing"}},
+            'policy "p" denied request: failed to configure policy: failed to find resource referenced by paramKind: '
+            "'/v1, Kind=Nothing'",
+        ),
+    ],
+)
+async def test_what_cannot_be_configured_is_forbidden(policies: Policies, spec: Object, message: str) -> None:
+    policies.policy(apply("Object{data: {'a': 'b'}}"), **spec)
+    error = await policies.refused(config_map())
+    assert (error.code, error.reason, error.message) == (403, "Forbidden", message)
+    policies.policy(apply("Object{data: {'a': object.data.none}}"))
+    error = await policies.refused(config_map())
+    assert (error.code, error.reason) == (403, "Invalid")

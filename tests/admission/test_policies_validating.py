@@ -485,6 +485,24 @@ def test_types_of_what_wildcards_match_are_not_checked() -> None:
     assert _checked({"expression": "object.nowhere"}, rules=[anything]) == []
 
 
+def test_a_rule_of_the_core_group_names_the_kinds_of_all_groups() -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["events"]}
+    [(_, warning)] = _checked({"expression": "object.involvedObject.name == object.regarding.name"}, rules=[rule])
+    assert [line.partition(": ")[0] for line in warning.splitlines() if "Kind=" in line] == [
+        "/v1, Kind=Event",
+        "events.k8s.io/v1, Kind=Event",
+    ]
+
+
+def test_of_a_rule_that_names_many_kinds_ten_are_checked_and_no_other_rule() -> None:
+    core = ["configmaps", "endpoints", "events", "limitranges", "namespaces", "nodes", "pods", "secrets", "services"]
+    many = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": [*core, "serviceaccounts"]}
+    few = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["deployments"]}
+    for rules, kinds in (([many, few], 10), ([few, many], 11)):
+        [(_, warning)] = _checked({"expression": "object.nowhere"}, rules=rules)
+        assert warning.count("Kind=") == kinds
+
+
 def test_types_of_variables_are_known() -> None:
     variables = [{"name": "n", "expression": "object.spec.replicas"}]
     [(place, warning)] = _checked({"expression": "variables.n == 'x'"}, variables=variables)

@@ -47,9 +47,10 @@ class Writer(Protocol):
 class Objects(Protocol):
     """What the object model above admission knows of objects' kinds, for those who let others change them."""
 
-    def decode(self, kind: GroupVersionKind, object: Object) -> Object:
-        """What kube-apiserver keeps of this JSON: fields that the kind does not have are dropped.
+    def decode(self, kind: GroupVersionKind, object: Object, *, strict: bool = False) -> Object:
+        """What kube-apiserver keeps of this JSON: fields that the kind does not have are dropped, or are an error.
 
+        `kind` is what the object is where it does not say otherwise; it may have become another built-in kind.
         Raises ValueError with Go's text (`json: cannot unmarshal …`) for a field of the wrong type.
         """
         ...
@@ -77,8 +78,8 @@ class Objects(Protocol):
 class AsTheyAre:
     """Objects of whose kinds nothing is known but the schemas of the built-in ones."""
 
-    def decode(self, kind: GroupVersionKind, object: Object) -> Object:
-        return object
+    def decode(self, kind: GroupVersionKind, object: Object, *, strict: bool = False) -> Object:
+        return {**object, "kind": object.get("kind") or kind.kind, "apiVersion": kind.api_version}
 
     def default(self, kind: GroupVersionKind, object: Object) -> None:
         pass

@@ -394,8 +394,7 @@ def _decode_protobuf(body: bytes) -> Object:
         # Options belong to every group, and to none in particular.
         schema = named(_DELETE_OPTIONS) if kind == "DeleteOptions" else schema_for(group, version, kind)
         if schema is None or not protobuf.known(schema.name):
-            text = f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
-            raise DecodeError(text)
+            raise DecodeError(not_registered(kind, api_version))
         return {**protobuf.decode(raw, schema.name), "apiVersion": api_version, "kind": kind}
     except protobuf.ProtobufError as error:
         raise DecodeError(str(error)) from None
@@ -454,8 +453,7 @@ def check_convertible(
         return
     group, version, kind = said
     if not registered(group, version, kind):
-        text = f'no kind "{kind}" is registered for version "{group_version(group, version)}" in scheme "{_SCHEME}"'
-        raise DecodeError(text)
+        raise DecodeError(not_registered(kind, group_version(group, version)))
     if kind != expected[2]:
         raise DecodeError(f"converting ({version}.{kind}) to ({go_type(expected[0], expected[2])}): unknown conversion")
 
@@ -529,6 +527,11 @@ def group_version(group: str, version: str) -> str:
 
 # The packages of kube-apiserver's own types, where they are not called as the group begins.
 _PACKAGES = {"": "core", "internal.apiserver.k8s.io": "apiserverinternal", "events.k8s.io": "core"}
+
+
+def not_registered(kind: str, api_version: str) -> str:
+    """What is said of a kind that is none of kube-apiserver's own."""
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
 
 
 def go_type(group: str, kind: str) -> str:

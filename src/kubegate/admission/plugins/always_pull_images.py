@@ -8,7 +8,7 @@ from __future__ import annotations
 from kubegate.admission import Attributes, Operation
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pods import containers, spec_of
-from kubegate.admission.refusal import aggregate, forbidden
+from kubegate.admission.refusal import aggregate, forbidden, unexpected
 from kubegate.api import Object
 from kubegate.api.field import FieldError, not_supported
 
@@ -43,7 +43,8 @@ class AlwaysPullImages:
             if volume.get("image") is not None and policy != "Always":
                 errors.append(not_supported(f"spec.volumes[{position}].image.pullPolicy", policy, ["Always"]))
         if errors:
-            raise forbidden(attributes, aggregate([str(error) for error in errors]))
+            # kube-apiserver puts several refusals together, and what comes of that is none: it answers 500
+            raise unexpected(aggregate([forbidden(attributes, str(error)).message for error in errors]))
 
 
 def _has_no_new_images(attributes: Attributes) -> bool:

@@ -19,7 +19,7 @@ from kubegate.admission.config import ConfigurationError, only
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pod_resources import Resources
 from kubegate.admission.quota import QUOTAS, Evaluator, Evaluators, matches, scopes_of
-from kubegate.admission.refusal import forbidden
+from kubegate.admission.refusal import forbidden, unexpected
 from kubegate.api import Object
 from kubegate.api.quantity import QuantityError
 from kubegate.api.status import StatusError, internal
@@ -217,12 +217,18 @@ class ResourceQuota:
         if negative:
             why = f"quota usage is negative for resource(s): {','.join(negative)}"
             raise forbidden(attributes, why)
-        delta = self._delta(attributes, evaluator, usage)
-        if not delta:
+        before = self._usage_before(attributes, evaluator)
+        more = _increase(usage, before)
+        deltas = {}
+        for name, hard in concerned:
+            counted = bool(before) and matches(quotas[name], hard, evaluator, attributes.old_object or {})
+            deltas[name] = more if counted else _increase(usage, {})
+        if not any(deltas.values()) and (deltas or not more):
             return {}
         self._check_limited(attributes, evaluator, usage, covered, quotas)
         changes = {}
         for name, hard in concerned:
+            delta = deltas[name]
             requested = {resource: amount for resource, amount in delta.items() if resource in hard}
             total = amounts.add(used[name], requested)
             exceeded = sorted(resource for resource in requested if total[resource].compare(hard[resource]) > 0)
@@ -234,15 +240,14 @@ class ResourceQuota:
                 )
             if requested:
                 changes[name] = total
-        charge.usage = delta if changes else {}
+        charge.usage = more if changes else {}
         return changes
 
-    def _delta(self, attributes: Attributes, evaluator: Evaluator, usage: Resources) -> Resources:
-        """How much more is used afterwards; an update is charged with the difference."""
+    def _usage_before(self, attributes: Attributes, evaluator: Evaluator) -> Resources:
+        """What the object used until now: an update is charged with the difference."""
         if attributes.operation is Operation.UPDATE and attributes.old_object is not None:
-            for name, amount in evaluator.usage(attributes.old_object).items():
-                usage[name] = usage[name].sub(amount) if name in usage else amount.neg()
-        return {name: amount for name, amount in usage.items() if not amount.is_zero}
+            return evaluator.usage(attributes.old_object)
+        return {}
 
     def _check_limited(
         self,
@@ -273,7 +278,7 @@ class ResourceQuota:
                     text = (
                         f"{{{scope.get('scopeName')} {scope.get('operator')} [{' '.join(scope.get('values') or [])}]}}"
                     )
-                    raise forbidden(attributes, f"insufficient quota to match these scopes: [{text}]")
+                    raise unexpected(f"insufficient quota to match these scopes: [{text}]")
 
     def _newest(self, quota: Object) -> Object:
         """The reader's, or what this process wrote after it."""
@@ -289,6 +294,12 @@ class ResourceQuota:
         if len(self._written) >= _MOST_WRITTEN:
             self._written.pop(next(iter(self._written)))
         self._written[namespace, name] = stored
+
+
+def _increase(usage: Resources, before: Resources) -> Resources:
+    """How much more is used. What is given back is counted later, when the object is stored."""
+    found = {name: amount.sub(before[name]) if name in before else amount for name, amount in usage.items()}
+    return {name: amount for name, amount in found.items() if amount.sign() > 0}
 
 
 def _listed(found: Resources, names: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import orjson
 from msgspec import Struct, field
 
 from kubegate import cel
-from kubegate.admission import Attributes, Operation, refusal
+from kubegate.admission import Attributes, GroupVersionKind, Operation, refusal
 from kubegate.admission.dependencies import Authorize, Objects
 from kubegate.admission.policies import params, patches, programs
 from kubegate.admission.policies.params import ConfigurationError
@@ -67,6 +67,15 @@ def compile_spec(spec: Object) -> Policy:
     return Policy(environment, conditions, tuple(mutations), spec.get("reinvocationPolicy") == "IfNeeded")
 
 
+class _Failure(Struct, frozen=True):
+    """What went wrong with a policy, or with one of its bindings."""
+
+    hook: Hook[Policy]
+    binding: Binding | None
+    message: str
+    reason: str = "Invalid"
+
+
 class _Turn(Struct, frozen=True):
     """One policy with one binding and one parameter, about one request."""
 
@@ -110,14 +119,20 @@ class MutatingPolicies:
         hooks = self._source.hooks(attributes)
         if not hooks or not concerns(attributes):
             return
-        errors: list[tuple[Hook[Policy], Binding | None, str]] = []
+        errors: list[_Failure] = []
         turns = [turn for _, hook, invocation in hooks for turn in self._turns(hook, attributes, invocation, errors)]
         rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
         if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
             rounds.changed()
+        taken: list[tuple[GroupVersionKind, bool]] = []
         try:
             for turn in turns:
-                await self._take(turn, attributes, rounds, errors)
+                taken += await self._take(turn, attributes, rounds, errors)
+            if taken and (taken[-1][0], True) in taken:
+                # kube-apiserver does not look whether the object is another now: who wants to be asked again when
+                # something changed is asked again after every mutation that could be done, also after its own.
+                rounds.changed()
+                attributes.reinvoke = True
         finally:
             rounds.output = orjson.dumps(attributes.object)
         if errors:
@@ -128,7 +143,7 @@ class MutatingPolicies:
         hook: Hook[Policy],
         attributes: Attributes,
         invocation: Invocation,
-        errors: list[tuple[Hook[Policy], Binding | None, str]],
+        errors: list[_Failure],
     ) -> list[_Turn]:
         try:
             if not hook.match.selects(attributes, self._reader):
@@ -136,7 +151,7 @@ class MutatingPolicies:
             if hook.parameters is not None:
                 params.resource_of(hook.parameters, self._served)
         except (StatusError, ConfigurationError) as error:
-            _remember(errors, hook, None, f"failed to configure policy: {error}")
+            _remember(errors, _Failure(hook, None, f"failed to configure policy: {error}", "Forbidden"))
             return []
         turns = []
         for binding in hook.bindings:
@@ -147,7 +162,7 @@ class MutatingPolicies:
                     hook.parameters, binding.parameters, attributes.namespace, self._served, self._reader
                 )
             except (StatusError, ConfigurationError) as error:
-                _remember(errors, hook, binding, f"failed to configure binding: {error}")
+                _remember(errors, _Failure(hook, binding, f"failed to configure binding: {error}", "Forbidden"))
                 continue
             turns += [_Turn(hook, binding, parameter, invocation) for parameter in chosen]
         return turns
@@ -157,8 +172,9 @@ class MutatingPolicies:
         turn: _Turn,
         attributes: Attributes,
         rounds: _Rounds,
-        errors: list[tuple[Hook[Policy], Binding | None, str]],
-    ) -> None:
+        errors: list[_Failure],
+    ) -> list[tuple[GroupVersionKind, bool]]:
+        """Do all that the policy wants done. Gives for each mutation as what it saw the object, and if it succeeded."""
         policy = turn.hook.policy
         before = attributes.object
         if policy.conditions:
@@ -167,22 +183,26 @@ class MutatingPolicies:
                 fail, answers = not turn.hook.ignores_failure, values["authorizer"].answers
                 matches = await policy.conditions.hold(values, fail, answers)
             except ConditionError as error:
-                _remember(errors, turn.hook, turn.binding, str(error))
-                return
+                _remember(errors, _Failure(turn.hook, turn.binding, str(error)))
+                return []
             if not matches:
-                return
+                return []
         if attributes.reinvoking and turn.key not in rounds.again:
-            return
+            return []
+        taken = []
         start = time.perf_counter()
         stage = Stage(f"policy/{turn.hook.name}", "allow", f"binding {turn.binding.name}")
         for mutation in policy.mutations:
             if attributes.object is None:
                 continue
+            done = True
             try:
                 await self._mutate(mutation, turn, attributes)
             except (Failed, OutOfBudget, PatchFailed) as error:
+                done = False
                 stage.decision, stage.reason = "error", str(error)
-                _remember(errors, turn.hook, turn.binding, str(error))
+                _remember(errors, _Failure(turn.hook, turn.binding, str(error)))
+            taken.append((turn.invocation.kind, done))
         if attributes.object != before:
             rounds.changed()
             attributes.reinvoke = True
@@ -193,6 +213,7 @@ class MutatingPolicies:
             rounds.called.add(turn.key)
         stage.seconds = time.perf_counter() - start
         attributes.trace.stages.append(stage)
+        return taken
 
     async def _values(self, turn: _Turn, attributes: Attributes) -> dict[str, Any]:
         """Anew for each mutation, because the one before may have changed the object."""
@@ -235,18 +256,17 @@ def _show(stage: Stage, before: Object | None, after: Object | None) -> None:
     stage.difference = partial(between, orjson.dumps(before), orjson.dumps(after))
 
 
-def _remember(
-    errors: list[tuple[Hook[Policy], Binding | None, str]], hook: Hook[Policy], binding: Binding | None, message: str
-) -> None:
-    if not hook.ignores_failure:
-        errors.append((hook, binding, message))
+def _remember(errors: list[_Failure], failure: _Failure) -> None:
+    if not failure.hook.ignores_failure:
+        errors.append(failure)
 
 
-def _refused(attributes: Attributes, errors: list[tuple[Hook[Policy], Binding | None, str]]) -> StatusError:
+def _refused(attributes: Attributes, errors: list[_Failure]) -> StatusError:
     messages = []
-    for hook, binding, message in errors:
-        bound = f"'{hook.name}' with binding '{binding.name}'" if binding is not None else f'"{hook.name}"'
-        messages.append(f"policy {bound} denied request: {message}")
+    for failure in errors:
+        name, binding = failure.hook.name, failure.binding
+        bound = f"'{name}' with binding '{binding.name}'" if binding is not None else f'"{name}"'
+        messages.append(f"policy {bound} denied request: {failure.message}")
     error = refusal.forbidden(attributes, "")
     details = {**(error.details or {}), "causes": [{"message": message} for message in messages]}
-    return StatusError(403, "Invalid", messages[0], details)
+    return StatusError(403, errors[0].reason, messages[0], details)

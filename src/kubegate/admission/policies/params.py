@@ -17,10 +17,11 @@ class ConfigurationError(Exception):
 
 def resource_of(kind: Object, resources: Resources) -> Resource:
     """The resource that a paramKind names. Raises ConfigurationError."""
-    api_version, name = kind.get("apiVersion", ""), kind.get("kind", "")
-    found = resources.by_kind(*split_api_version(api_version), name)
+    group, version = split_api_version(kind.get("apiVersion", ""))
+    name = kind.get("kind", "")
+    found = resources.by_kind(group, version, name)
     if found is None:
-        raise ConfigurationError(f"failed to find resource referenced by paramKind: '{api_version}, Kind={name}'")
+        raise ConfigurationError(f"failed to find resource referenced by paramKind: '{group}/{version}, Kind={name}'")
     return found
 
 

@@ -9,7 +9,7 @@ from kubegate.admission import GroupVersionKind
 from kubegate.admission.dependencies import Objects
 from kubegate.admission.webhooks import jsonpatch
 from kubegate.api import Object, status
-from kubegate.api.managedfields import sets, typed
+from kubegate.api.managedfields import typed
 from kubegate.api.schema import ANY, Schema
 from kubegate.cel.libraries import mutation
 from kubegate.cel.values import EvaluationError, ObjectValue
@@ -35,7 +35,7 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     except typed.NotTyped as error:
         text = f"error applying patch: failed to convert patch object to typed object: {error}"
         raise PatchFailed(text) from None
-    atomic = list(_atomics(schema, patch, ()))
+    atomic = list(_atomics(schema, patch, ""))
     if atomic:
         text = ", ".join(atomic)
         raise PatchFailed(
@@ -48,20 +48,19 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     return dict(merged)
 
 
-def _atomics(schema: Schema, value: Any, path: tuple[str, ...]) -> Iterator[str]:
+def _atomics(schema: Schema, value: Any, path: str) -> Iterator[str]:
     """The paths of atomic lists and maps in a configuration: it would replace all that is in them."""
     if isinstance(value, dict):
         if schema.map_type == "atomic":
-            yield sets.path_text(path)
-            return
+            yield path
         for name, child in value.items():
-            yield from _atomics(typed.field_of(schema, name), child, (*path, f"f:{name}"))
+            if name in schema.properties:
+                yield from _atomics(schema.properties[name], child, f"{path}.{name}")
     elif isinstance(value, list):
         if schema.list_type not in ("map", "set"):
-            yield sets.path_text(path)
-            return
-        for element, item in zip(typed.elements(schema, value), value, strict=True):
-            yield from _atomics(schema.items or ANY, item, (*path, element))
+            yield path
+        for position, item in enumerate(value):
+            yield from _atomics(schema.items or ANY, item, f"{path}[{position}]")
 
 
 def json_patch(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects) -> Object:
@@ -79,7 +78,7 @@ def json_patch(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects)
     try:
         if not isinstance(patched, dict):
             raise ValueError(f"json: cannot unmarshal array into Go value of type {kind.kind}")
-        return objects.decode(kind, patched)
+        return objects.decode(kind, patched, strict=True)
     except ValueError as error:
         raise status.internal(str(error)) from None
 

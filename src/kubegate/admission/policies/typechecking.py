@@ -7,6 +7,7 @@ k8s.io/apiserver/pkg/admission/plugin/policy/validating.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from kubegate import cel
 from kubegate.admission import GroupVersionKind
@@ -44,10 +45,10 @@ def _kinds(spec: Object, resources: Resources) -> list[GroupVersionKind]:
     """The kinds that rules name in full; wildcards and subresources name none."""
     found: set[GroupVersionKind] = set()
     for rule in (spec.get("matchConstraints") or {}).get("resourceRules") or ():
-        for kind in _of_rule(rule, resources):
-            found.add(kind)
-            if len(found) == MOST_KINDS:
-                break
+        of_rule = list(islice(_of_rule(rule, resources), MOST_KINDS))
+        found.update(of_rule)
+        if len(of_rule) == MOST_KINDS:
+            break
     return sorted(found, key=lambda kind: (kind.group, kind.version, kind.kind))
 
 
@@ -58,9 +59,10 @@ def _of_rule(rule: Object, resources: Resources) -> Iterator[GroupVersionKind]:
     for group in groups:
         for version in versions:
             for name in names:
-                resource = resources.get(group, version, name)
-                if resource is not None:
-                    yield GroupVersionKind(group, version, resource.kind)
+                # the core group's name is empty, and so stands for every group that has such a resource
+                for resource in resources:
+                    if (resource.version, resource.resource) == (version, name) and group in ("", resource.group):
+                        yield GroupVersionKind(resource.group, version, resource.kind)
 
 
 class _Checker:

@@ -10,13 +10,15 @@ import logging
 import orjson
 from msgspec import Struct, field
 
-from kubegate.admission import Attributes, Operation
+from kubegate.admission import Attributes, GroupVersionKind, Operation
 from kubegate.admission.dependencies import Objects
+from kubegate.admission.refusal import unexpected
 from kubegate.admission.webhooks import jsonpatch, matching
 from kubegate.admission.webhooks.calls import Caller, CallFailed, Told, Versions, may_be_shown
 from kubegate.admission.webhooks.configurations import Configurations, Webhook
 from kubegate.admission.webhooks.expressions import Invocation
 from kubegate.api import Object, status
+from kubegate.api.codec import split_api_version
 from kubegate.api.field import quoted
 from kubegate.api.status import StatusError
 
@@ -140,7 +142,8 @@ class MutatingWebhooks:
             patched = self._decoded(jsonpatch.apply(new, operations), invocation)
         except (jsonpatch.PatchError, ValueError) as error:
             raise status.internal(str(error)) from None
-        self._objects.default(invocation.kind, patched)
+        kind = _kind_of(patched)
+        self._objects.default(kind, patched)
         if may_be_shown(attributes):
             what = {"configuration": webhook.configuration, "webhook": webhook.name, "patch": operations}
             shown = orjson.dumps({**what, "patchType": answer.patch_type}).decode()
@@ -149,8 +152,11 @@ class MutatingWebhooks:
             return False
         if may_be_shown(attributes):
             told.stage.patch = operations
-        if invocation.kind != attributes.kind:
-            patched = await self._objects.convert(patched, attributes.kind)
+        if kind != attributes.kind:
+            try:
+                patched = await self._objects.convert(patched, attributes.kind)
+            except ValueError as error:
+                raise unexpected(str(error)) from None
         attributes.object = patched
         versions.forget()
         return True
@@ -158,6 +164,9 @@ class MutatingWebhooks:
     def _decoded(self, patched: object, invocation: Invocation) -> Object:
         if not isinstance(patched, dict):
             raise ValueError(f"json: cannot unmarshal array into Go value of type {invocation.kind.kind}")
-        patched.setdefault("kind", invocation.kind.kind)
-        patched.setdefault("apiVersion", invocation.kind.api_version)
         return self._objects.decode(invocation.kind, patched)
+
+
+def _kind_of(obj: Object) -> GroupVersionKind:
+    """A patch may have made it another than was sent."""
+    return GroupVersionKind(*split_api_version(obj["apiVersion"]), obj["kind"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kubegate.admission import GroupVersionKind
 from kubegate.api import Object
+from kubegate.api.codec import go_type, not_registered, split_api_version
 from kubegate.api.normalize import complete, normalize
 from kubegate.api.resources import Resource
 from kubegate.api.schema import Schema, schema_for
@@ -16,10 +17,21 @@ class RegistryObjects:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def decode(self, kind: GroupVersionKind, object: Object) -> Object:
+    def decode(self, kind: GroupVersionKind, object: Object, *, strict: bool = False) -> Object:
         """Unknown fields of built-in kinds go; a custom resource is pruned later, with the request's own object."""
-        schema = schema_for(kind.group, kind.version, kind.kind)
-        return object if schema is None else normalize(object, schema).value
+        group, version = split_api_version(object.get("apiVersion") or kind.api_version)
+        said = GroupVersionKind(group, version, object.get("kind") or kind.kind)
+        object = {**object, "kind": said.kind, "apiVersion": said.api_version}
+        schema = schema_for(said.group, said.version, said.kind)
+        if schema is None:
+            if schema_for(kind.group, kind.version, kind.kind) is not None:
+                raise ValueError(not_registered(said.kind, said.api_version))
+            return object
+        found = normalize(object, schema)
+        if strict and found.unknown:
+            unknown = ", ".join(f'unknown field "{path}"' for path in found.unknown)
+            raise ValueError(f"strict decoding error: {unknown}")
+        return found.value
 
     def default(self, kind: GroupVersionKind, object: Object) -> None:
         resource = self._resource(kind)
@@ -31,6 +43,10 @@ class RegistryObjects:
         return object if schema is None else complete(object, schema)
 
     async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
+        if object["kind"] != kind.kind:
+            version = object["apiVersion"].rpartition("/")[2]
+            wanted = go_type(kind.group, kind.kind)
+            raise ValueError(f"converting ({version}.{object['kind']}) to ({wanted}): unknown conversion")
         resource = self._resource(kind)
         try:
             if resource is not None and conversion.by_webhook(resource):

@@ -1,0 +1,55 @@
+"""What webhooks and mutating policies may make of an object: another version of its kind, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from kinds_world import kinds_world
+
+from kubegate.admission import GroupVersionKind
+from kubegate.api import Object
+from kubegate.registry.admissionregistration.objects import RegistryObjects
+
+CONFIG_MAP = GroupVersionKind("", "v1", "ConfigMap")
+SCALER = GroupVersionKind("autoscaling", "v1", "HorizontalPodAutoscaler")
+
+
+@pytest.fixture
+async def objects() -> AsyncIterator[RegistryObjects]:
+    async with kinds_world() as world:
+        yield RegistryObjects(world.registry)
+
+
+def config_map(**more: object) -> Object:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, **more}
+
+
+async def test_what_says_no_kind_is_what_it_was(objects: RegistryObjects) -> None:
+    decoded = objects.decode(CONFIG_MAP, {"metadata": {"name": "c"}, "data": {"a": "1"}})
+    assert (decoded["apiVersion"], decoded["kind"]) == ("v1", "ConfigMap")
+
+
+async def test_fields_that_the_kind_does_not_have_are_dropped_or_refused(objects: RegistryObjects) -> None:
+    odd = config_map(spec={}, metadata={"name": "c", "lables": {}})
+    assert objects.decode(CONFIG_MAP, odd) == config_map()
+    with pytest.raises(ValueError, match=r'^strict decoding error: unknown field "metadata\.lables", '):
+        objects.decode(CONFIG_MAP, odd, strict=True)
+
+
+async def test_a_kind_that_there_is_not_is_refused(objects: RegistryObjects) -> None:
+    with pytest.raises(ValueError, match=r'^no kind "ConfigMap" is registered for version "v2" in scheme '):
+        objects.decode(CONFIG_MAP, config_map(apiVersion="v2"))
+
+
+async def test_nothing_becomes_an_object_of_another_kind(objects: RegistryObjects) -> None:
+    secret = objects.decode(CONFIG_MAP, config_map(kind="Secret"))
+    with pytest.raises(ValueError, match=r"^converting \(v1.Secret\) to \(core.ConfigMap\): unknown conversion$"):
+        await objects.convert(secret, CONFIG_MAP)
+
+
+async def test_an_object_may_come_back_in_another_version(objects: RegistryObjects) -> None:
+    target = {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}
+    spec = {"maxReplicas": 3, "scaleTargetRef": target}
+    newer = {"apiVersion": "autoscaling/v2", "kind": SCALER.kind, "metadata": {"name": "s"}, "spec": spec}
+    assert (await objects.convert(objects.decode(SCALER, newer), SCALER))["apiVersion"] == "autoscaling/v1"
