@@ -129,6 +129,21 @@ async def test_a_review_without_a_token_is_a_bad_request(api: Api) -> None:
     assert (found["http"], found["message"]) == (400, "token is required for TokenReview in authentication")
 
 
+async def test_who_writes_too_much_space_before_a_token_is_told_and_taken_as_without_one(api: Api) -> None:
+    found = await api.ask("GET", "/version", Authorization="Bearer  x")
+    assert found["warning"] == ""  # a certificate is asked first
+    answer = await asyncio.to_thread(
+        requests.get,
+        f"{api.server.url}/nothing",
+        headers={"Authorization": "Bearer  x"},
+        verify=str(api.folder / "pki" / "ca.crt"),
+        timeout=10,
+    )
+    text = "the provided Authorization header contains extra space before the bearer token, and is ignored"
+    assert (answer.status_code, answer.headers["warning"]) == (403, f'299 - "{text}"')
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 # ---------------------------------------------------------------------- requests for certificates
 def wanted(name: str = "csr", **spec: Any) -> dict[str, Any]:
     request = certificates.request_pem(certificates.new_request(keys.generate(), Subject("jane", ("dev",))))

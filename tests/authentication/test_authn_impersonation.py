@@ -46,7 +46,9 @@ class Rules:
     allowed: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
-    async def refuse(self, question: Question) -> StatusError | None:
+    async def refuse(self, question: Question, never: str) -> StatusError | None:
+        if never:
+            return StatusError(403, "Forbidden", f"{question.text()}: {never}")
         self.asked.append(question.text())
         if "*" in self.allowed or question.text() in self.allowed:
             return None
@@ -149,13 +151,21 @@ async def test_uid_and_extra_are_taken_on_and_nothing_of_the_own_user_stays() ->
     ("headers", "needed", "constraint"),
     [
         (
-            user("bob", uid="u-1", group="dev", extra_team="red"),
+            [*user("bob", uid="u-1", group="dev"), ("impersonate-extra-acme.io%2fteam", "red")],
             [
                 "impersonate-on:user-info:get pods ns/p",
                 "impersonate:user-info users.authentication.k8s.io bob",
                 "impersonate:user-info uids.authentication.k8s.io u-1",
                 "impersonate:user-info groups.authentication.k8s.io dev",
-                "impersonate:user-info userextras/team.authentication.k8s.io red",
+                "impersonate:user-info userextras/acme.io/team.authentication.k8s.io red",
+            ],
+            "impersonate:user-info",
+        ),
+        (
+            user("system:node:Not_A_Node"),
+            [
+                "impersonate-on:user-info:get pods ns/p",
+                "impersonate:user-info users.authentication.k8s.io system:node:Not_A_Node",
             ],
             "impersonate:user-info",
         ),
@@ -210,6 +220,78 @@ async def test_a_service_account_may_be_let_to_act_as_its_own_node() -> None:
     assert (found.user.name, found.constraint) == ("system:node:n1", "impersonate:associated-node")
     assert await refused(Rules(allowed), user("system:node:n2"), agent)
     assert await refused(Rules(allowed), user("system:node:n1"))
+
+
+async def test_of_an_agent_that_acts_as_its_own_node_the_keys_of_its_extra_values_alone_are_told() -> None:
+    extra = {"authentication.kubernetes.io/node-name": ("n1",), "a": ("b",)}
+    agent = Question(UserInfo("system:serviceaccount:ns:agent", extra=extra), "get", resource="pods")
+    told: list[Any] = []
+
+    async def refuse(question: Question, never: str) -> StatusError | None:
+        told.append(question.user.extra)
+        return None
+
+    await Impersonator(refuse).impersonate(user("system:node:n1"), agent)
+    shown = {"authentication.kubernetes.io/associated-node-keys": ("a", "authentication.kubernetes.io/node-name")}
+    assert told == [shown, shown]
+
+
+@pytest.mark.parametrize(
+    ("headers", "why"),
+    [
+        ([("impersonate-group", "")], "groups.authentication.k8s.io: impersonating the empty string group"),
+        (
+            [("impersonate-group", "dev"), ("impersonate-group", "system:masters")],
+            "groups.authentication.k8s.io system:masters: impersonating the system:masters group",
+        ),
+        (
+            [("impersonate-extra-", "x")],
+            "userextras.authentication.k8s.io: impersonating the empty string key in extra",
+        ),
+        (
+            [("impersonate-extra-team", "x")],
+            "userextras.authentication.k8s.io: impersonating an invalid key in extra is not allowed: extra.key: "
+            'Invalid value: "team": must be a domain-prefixed path (such as "acme.io/foo")',
+        ),
+        (
+            [("impersonate-extra-acme.io%2f%41", "x")],
+            'userextras.authentication.k8s.io: impersonating a non-lowercase key in extra is not allowed: "acme.io/A"',
+        ),
+        (
+            [("impersonate-extra-acme.io%2fa", "")],
+            "userextras.authentication.k8s.io: impersonating the empty string value in extra",
+        ),
+    ],
+)
+async def test_some_groups_and_extra_values_are_taken_on_in_the_old_way_alone(headers: Headers, why: str) -> None:
+    wanted = [*user("bob"), *headers]
+    constrained = Rules(
+        {"impersonate-on:user-info:get pods ns/p", "impersonate:user-info users.authentication.k8s.io bob"}
+    )
+    assert (await refused(constrained, wanted)).startswith(f"impersonate:user-info {why}")
+    assert (await become(Rules(ALL), wanted)).constraint == ""
+
+
+async def test_for_many_groups_and_extra_values_a_permission_for_all_will_do() -> None:
+    groups = [("impersonate-group", f"g{number}") for number in range(4)]
+    extra = [("impersonate-extra-acme.io%2fa", f"v{number}") for number in range(4)]
+    needed = {
+        "impersonate-on:user-info:get pods ns/p",
+        "impersonate:user-info users.authentication.k8s.io bob",
+        "impersonate:user-info groups.authentication.k8s.io *",
+        "impersonate:user-info userextras/*.authentication.k8s.io *",
+    }
+    headers = [*user("bob"), *groups, *extra]
+    assert (await become(Rules(needed), headers)).constraint == "impersonate:user-info"
+    assert await refused(Rules(needed), [*user("bob"), *groups[:3]])
+    assert await refused(Rules(needed), [*user("bob"), *extra[:3]])
+
+
+async def test_the_old_way_asks_for_the_uid_before_groups_and_extra_values() -> None:
+    rules = Rules({"impersonate users bob"})
+    headers = [*user("bob", uid="u-1", group="dev"), ("impersonate-extra-a", "b")]
+    await refused(rules, headers)
+    assert rules.asked[-1] == "impersonate uids.authentication.k8s.io u-1"
 
 
 async def test_other_paths_are_asked_about_as_paths() -> None:

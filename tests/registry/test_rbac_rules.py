@@ -145,6 +145,9 @@ async def test_escalate_lifts_the_check_and_by_name_only_on_changes(w: World) ->
     await w.bind(role("e", rule("escalate", "roles", GROUP, "one")), "alice", "ns")
     await w.update("roles", "one", role("one", rule("get", "pods")), ALICE, "ns")
     assert (await refused(w.create("roles", role("two", rule("get", "pods")), ALICE, "ns"))).code == 403
+    # a PUT that creates has the name in its address
+    await w.bind(role("e1", rule("escalate", "roles", GROUP, "put"), rule("create", "roles", GROUP)), "alice", "ns")
+    await w.update("roles", "put", role("put", rule("get", "pods")), ALICE, "ns")
     await w.bind(role("e2", rule("escalate", "roles", GROUP)), "alice", "ns")
     await w.create("roles", role("two", rule("get", "pods")), ALICE, "ns")
 
@@ -201,6 +204,22 @@ async def test_gathering_roles_takes_full_authority(w: World) -> None:
     # taking the rule away is setting it, too
     await w.bind(role("bobs", rule("get", "pods")), "bob")
     assert (await refused(w.update("clusterroles", "sum", role("sum"), BOB))).code == 403
+
+
+async def test_an_aggregation_without_selectors_is_wrong_rather_than_forbidden(w: World) -> None:
+    error = await refused(w.create("clusterroles", role("sum", aggregationRule={}), ALICE))
+    assert error.code == 422
+
+
+async def test_who_may_not_create_by_an_update_is_told_first_what_is_wrong(w: World) -> None:
+    await w.bind(role("mine", rule("get", "pods")), "alice", "ns")
+    error = await refused(w.update("roles", "new", role("new", {"verbs": []}), ALICE, "ns"))
+    assert error.code == 422
+    error = await refused(w.update("roles", "new", role("new", rule("get", "pods")), ALICE, "ns"))
+    assert error.message == (
+        f'roles.{GROUP} "new" is forbidden: User "alice" cannot create resource "roles" in API group "{GROUP}" '
+        'in the namespace "ns"'
+    )
 
 
 async def test_the_garbage_collector_may_change_owners_of_what_it_does_not_hold(w: World) -> None:

@@ -111,7 +111,7 @@ class Request(Struct):
 
     `peer_certificates` is the client's chain as DER, leaf first, as TLS handed it over (not to be trusted before it
     has been verified against the authenticator's own CA pool). `audiences` are those the caller wants (None: the
-    API server's own).
+    API server's own). `warnings` is what an authenticator has to tell the client whoever they turn out to be.
     """
 
     method: str
@@ -120,6 +120,7 @@ class Request(Struct):
     peer_certificates: tuple[bytes, ...] = ()
     remote_address: str = ""
     audiences: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
 
     def header(self, name: str) -> str:
         """The first value of a header (name in lower case), or ""."""

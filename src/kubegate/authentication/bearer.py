@@ -10,6 +10,7 @@ from kubegate.authentication import Authenticated, AuthenticationError, Request,
 from kubegate.authentication.union import AuthenticationErrors
 
 INVALID = "invalid bearer token"
+EXTRA_SPACE = "the provided Authorization header contains extra space before the bearer token, and is ignored"
 PROTOCOL_PREFIX = "base64url.bearer.authorization.k8s.io."
 _UPGRADE = re.compile(r"(^|.*,\s*)upgrade($|\s*,)", re.IGNORECASE)
 # Go's strings.TrimSpace
@@ -25,7 +26,11 @@ def token_of(request: Request) -> str:
     if not header:
         return ""
     parts = header.strip(_SPACE).split(" ", 2)
-    return parts[1] if len(parts) > 1 and parts[0].lower() == "bearer" else ""
+    if len(parts) < 2 or parts[0].lower() != "bearer":
+        return ""
+    if not parts[1]:
+        request.warnings = (EXTRA_SPACE,)
+    return parts[1]
 
 
 class BearerAuthenticator:

@@ -16,11 +16,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from kubegate.api.field import quoted
+from kubegate.api.field import invalid, quoted
+from kubegate.api.names import is_dns1123_subdomain, is_domain_prefixed_path
 from kubegate.api.status import StatusError, bad_request
 from kubegate.authentication import (
     ANONYMOUS,
     AUTHENTICATED_GROUP,
+    MASTERS_GROUP,
     UNAUTHENTICATED_GROUP,
     UserInfo,
     signing,
@@ -32,8 +34,11 @@ _EXTRA = "impersonate-extra-"
 _NODE_PREFIX = "system:node:"
 _NODES_GROUP = "system:nodes"
 _NODE_NAME = "authentication.kubernetes.io/node-name"
+_ASSOCIATED = "authentication.kubernetes.io/associated-node-keys"
 _API_GROUP = "authentication.k8s.io"
 _REMEMBERED = 1024
+_MANY = 4
+"""From so many groups or extra values on, one question for all of them is asked first."""
 
 
 class Attributes(Protocol):
@@ -49,8 +54,11 @@ class Attributes(Protocol):
 Question = TypeVar("Question", bound=Any)
 """A frozen dataclass with the fields of `authorization.Attributes`."""
 
-Refuse = Callable[[Question], Awaitable[StatusError | None]]
-"""None where the question's user may; else the error that says why not (as for any forbidden request)."""
+Refuse = Callable[[Question, str], Awaitable[StatusError | None]]
+"""None where the question's user may; else the error that says why not (as for any forbidden request).
+
+With a text, nobody may, and it is the reason.
+"""
 
 
 class Impersonated(Struct, frozen=True):
@@ -135,24 +143,20 @@ class Impersonator(Generic[Question]):
         raise refusal or StatusError(403, "Forbidden", "all impersonation modes failed")
 
     async def _ask(self, mode: _Mode, attributes: Question, target: Wanted, requestor: UserInfo) -> StatusError | None:
+        if mode.asks_as is not None:
+            attributes = replace(attributes, user=mode.asks_as(requestor))
         if mode.name:
             on = replace(attributes, verb=f"impersonate-on:{mode.name}:{attributes.verb}")
-            found = await self._refuse(on)
+            found = await self._refuse(on, "")
             if found is not None:
                 return found
-        for permission in mode.permissions(requestor, target):
-            question = replace(
-                attributes,
-                resource_request=True,
-                path="",
-                api_version="v1",
-                field_requirements=None,
-                label_requirements=None,
-                **permission,
-            )
-            found = await self._refuse(question)
-            if found is not None:
-                return found
+        for step in mode.steps(requestor, target):
+            if step.one_for_all and await self._refuse(_about(attributes, step.one_for_all), "") is None:
+                continue
+            for permission in step.permissions:
+                found = await self._refuse(_about(attributes, permission), step.never)
+                if found is not None:
+                    return found
         return None
 
     def _remember(self, name: str, index: int) -> None:
@@ -162,16 +166,42 @@ class Impersonator(Generic[Question]):
         self._last[name] = index
 
 
+def _about(attributes: Question, permission: Mapping[str, str]) -> Question:
+    """The question whether the one who asks has this permission."""
+    asked: Question = replace(
+        attributes,
+        resource_request=True,
+        path="",
+        api_version="v1",
+        field_requirements=None,
+        label_requirements=None,
+        **permission,
+    )
+    return asked
+
+
 # ---------------------------------------------------------------------- modes
-Permissions = Callable[[UserInfo, Wanted], Iterator[dict[str, str]]]
+class _Step(Struct, frozen=True):
+    """Permissions of which all are needed, unless `one_for_all` is there; `never` tells why none helps."""
+
+    permissions: Sequence[dict[str, str]]
+    one_for_all: dict[str, str] | None = None
+    never: str = ""
+
+
+Steps = Callable[[UserInfo, Wanted], Iterator[_Step]]
 
 
 class _Mode(Struct, frozen=True):
-    """`applies` gives the user that one becomes (None: this mode is not for such a wish); "" names the old mode."""
+    """`applies` gives the user that one becomes (None: this mode is not for such a wish); "" names the old mode.
+
+    `asks_as` is who the authorizers are asked about, where that is not the requestor as he is.
+    """
 
     name: str
     applies: Callable[[UserInfo, Wanted], UserInfo | None]
-    permissions: Permissions
+    steps: Steps
+    asks_as: Callable[[UserInfo], UserInfo] | None = None
 
 
 def _permission(
@@ -188,7 +218,9 @@ def _permission(
 
 
 def _node_of(name: str) -> str:
-    return name.removeprefix(_NODE_PREFIX) if name.startswith(_NODE_PREFIX) else ""
+    """The node that a user name is of, "" where it is none's."""
+    node = name.removeprefix(_NODE_PREFIX)
+    return node if node != name and not is_dns1123_subdomain(node) else ""
 
 
 def _node_user(target: Wanted) -> UserInfo | None:
@@ -206,6 +238,11 @@ def _own_node(requestor: UserInfo, target: Wanted) -> UserInfo | None:
     return _node_user(target)
 
 
+def _on_any_node(requestor: UserInfo) -> UserInfo:
+    """The service account of an agent, whatever its node: of its extra values the keys alone are shown."""
+    return replace(requestor, extra={_ASSOCIATED: tuple(sorted(requestor.extra))})
+
+
 def _service_account(requestor: UserInfo, target: Wanted) -> UserInfo | None:
     found = signing.split_user_name(target.name)
     if found is None or not target.only_name:
@@ -214,7 +251,7 @@ def _service_account(requestor: UserInfo, target: Wanted) -> UserInfo | None:
 
 
 def _plain_user(requestor: UserInfo, target: Wanted) -> UserInfo | None:
-    if signing.split_user_name(target.name) is not None or target.name.startswith(_NODE_PREFIX):
+    if signing.split_user_name(target.name) is not None or _node_of(target.name):
         return None
     return UserInfo(target.name, target.uid, target.groups, dict(target.extra))
 
@@ -227,55 +264,85 @@ def _any_user(requestor: UserInfo, target: Wanted) -> UserInfo | None:
     return UserInfo(target.name, target.uid, groups, dict(target.extra))
 
 
-def _own_node_permissions(requestor: UserInfo, target: Wanted) -> Iterator[dict[str, str]]:
-    yield _permission("impersonate:associated-node", _API_GROUP, "nodes", "*")
+def _own_node_steps(requestor: UserInfo, target: Wanted) -> Iterator[_Step]:
+    yield _Step([_permission("impersonate:associated-node", _API_GROUP, "nodes", "*")])
 
 
-def _node_permissions(requestor: UserInfo, target: Wanted) -> Iterator[dict[str, str]]:
-    yield _permission("impersonate:arbitrary-node", _API_GROUP, "nodes", _node_of(target.name))
+def _node_steps(requestor: UserInfo, target: Wanted) -> Iterator[_Step]:
+    yield _Step([_permission("impersonate:arbitrary-node", _API_GROUP, "nodes", _node_of(target.name))])
 
 
-def _service_account_permissions(requestor: UserInfo, target: Wanted) -> Iterator[dict[str, str]]:
+def _service_account_steps(requestor: UserInfo, target: Wanted) -> Iterator[_Step]:
     namespace, name = signing.split_user_name(target.name) or ("", "")
-    yield _permission("impersonate:serviceaccount", _API_GROUP, "serviceaccounts", name, namespace=namespace)
+    verb = "impersonate:serviceaccount"
+    yield _Step([_permission(verb, _API_GROUP, "serviceaccounts", name, namespace=namespace)])
 
 
-def _user_permissions(requestor: UserInfo, target: Wanted) -> Iterator[dict[str, str]]:
+def _user_steps(requestor: UserInfo, target: Wanted) -> Iterator[_Step]:
+    """Some groups and extra values cannot be taken on this way; for many at once, a permission for all will do."""
     verb = "impersonate:user-info"
-    yield _permission(verb, _API_GROUP, "users", target.name)
+    yield _Step([_permission(verb, _API_GROUP, "users", target.name)])
     if target.uid:
-        yield _permission(verb, _API_GROUP, "uids", target.uid)
-    for group in target.groups:
-        yield _permission(verb, _API_GROUP, "groups", group)
-    yield from _extra_permissions(verb, target)
+        yield _Step([_permission(verb, _API_GROUP, "uids", target.uid)])
+    if "" in target.groups:
+        never = "impersonating the empty string group is not allowed"
+        yield _Step([_permission(verb, _API_GROUP, "groups", "")], never=never)
+    if MASTERS_GROUP in target.groups:
+        never = "impersonating the system:masters group is not allowed"
+        yield _Step([_permission(verb, _API_GROUP, "groups", MASTERS_GROUP)], never=never)
+    all_groups = _permission(verb, _API_GROUP, "groups", "*") if len(target.groups) >= _MANY else None
+    yield _Step([_permission(verb, _API_GROUP, "groups", group) for group in target.groups], all_groups)
+    wrong = _wrong_extra(target.extra)
+    if wrong:
+        yield _Step([_permission(verb, _API_GROUP, "userextras", "")], never=wrong)
+    many = len(target.extra) >= _MANY or sum(map(len, target.extra.values())) >= _MANY
+    all_extra = _permission(verb, _API_GROUP, "userextras", "*", subresource="*") if many else None
+    yield _Step(_extra_permissions(verb, target), all_extra)
 
 
-def _old_permissions(requestor: UserInfo, target: Wanted) -> Iterator[dict[str, str]]:
+def _old_steps(requestor: UserInfo, target: Wanted) -> Iterator[_Step]:
     verb = "impersonate"
     found = signing.split_user_name(target.name)
     if found is None:
-        yield _permission(verb, "", "users", target.name)
+        yield _Step([_permission(verb, "", "users", target.name)])
     else:
-        yield _permission(verb, "", "serviceaccounts", found[1], namespace=found[0])
-    for group in target.groups:
-        yield _permission(verb, "", "groups", group)
-    yield from _extra_permissions(verb, target)
+        yield _Step([_permission(verb, "", "serviceaccounts", found[1], namespace=found[0])])
     if target.uid:
-        yield _permission(verb, _API_GROUP, "uids", target.uid)
+        yield _Step([_permission(verb, _API_GROUP, "uids", target.uid)])
+    yield _Step([_permission(verb, "", "groups", group) for group in target.groups])
+    yield _Step(_extra_permissions(verb, target))
 
 
-def _extra_permissions(verb: str, target: Wanted) -> Iterator[dict[str, str]]:
-    for key, values in target.extra.items():
-        for value in values:
-            yield _permission(verb, _API_GROUP, "userextras", value, subresource=key)
+def _extra_permissions(verb: str, target: Wanted) -> list[dict[str, str]]:
+    return [
+        _permission(verb, _API_GROUP, "userextras", value, subresource=key)
+        for key, values in target.extra.items()
+        for value in values
+    ]
+
+
+def _wrong_extra(extra: Mapping[str, Sequence[str]]) -> str:
+    """Why extra values cannot be taken on but in the old way; "" where they can."""
+    for key, values in extra.items():
+        if not key:
+            return "impersonating the empty string key in extra is not allowed"
+        errors = [str(invalid("extra.key", part, text)) for part, text in is_domain_prefixed_path(key)]
+        if errors:
+            told = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
+            return f"impersonating an invalid key in extra is not allowed: {told}"
+        if key != key.lower():
+            return f"impersonating a non-lowercase key in extra is not allowed: {quoted(key)}"
+        if "" in values:
+            return "impersonating the empty string value in extra is not allowed"
+    return ""
 
 
 _MODES = (
-    _Mode("associated-node", _own_node, _own_node_permissions),
-    _Mode("arbitrary-node", lambda requestor, target: _node_user(target), _node_permissions),
-    _Mode("serviceaccount", _service_account, _service_account_permissions),
-    _Mode("user-info", _plain_user, _user_permissions),
-    _Mode("", _any_user, _old_permissions),
+    _Mode("associated-node", _own_node, _own_node_steps, _on_any_node),
+    _Mode("arbitrary-node", lambda requestor, target: _node_user(target), _node_steps),
+    _Mode("serviceaccount", _service_account, _service_account_steps),
+    _Mode("user-info", _plain_user, _user_steps),
+    _Mode("", _any_user, _old_steps),
 )
 
 

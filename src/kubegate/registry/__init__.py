@@ -43,7 +43,8 @@ class Context(Struct):
 class Scope(Struct, frozen=True):
     """What a resource's rules may look at beside the object: the resource as requested, who asks, and the world.
 
-    `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction).
+    `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction). `named` is the name in
+    the address of a PUT or apply that creates the object.
     """
 
     resource: Resource
@@ -52,6 +53,7 @@ class Scope(Struct, frozen=True):
     reader: Reader
     clock: Clock
     registry: Registry
+    named: str = ""
 
 
 Change = Callable[[Object, Object | None, Scope], None]

@@ -172,15 +172,17 @@ class Registry:
         raise AssertionError("unreachable")
 
     async def _create_once(
-        self, resource: Resource, namespace: str, obj: Object, context: Context, *, tracked: bool = False
+        self, resource: Resource, namespace: str, obj: Object, context: Context, *, named: str = ""
     ) -> Object:
-        """`tracked`: managedFields are there already."""
+        """`named`: what a PUT or an apply calls it, which has managedFields already and may not create unasked."""
         rules = self.rules_of(resource)
         scope = self.scope(resource, "", context)
+        if named:
+            scope = replace(scope, named=named)
         meta = obj["metadata"]
         if resource.namespaced:
             meta["namespace"] = namespace
-        if not tracked:
+        if not named:
             obj = self.managed.created(resource, obj, context)
         attributes = self.attributes(
             Operation.CREATE, resource, "", namespace, meta.get("name", ""), context, obj, None
@@ -214,6 +216,8 @@ class Registry:
         if rules.warnings is not None:
             for text in rules.warnings(obj, None):
                 context.trace.warn(text)
+        if named:
+            await self.check_create(resource, namespace, named, context)
         name = meta["name"]
         attributes.object, attributes.name = obj, name
         await self.admission.validate(attributes)
@@ -376,9 +380,8 @@ class Registry:
             key = self.keys.key(resource.group_resource, namespace, name)
             raise self._uid_conflict(resource, key, name, obj["metadata"]["uid"], "")
         obj["metadata"].pop("resourceVersion", None)
-        await self.check_create(resource, namespace, name, context)
         context = replace(context, options=_as_create_options(context.options))
-        return await self._create_once(resource, namespace, obj, context, tracked=True)
+        return await self._create_once(resource, namespace, obj, context, named=name)
 
     async def check_create(
         self, resource: Resource, namespace: str, name: str, context: Context, subresource: str = ""
@@ -395,8 +398,11 @@ class Registry:
             name=name,
         )
         decision = await self.authorizer.authorize(attributes)
-        if not decision.allowed:
-            raise forbidden_error(attributes, decision)
+        if decision.allowed:
+            return
+        if decision.error:
+            raise status.internal(decision.error)
+        raise forbidden_error(attributes, decision)
 
     def _uid_conflict(self, resource: Resource, key: str, name: str, wanted: str, found: str) -> status.StatusError:
         text = (

@@ -21,7 +21,7 @@ from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
 from kubegate.authentication import AuthenticationError, Authenticator, Headers, Request
-from kubegate.authentication.impersonation import Impersonator
+from kubegate.authentication.impersonation import Impersonator, Refuse
 from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
 from kubegate.authorization.texts import forbidden_error
 from kubegate.server import responses
@@ -60,7 +60,7 @@ class App:
         self,
         *,
         authenticator: Authenticator,
-        impersonator: Callable[[Callable[[Attributes], Awaitable[StatusError | None]]], Impersonator[Attributes]],
+        impersonator: Callable[[Refuse[Attributes]], Impersonator[Attributes]],
         authorizer: Authorizer,
         resources: Handler,
         paths: Handler,
@@ -148,6 +148,8 @@ class App:
             log.info("request %s could not be authenticated: %s", call.id, error)
             stages.append(Stage("authentication", "refused", reason=str(error)))
             who, try_again = None, error.try_again
+        for text in request.warnings:
+            call.trace.warn(text)
         if who is None:
             self._metrics.attempts.add(("failure",))
             self._auditor.refused(call)
@@ -178,7 +180,9 @@ class App:
                 elif decision.error:
                     response = _undecided(call, decision)
                 else:
-                    raise forbidden_error(attributes, decision)
+                    refusal = forbidden_error(attributes, decision)
+                    refusal.headers["X-Content-Type-Options"] = "nosniff"
+                    raise refusal
         except StatusError as error:
             response = _refusal(error, call)
         if audit is not None:
@@ -198,10 +202,15 @@ class App:
             if done.constraint:
                 call.trace.annotate("authentication.k8s.io/impersonation-constraint", done.constraint)
 
-    async def _refuse(self, attributes: Attributes) -> StatusError | None:
-        """The 403 that a request with these attributes would get; None where it may."""
+    async def _refuse(self, attributes: Attributes, never: str) -> StatusError | None:
+        """The 403 of one who may not do this to impersonate; None where he may, which no role helps to `never`."""
+        if never:
+            return forbidden_error(attributes, Decision(Verdict.NO_OPINION, never))
         decision = await self._authorizer.authorize(attributes)
-        return None if decision.allowed else forbidden_error(attributes, decision)
+        if decision.allowed:
+            return None
+        told = ": ".join(text for text in (decision.error, decision.reason) if text)
+        return forbidden_error(attributes, Decision(decision.verdict, told))
 
     def _record_decision(self, call: Call, decision: Decision, seconds: float) -> None:
         stage = Stage("authorization", decision.verdict, decision.authorizer, decision.reason, None, seconds)

@@ -34,7 +34,7 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     if found is not None:
         told["authenticated"] = True
         if wanted and not intersect(wanted, found.audiences or ()):
-            raise status.internal("requested audiences were not checked by the authenticator")
+            raise status.internal("error validating audiences")
         told["user"] = user_info(found.user)
         if found.audiences:
             told["audiences"] = list(found.audiences)

@@ -45,7 +45,7 @@ async def guard_cluster_role(role: Object, old: Object | None, scope: Scope) -> 
     if await _may_escalate(role, old, scope) or only_garbage_fields(role, old):
         return
     _confirm(role, role.get("rules") or (), scope)
-    aggregated = any((each or {}).get("aggregationRule") is not None for each in (role, old))
+    aggregated = any(((each or {}).get("aggregationRule") or {}).get("clusterRoleSelectors") for each in (role, old))
     if aggregated and _escalation(scope.context.user, "", FULL_AUTHORITY, scope) is not None:
         raise _forbidden(role, scope, "must have cluster-admin privileges to use the aggregationRule")
 
@@ -88,8 +88,8 @@ async def _may_escalate(role: Object, old: Object | None, scope: Scope) -> bool:
     if MASTERS_GROUP in user.groups:
         return True
     metadata = role["metadata"]
-    # A create has no name in its address, and `escalate` on a name does not help there.
-    name = metadata.get("name") or "" if old is not None else ""
+    # A POST has no name in its address, and `escalate` on a name does not help there.
+    name = metadata.get("name") or "" if old is not None else scope.named
     namespace = metadata.get("namespace") or ""
     question = Attributes(user, "escalate", True, GROUP, "*", scope.resource.resource, "", namespace, name)
     return (await scope.registry.authorizer.authorize(question)).allowed
