@@ -39,6 +39,7 @@ class IssuerOf:
     hangs: bool = False
     extra_keys: int = 0
     asked: list[str] = field(default_factory=list)
+    distributed: str = ""
 
     @property
     def url(self) -> str:
@@ -53,6 +54,8 @@ class IssuerOf:
             return reply(b"no", "500 Oops")
         if path == "/.well-known/openid-configuration":
             return reply(orjson.dumps({"issuer": self.named or self.url, "jwks_uri": f"{self.url}/keys"}))
+        if path == "/groups":
+            return reply(self.distributed.encode()) if self.distributed else reply(b"", "404 Not Found")
         shown = [
             jose.public_jwk(key.public_key(), jose.algorithm_of(key), f"k{number}")
             for number, key in enumerate(self.keys)
@@ -96,7 +99,7 @@ class Oidc:
     async def settle(self) -> None:
         """Until the issuer's keys are there."""
         async with asyncio.timeout(5):
-            while "is not initialized" in await self.who(self.issuer.token(sub="probe")):  # noqa: ASYNC110
+            while "not initialized" in await self.who(self.issuer.token(sub="probe")):  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
 
     async def failed_once(self) -> None:
@@ -146,6 +149,7 @@ async def test_claims_make_a_user(one: Oidc) -> None:
         ({"claim": "groups", "prefix": ""}, {"groups": "one"}, ("one",)),
         ({"claim": "groups", "prefix": ""}, {"groups": None}, ()),
         ({"claim": "groups", "prefix": "p:"}, {}, ()),
+        ({"claim": "groups", "prefix": "p:"}, {"groups": ["a", None]}, ("p:a", "p:")),
         ({"expression": "claims.roles.split(',')"}, {"roles": "a,b,"}, ("a", "b")),
         ({"expression": "claims.roles.map(r, 'x:' + r)"}, {"roles": ["a"]}, ("x:a",)),
         ({"expression": "has(claims.roles) ? claims.roles : ''"}, {}, ()),
@@ -164,8 +168,12 @@ async def test_groups_are_a_text_or_a_list(
     ("entry", "claims", "why"),
     [
         ({}, {"sub": None}, "claim not present"),
-        ({}, {"sub": 7}, "not a text"),
-        ({}, {"sub": ""}, "empty"),
+        ({}, {"sub": 7}, "cannot unmarshal number into Go struct field idToken.sub of type string"),
+        (
+            {"claimMappings": {"username": {"claim": "n", "prefix": ""}}},
+            {"n": [1]},
+            "cannot unmarshal array into Go value",
+        ),
         ({"claimMappings": {"username": {"expression": "claims.sub"}}}, {"sub": ""}, "empty username"),
         ({"claimMappings": {"username": {"expression": "claims.name"}}}, {}, "no such key"),
         (
@@ -176,7 +184,7 @@ async def test_groups_are_a_text_or_a_list(
         (
             {"claimMappings": {"username": {"claim": "sub", "prefix": ""}, "groups": {"claim": "g", "prefix": ""}}},
             {"g": [1]},
-            "not a list of texts",
+            'oidc: parse groups claim "g": json: cannot unmarshal array into Go value of type string',
         ),
         (
             {"claimValidationRules": [{"claim": "tenant", "requiredValue": "acme"}]},
@@ -187,6 +195,29 @@ async def test_groups_are_a_text_or_a_list(
             {"claimValidationRules": [{"claim": "tenant", "requiredValue": "acme"}]},
             {"tenant": "ACME"},
             "does not match",
+        ),
+        (
+            {"claimValidationRules": [{"claim": "tenant", "requiredValue": "acme"}]},
+            {"tenant": 5},
+            "oidc: parse claim tenant: json: cannot unmarshal number into Go value of type string",
+        ),
+        ({}, {"nonce": 5}, "json: cannot unmarshal number into Go struct field idToken.nonce of type string"),
+        ({}, {"iat": "soon"}, 'json: invalid number literal, trying to unmarshal "\\"soon\\"" into Number'),
+        ({}, {"aud": {}}, "json: cannot unmarshal object into Go value of type []string"),
+        ({}, {"_claim_names": {"a": 1}}, "idToken._claim_names of type string"),
+        ({}, {"_claim_names": {"groups": "src"}}, "oidc: source does not exist"),
+        ({}, {"_claim_names": {"groups": ""}}, "oidc: failed to obtain source from claim name"),
+        ({}, {"_claim_sources": {"src": []}}, "idToken._claim_sources of type oidc.claimSource"),
+        ({}, {"aud": "nobody"}, 'oidc: verify token: oidc: expected audience in ["kubernetes"] got ["nobody"]'),
+        (
+            {
+                "claimMappings": {
+                    "username": {"claim": "sub", "prefix": ""},
+                    "extra": [{"key": "a.io/b", "valueExpression": "claims.b"}],
+                }
+            },
+            {"b": 5},
+            "oidc: error evaluating extra claim expression: claims.b: expression must return a string or a list",
         ),
         (
             {"claimValidationRules": [{"expression": "claims.exp - claims.iat < 60", "message": "too long"}]},
@@ -213,12 +244,45 @@ async def test_claims_that_do_not_fit_are_refused(
     assert why in text
 
 
+async def test_a_name_that_is_empty_is_its_prefix(one: Oidc) -> None:
+    await one.start()
+    assert await one.who(one.issuer.token(sub="")) == "oidc:"
+
+
+async def test_groups_that_are_kept_elsewhere_are_fetched_and_must_be_the_same_issuers(one: Oidc) -> None:
+    await one.start(
+        claimMappings={"username": {"claim": "sub", "prefix": ""}, "groups": {"claim": "groups", "prefix": ""}}
+    )
+    sources = {"src": {"endpoint": f"{one.issuer.url}/groups", "access_token": "sesame"}}
+    token = one.issuer.token(_claim_names={"groups": "src"}, _claim_sources=sources)
+
+    async def groups(served: str) -> tuple[str, ...]:
+        one.issuer.distributed = served
+        found = await one.world.ask(bearer(token))
+        assert found is not None
+        return found.user.groups
+
+    assert "error while getting distributed claim JWT: 404" in await one.who(token)
+    for served, why in (
+        (one.issuer.token(iss="https://else.example", groups=["a"]), "untrusted issuer https://else.example"),
+        (one.issuer.token(key=STRANGER, groups=["a"]), "failed to verify signature"),
+        (one.issuer.token(aud="nobody", groups=["a"]), "expected audience"),
+        (one.issuer.token(), "did not contain claim: groups"),
+        ("no token", "could not expand distributed claims"),
+    ):
+        one.issuer.distributed = served
+        assert why in await one.who(token)
+    assert await groups(one.issuer.token(groups=["a", "b"])) == ("a", "b", "system:authenticated")
+    assert one.issuer.asked[-1] == "/groups"
+
+
 async def test_times_are_as_in_go_oidc(one: Oidc) -> None:
     await one.start()
     now = int(one.world.clock.time)
     assert await one.who(one.issuer.token(exp=now + 1)) == "oidc:peter"
     assert refused(await one.who(one.issuer.token(exp=now - 1)))
-    assert refused(await one.who(one.issuer.token(exp=None)))
+    assert "Token Expiry: 0001-01-01 00:00:00 +0000 UTC" in await one.who(one.issuer.token(exp=None))
+    assert await one.who(one.issuer.token(exp=str(now + 60))) == "oidc:peter"
     assert refused(await one.who(one.issuer.token(exp="soon")))
     assert await one.who(one.issuer.token(nbf=now + 299)) == "oidc:peter"
     assert refused(await one.who(one.issuer.token(nbf=now + 301)))
@@ -286,7 +350,7 @@ async def test_an_issuer_that_is_down_at_the_start_is_asked_again(one: Oidc) -> 
     await one.start(settles=False)
     await one.failed_once()
     text = await one.who(one.issuer.token())
-    assert "is not initialized" in text
+    assert "not initialized" in text
     one.issuer.broken = False
     one.world.clock.move(10)
     await one.settle()
@@ -297,14 +361,14 @@ async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(one: Oidc) 
     one.issuer.named = "https://else.example"
     await one.start(settles=False)
     await one.failed_once()
-    assert "is not initialized" in await one.who(one.issuer.token())
+    assert "not initialized" in await one.who(one.issuer.token())
 
 
 async def test_a_key_set_of_hostile_size_is_refused(one: Oidc) -> None:
     one.issuer.extra_keys = 20_000
     await one.start(settles=False)
     await one.failed_once()
-    assert "is not initialized" in await one.who(one.issuer.token())
+    assert "not initialized" in await one.who(one.issuer.token())
     one.issuer.extra_keys = 0
     one.world.clock.move(10)
     await one.settle()

@@ -174,7 +174,7 @@ async def ask(server: BuiltAuthentication, token: str) -> tuple[str, tuple[str, 
             try:
                 found = await server.authenticator.authenticate(bearer(token))
             except AuthenticationError as error:
-                if "is not initialized" not in str(error):
+                if "not initialized" not in str(error):
                     return str(error), ()
                 await asyncio.sleep(0.01)
             else:

@@ -88,16 +88,19 @@ async def test_a_review_is_sent_and_its_user_believed(make: Make, version: str) 
     }
 
 
+UNFIT = "json: cannot unmarshal {} into Go struct field"
+
+
 @pytest.mark.parametrize(
     ("status", "said"),
     [
         ({"authenticated": False}, "nobody"),
         ({"authenticated": False, "error": "the directory says no"}, "the directory says no"),
-        ({"authenticated": "true", "user": {"username": "eve"}}, "nobody"),
-        (known(username=7), "the token webhook's answer has a user of another form"),
-        (known(groups=["a", 1]), "the token webhook's answer has a user of another form"),
-        (known(groups="system:masters"), "the token webhook's answer has a user of another form"),
-        (known(extra={"a": "b"}), "the token webhook's answer has a user of another form"),
+        ({"authenticated": "true"}, f"{UNFIT.format('string')} TokenReviewStatus.status.authenticated of type bool"),
+        (known(username=7), f"{UNFIT.format('number')} UserInfo.status.user.username of type string"),
+        (known(groups=["a", 1]), f"{UNFIT.format('number')} UserInfo.status.user.groups of type string"),
+        (known(groups="system:masters"), f"{UNFIT.format('string')} UserInfo.status.user.groups of type []string"),
+        (known(extra={"a": "b"}), f"{UNFIT.format('string')} UserInfo.status.user.extra of type v1.ExtraValue"),
         (known() | {"audiences": ["elsewhere"]}, "nobody"),
         (None, "nobody"),
     ],
@@ -105,6 +108,13 @@ async def test_a_review_is_sent_and_its_user_believed(make: Make, version: str) 
 async def test_answers_that_are_no_yes_are_no(make: Make, status: Any, said: str) -> None:
     hook, _, _ = await make(always(answer(status)))
     assert await why(hook.authenticate_token("sesame")) == said
+
+
+async def test_who_has_no_name_is_authenticated_all_the_same(make: Make) -> None:
+    hook, _, _ = await make(always(answer({"authenticated": True})))
+    found = await hook.authenticate_token("sesame")
+    assert found is not None
+    assert (found.user.name, found.user.groups) == ("", ("system:authenticated",))
 
 
 async def test_another_kind_or_version_is_no_answer(make: Make) -> None:

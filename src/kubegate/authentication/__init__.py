@@ -25,7 +25,7 @@ class UserInfo(Struct, frozen=True):
 
 def user_info(user: UserInfo) -> Object:
     """authentication.k8s.io/v1 UserInfo, empty fields left out."""
-    found: Object = {"username": user.name}
+    found: Object = {"username": user.name} if user.name else {}
     if user.uid:
         found["uid"] = user.uid
     if user.groups:

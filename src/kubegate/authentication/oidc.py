@@ -22,6 +22,7 @@ from kubegate.authentication import (
     Authenticated,
     AuthenticationError,
     UserInfo,
+    idtoken,
     jose,
     with_authenticated,
 )
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from kubegate.cel import Program
 
 log = logging.getLogger("kubegate.authentication")
-
-NOT_BEFORE_LEEWAY = 300.0
-"""Seconds that an issuer's clock may be ahead, as in go-oidc. The end of a token is taken to the second."""
 
 CALL_TIMEOUT = 10.0
 RETRY_SECONDS = 10.0
@@ -192,6 +190,15 @@ class Provider:
         except jose.BadToken as error:
             raise ValueError(f"oidc: {error}") from None
 
+    async def claims_from(self, url: str, access_token: str, claim: str) -> str:
+        """The token in which a distributed claim is kept. Raises RemoteError, ValueError."""
+        headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
+        response = await self._client.get(url, within=CALL_TIMEOUT, headers=headers)
+        if not 200 <= response.status <= 226:
+            text = f"error while getting distributed claim JWT: {response.status}"
+            raise ValueError(f"while getting distributed claim {quoted(claim)}: {text}")
+        return response.body.decode("ascii", "replace")
+
     async def close(self) -> None:
         tasks = [task for task in (self._start, self._refreshing) if task is not None]
         for task in tasks:
@@ -223,14 +230,16 @@ class _Authenticator:
         """Raises AuthenticationError."""
         configured, claims = self._configured, token.claims
         if not self._provider.ready:
-            url = configured.issuer.url
-            raise AuthenticationError(f'oidc: authenticator for issuer "{url}" is not initialized')
-        _check_times(claims, self._clock.now())
-        if not await self._provider.verify(token, configured.algorithms):
-            raise AuthenticationError(
-                "oidc: verify token: failed to verify signature: failed to verify id token signature"
-            )
-        _check_audience(claims, configured.issuer.audiences)
+            raise AuthenticationError("oidc: authenticator not initialized")
+        try:
+            checked = idtoken.read(claims)
+            idtoken.check_times(checked, self._clock.now())
+            if not await self._provider.verify(token, configured.algorithms):
+                raise AuthenticationError("failed to verify signature: failed to verify id token signature")
+            idtoken.check_audience(checked, configured.issuer.audiences)
+        except AuthenticationError as error:
+            raise AuthenticationError(f"oidc: verify token: {error}") from None
+        claims = await self._with_distributed(claims, checked)
         user = UserInfo(
             _username(configured.username, claims),
             _uid(configured.uid, claims),
@@ -244,38 +253,54 @@ class _Authenticator:
         with_standing = UserInfo(user.name, user.uid, with_authenticated(user.name, user.groups), user.extra)
         return Authenticated(with_standing, "jwt")
 
+    async def _with_distributed(self, claims: Mapping[str, Any], token: idtoken.IdToken) -> Mapping[str, Any]:
+        """The claims, with the groups fetched where the token says that they are kept elsewhere.
+
+        What is fetched is a token, too, and must be of the same issuer. Raises AuthenticationError.
+        """
+        claim = self._configured.groups.claim
+        source = token.distributed.get(claim) if claim and claim not in claims else None
+        if source is None or not source.url:
+            return claims
+        try:
+            value = await self._fetch(claim, source)
+        except (AuthenticationError, RemoteError, ValueError, jose.BadToken) as error:
+            raise AuthenticationError(f"oidc: could not expand distributed claims: {error}") from None
+        return {**claims, claim: value}
+
+    async def _fetch(self, claim: str, source: idtoken.Source) -> Any:
+        """The value of a claim in the token that its source gives."""
+        text = await self._provider.claims_from(source.url, source.access_token, claim)
+        token = jose.parse(text)
+        if token.claims.get("iss") != self._configured.issuer.url:
+            raise AuthenticationError(f"verifying untrusted issuer {token.claims.get('iss')} failed: it is another one")
+        checked = idtoken.read(token.claims)
+        idtoken.check_times(checked, self._clock.now())
+        if not await self._provider.verify(token, self._configured.algorithms):
+            raise AuthenticationError("verify distributed claim token: failed to verify signature")
+        idtoken.check_audience(checked, self._configured.issuer.audiences)
+        if claim not in token.claims:
+            told = f"jwt returned by distributed claim endpoint {quoted(source.url)} did not contain claim: {claim}"
+            raise AuthenticationError(told)
+        return token.claims[claim]
+
     def _extra(self, claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
         token_id = claims.get("jti")
         if isinstance(token_id, str) and token_id:
             found[CREDENTIAL_ID] = (f"JTI={token_id}",)
         for key, program in self._configured.extra:
-            values = _texts(_evaluate(program, "claims", claims, "extra claim"), "extra claim")
+            try:
+                values = _texts(_value_of(program, "claims", claims))
+            except _NoTexts as error:
+                text = f"oidc: error evaluating extra claim expression: {program.expression}: {error}"
+                raise AuthenticationError(text) from None
             if values:
                 found[key] = values
         return found
 
 
 # ---------------------------------------------------------------------- claims
-def _check_times(claims: Mapping[str, Any], now: float) -> None:
-    expiry, not_before = _number(claims, "exp"), _number(claims, "nbf")
-    if expiry is None or expiry < now:
-        raise AuthenticationError("oidc: verify token: oidc: token is expired")
-    if not_before is not None and now + NOT_BEFORE_LEEWAY < not_before:
-        raise AuthenticationError("oidc: verify token: oidc: current time is before the nbf (not before) time")
-
-
-def _check_audience(claims: Mapping[str, Any], wanted: Sequence[str]) -> None:
-    """One of the token's audiences must be one of those wanted."""
-    audience = claims.get("aud")
-    offered = [audience] if isinstance(audience, str) else audience
-    if not isinstance(offered, list) or not all(isinstance(name, str) for name in offered):
-        raise AuthenticationError("oidc: verify token: oidc: failed to unmarshal claims: aud")
-    if not any(name in wanted for name in offered):
-        got = f"expected audience in {_listed(wanted)} got {_listed(offered)}"
-        raise AuthenticationError(f"oidc: verify token: oidc: {got}")
-
-
 def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
     if mapped.expression is not None:
         name = _evaluate(mapped.expression, "claims", claims, "username claim")
@@ -286,40 +311,44 @@ def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
         if not name:
             raise AuthenticationError("oidc: empty username via CEL expression is not allowed")
         return name
-    name = _claim(claims, mapped.claim, "username")
-    if not isinstance(name, str):
-        raise AuthenticationError(f"oidc: parse username claims {quoted(mapped.claim)}: not a text")
+    try:
+        name = idtoken.text(_claim(claims, mapped.claim))
+    except AuthenticationError as error:
+        raise AuthenticationError(f"oidc: parse username claims {quoted(mapped.claim)}: {error}") from None
     if mapped.claim == "email" and "email_verified" in claims and claims["email_verified"] is not True:
         raise AuthenticationError("oidc: email not verified")
-    if not name:
-        raise AuthenticationError("oidc: the username claim is empty")
     return mapped.prefix + name
 
 
 def _uid(mapped: Mapped, claims: Mapping[str, Any]) -> str:
     if mapped.expression is not None:
         uid = _evaluate(mapped.expression, "claims", claims, "uid claim")
-    elif mapped.claim:
-        uid = _claim(claims, mapped.claim, "uid")
-    else:
+        if not isinstance(uid, str):
+            raise AuthenticationError(
+                "oidc: error evaluating uid claim expression: uid claim expression must return a string"
+            )
+        return uid
+    if not mapped.claim:
         return ""
-    if not isinstance(uid, str):
-        raise AuthenticationError(
-            "oidc: error evaluating uid claim expression: uid claim expression must return a string"
-        )
-    return uid
+    try:
+        return idtoken.text(_claim(claims, mapped.claim))
+    except AuthenticationError as error:
+        raise AuthenticationError(f"oidc: parse uid claim {quoted(mapped.claim)}: {error}") from None
 
 
 def _groups(mapped: Mapped, claims: Mapping[str, Any]) -> tuple[str, ...]:
     """A text or a list of texts; a claim that is not there gives none."""
     if mapped.expression is not None:
-        return _texts(_evaluate(mapped.expression, "claims", claims, "group claim"), "group claim")
-    found = claims.get(mapped.claim) if mapped.claim else None
-    if found is None:
+        try:
+            return _texts(_evaluate(mapped.expression, "claims", claims, "group claim"))
+        except _NoTexts as error:
+            raise AuthenticationError(f"oidc: error evaluating group claim expression: {error}") from None
+    if not mapped.claim or mapped.claim not in claims:
         return ()
-    groups = [found] if isinstance(found, str) else found
-    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
-        raise AuthenticationError(f'oidc: parse groups claim "{mapped.claim}": not a list of texts')
+    try:
+        groups = idtoken.texts(claims[mapped.claim])
+    except idtoken.BadClaim as error:
+        raise AuthenticationError(f"oidc: parse groups claim {quoted(mapped.claim)}: {error}") from None
     return tuple(mapped.prefix + group for group in groups)
 
 
@@ -331,9 +360,10 @@ def _check_claim_rule(rule: ClaimRule, claims: Mapping[str, Any]) -> None:
         return
     if rule.claim not in claims:
         raise AuthenticationError(f"oidc: required claim {rule.claim} not present in ID token")
-    value = claims[rule.claim]
-    if not isinstance(value, str):
-        raise AuthenticationError(f"oidc: parse claim {rule.claim}: not a text")
+    try:
+        value = idtoken.text(claims[rule.claim])
+    except idtoken.BadClaim as error:
+        raise AuthenticationError(f"oidc: parse claim {rule.claim}: {error}") from None
     if value != rule.required_value:
         got = f"Got = {value}, want = {rule.required_value}"
         raise AuthenticationError(f"oidc: required claim {rule.claim} value does not match. {got}")
@@ -356,41 +386,40 @@ def _failed(program: Program, message: str) -> str:
 
 
 def _evaluate(program: Program, variable: str, value: Any, what: str) -> Any:
+    try:
+        return _value_of(program, variable, value)
+    except AuthenticationError as error:
+        raise AuthenticationError(f"oidc: error evaluating {what} expression: {error}") from None
+
+
+def _value_of(program: Program, variable: str, value: Any) -> Any:
     from kubegate.cel import EvaluationError
 
     try:
         return program.evaluate({variable: value})
     except EvaluationError as error:
-        text = f"expression '{program.expression}' resulted in error: {error}"
-        raise AuthenticationError(f"oidc: error evaluating {what} expression: {text}") from None
+        raise AuthenticationError(f"expression '{program.expression}' resulted in error: {error}") from None
 
 
-def _texts(value: Any, what: str) -> tuple[str, ...]:
-    """A text or a list of texts, empty ones and null left out."""
+class _NoTexts(Exception):
+    """An expression gave something else than a text or a list of them."""
+
+    def __init__(self) -> None:
+        super().__init__("expression must return a string or a list of strings")
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A text or a list of texts, empty ones and null left out. Raises _NoTexts."""
     if value is None:
         return ()
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, Sequence) or not all(isinstance(text, str) for text in values):
-        text = f"oidc: error evaluating {what} expression: expression must return a string or a list of strings"
-        raise AuthenticationError(text)
+        raise _NoTexts
     return tuple(text for text in values if text)
 
 
-def _claim(claims: Mapping[str, Any], name: str, what: str) -> Any:
+def _claim(claims: Mapping[str, Any], name: str) -> Any:
+    """Raises AuthenticationError where there is no such claim."""
     if name not in claims:
-        raise AuthenticationError(f"oidc: parse {what} claims {quoted(name)}: claim not present")
+        raise AuthenticationError("claim not present")
     return claims[name]
-
-
-def _number(claims: Mapping[str, Any], name: str) -> float | None:
-    value = claims.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AuthenticationError(f"oidc: verify token: oidc: failed to unmarshal claims: {name}")
-    return float(value)
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Go's %q of a list of texts."""
-    return "[" + " ".join(quoted(value) for value in values) + "]"

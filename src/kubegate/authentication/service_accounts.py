@@ -161,6 +161,8 @@ class BoundTokenAuthenticator:
     def _check_alive(self, claims: _BoundClaims, now: float) -> None:
         """Whether all that the token is bound to is there, and is what it was."""
         namespace, account = claims.namespace, claims.account
+        if not account.name:
+            raise AuthenticationError("resource name may not be empty")
         found = self._reader.get("serviceaccounts", namespace, account.name)
         if found is None:
             raise AuthenticationError(f'serviceaccounts "{account.name}" not found')

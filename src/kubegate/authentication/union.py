@@ -103,8 +103,8 @@ class AudienceAgnostic:
 class Union:
     """All of a server's authenticators, and `anonymous` for requests in which none of them saw a credential.
 
-    A bad credential is never taken for none. Whoever is known is in system:authenticated; a credential that is good
-    for other audiences than those wanted is refused; so is one without a user name.
+    A bad credential is never taken for none. Whoever is known is in system:authenticated, also where a webhook gave
+    no name; a credential that is good for other audiences than those wanted is refused.
     """
 
     def __init__(
@@ -135,8 +135,6 @@ class Union:
 
     def _checked(self, found: Authenticated, request: Request) -> Authenticated:
         user, audiences = found.user, found.audiences
-        if not user.name:
-            raise AuthenticationError(f"{found.authenticator}: the credential names no user")
         if audiences:
             wanted = request.audiences if request.audiences is not None else self._api_audiences
             if wanted and audiences is not wanted and not intersect(audiences, wanted):

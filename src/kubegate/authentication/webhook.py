@@ -25,6 +25,7 @@ from kubegate.remote import result, retry
 from kubegate.remote.client import Client, Endpoint, RemoteError
 
 VERSIONS = ("v1", "v1beta1")
+_GROUP, _KIND = "authentication.k8s.io", "TokenReview"
 REQUEST_TIMEOUT = 30.0
 _REMEMBERED = 10_000
 _FAILURE_TTL = 10.0
@@ -115,39 +116,33 @@ class WebhookTokenAuthenticator:
         granted: tuple[str, ...] | None = None
         if wanted:
             offered = status.get("audiences") or list(self._api_audiences)
-            granted = intersect(wanted, [audience for audience in offered if isinstance(audience, str)])
+            granted = intersect(wanted, offered)
             if not granted:
                 return None
         if status.get("authenticated") is not True:
             if status.get("error"):
                 raise AuthenticationError(str(status["error"]).replace(token, "<token>"))
             return None
-        user = status.get("user")
-        return Authenticated(_user(user if isinstance(user, dict) else {}), self.name, granted)
+        return Authenticated(_user(status.get("user") or {}), self.name, granted)
 
     async def _review(self, token: str, wanted: tuple[str, ...]) -> Mapping[str, Any]:
         spec: dict[str, Any] = {"token": token}
         if wanted:
             spec["audiences"] = list(wanted)
-        api_version = f"authentication.k8s.io/{self._version}"
         review = {
-            "kind": "TokenReview",
-            "apiVersion": api_version,
+            "kind": _KIND,
+            "apiVersion": f"{_GROUP}/{self._version}",
             "metadata": {},
             "spec": spec,
             "status": {"user": {}},
         }
 
         async def call() -> dict[str, Any]:
-            return result.into(await self._client.post_json(review, within=self._timeout, replay=True))
+            response = await self._client.post_json(review, within=self._timeout, replay=True)
+            return result.into_kind(response, _GROUP, self._version, _KIND)
 
         answer = await retry.with_backoff(call, clock=self._clock, backoff=self._backoff)
-        if answer.get("kind") != "TokenReview" or answer.get("apiVersion") != api_version:
-            found = f"{str(answer.get('apiVersion')).rpartition('/')[2]}.{answer.get('kind')}"
-            text = f"converting ({found}) to ({self._version}.TokenReview): unknown conversion"
-            raise RemoteError(text, code=200)
-        status = answer.get("status")
-        return status if isinstance(status, dict) else {}
+        return answer.get("status") or {}
 
     async def close(self) -> None:
         for call in list(self._calls.values()):
@@ -161,20 +156,11 @@ def endpoint(config_file: Any) -> Endpoint:
 
 
 def _user(user: Mapping[str, Any]) -> UserInfo:
-    """What the webhook says of the user. Raises AuthenticationError where a field is of another kind."""
-    name, uid = user.get("username") or "", user.get("uid") or ""
-    groups, extra = user.get("groups") or [], user.get("extra") or {}
-    if not isinstance(name, str) or not isinstance(uid, str) or not isinstance(extra, dict):
-        raise AuthenticationError("the token webhook's answer has a user of another form")
-    if not _texts(groups) or not all(_texts(values or []) for values in extra.values()):
-        raise AuthenticationError("the token webhook's answer has a user of another form")
+    """What the webhook says of the user."""
+    name = user.get("username") or ""
     return UserInfo(
         name,
-        uid,
-        with_authenticated(name, tuple(groups)),
-        {str(key): tuple(values or ()) for key, values in extra.items()},
+        user.get("uid") or "",
+        with_authenticated(name, tuple(user.get("groups") or ())),
+        {key: tuple(values or ()) for key, values in (user.get("extra") or {}).items()},
     )
-
-
-def _texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)

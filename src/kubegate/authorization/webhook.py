@@ -91,16 +91,15 @@ class WebhookAuthorizer:
         within = self._settings.timeout
 
         async def once() -> Object:
-            return result.into(await self._client.post_json(body, within=within))
+            response = await self._client.post_json(body, within=within)
+            return result.into_kind(response, GROUP, self._settings.version, "SubjectAccessReview")
 
         answer = await retry.with_backoff(once, clock=self._clock, backoff=self._settings.backoff)
-        status = answer.get("status")
-        return status if isinstance(status, dict) else {}
+        return answer.get("status") or {}
 
     def _decide(self, status: Object) -> Decision:
         allowed, denied = status.get("allowed") is True, status.get("denied") is True
-        reason = status.get("reason")
-        reason = reason if isinstance(reason, str) else ""
+        reason = status.get("reason") or ""
         name = self._settings.name
         if denied and allowed:
             error = "webhook subject access review returned both allow and deny response"

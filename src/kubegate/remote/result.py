@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from kubegate.api.normalize import TypeMismatch, normalize
+from kubegate.api.schema import schema_for
 from kubegate.remote.client import RemoteError, Response
 
 _SHOWN = 2048  # of a text body, in the error
@@ -44,6 +46,25 @@ def into(response: Response) -> dict[str, Any]:
     if found.get("kind") == "Status" and found.get("apiVersion") == "v1" and found.get("status") != "Success":
         raise _from_status(found, response)
     return found
+
+
+def into_kind(response: Response, group: str, version: str, kind: str) -> dict[str, Any]:
+    """The object in a successful answer, which must be of that kind, and its fields of their types. Raises RemoteError.
+
+    Fields that the kind does not have are left out; a version whose fields are not known is read as v1.
+    """
+    found = into(response)
+    said_group, _, said_version = str(found["apiVersion"]).rpartition("/")
+    if (said_group, said_version, found["kind"]) != (group, version, kind):
+        text = f"converting ({said_version}.{found['kind']}) to ({version}.{kind}): unknown conversion"
+        raise RemoteError(text, code=response.status)
+    schema = schema_for(group, version, kind) or schema_for(group, "v1", kind)
+    if schema is None:
+        return found
+    try:
+        return normalize(found, schema).value
+    except TypeMismatch as error:
+        raise RemoteError(str(error), code=response.status) from None
 
 
 def decode(response: Response) -> dict[str, Any]:
