@@ -179,3 +179,26 @@ async def test_a_range_of_services_only_gets_another_family(w: KindsWorld, cidrs
     assert await w.wrong(w.patch(kind, "r", {"spec": {"cidrs": cidrs}})) == texts
     found = await w.patch(kind, "r", {"spec": {"cidrs": ["10.0.0.0/24", "fd00::/112"]}})
     assert found["spec"]["cidrs"] == ["10.0.0.0/24", "fd00::/112"]
+
+
+async def test_what_a_refused_service_asked_for_is_free_again(w: KindsWorld) -> None:
+    wanted = {"type": "NodePort", "clusterIP": "10.96.0.9"}
+    await w.wrong(w.create("services", service(ports=[{"port": 80, "nodePort": 30010, "targetPort": "-x"}], **wanted)))
+    made = (await w.create("services", service(ports=[{"port": 80, "nodePort": 30010}], **wanted)))["spec"]
+    assert (made["clusterIP"], made["ports"][0]["nodePort"]) == ("10.96.0.9", 30010)
+
+
+async def test_two_ports_of_a_new_service_cannot_ask_for_one_node_port(w: KindsWorld) -> None:
+    twice = [{"name": "a", "port": 80, "nodePort": 30010}, {"name": "b", "port": 81, "nodePort": 30010}]
+    assert await w.wrong(w.create("services", service(type="NodePort", ports=twice))) == [
+        "spec.ports[1].nodePort: Invalid value: 30010: provided port is already allocated"
+    ]
+
+
+async def test_a_port_of_two_protocols_has_one_node_port_whichever_of_the_two_asks(w: KindsWorld) -> None:
+    ports = [{"name": "t", "port": 53}, {"name": "u", "port": 53, "protocol": "UDP", "nodePort": 30011}]
+    made = (await w.create("services", service(type="NodePort", ports=ports)))["spec"]
+    assert [port["nodePort"] for port in made["ports"]] == [30011, 30011]
+    plain = await w.create("services", service("later", ports=[{**port, "nodePort": 0} for port in ports]))
+    changed = await w.update("services", {**plain, "spec": {**plain["spec"], "type": "NodePort"}})
+    assert len({port["nodePort"] for port in changed["spec"]["ports"]}) == 2

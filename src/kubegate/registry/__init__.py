@@ -44,7 +44,8 @@ class Scope(Struct, frozen=True):
     """What a resource's rules may look at beside the object: the resource as requested, who asks, and the world.
 
     `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction). `named` is the name in
-    the address of a PUT or apply that creates the object.
+    the address of a PUT or apply that creates the object. Whoever takes something for the object before it is stored
+    adds to `undo` how it is given back; it is asked where the write is refused.
     """
 
     resource: Resource
@@ -54,6 +55,7 @@ class Scope(Struct, frozen=True):
     clock: Clock
     registry: Registry
     named: str = ""
+    undo: list[Callable[[], None]] = field(default_factory=list)
 
 
 Change = Callable[[Object, Object | None, Scope], None]

@@ -7,7 +7,8 @@ validating admission -> the store, guarded by the revision. Follows k8s.io/apise
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Protocol
@@ -55,6 +56,17 @@ class Conversions(Protocol):
     async def convert_once(self, obj: Object, api_version: str, resource: Resource) -> Object: ...
 
     async def close(self) -> None: ...
+
+
+@contextmanager
+def _given_back(scope: Scope) -> Iterator[None]:
+    """What was taken for an object is free again where the object is refused."""
+    try:
+        yield
+    except (status.StatusError, RevisionConflict):
+        for undo in scope.undo:
+            undo()
+        raise
 
 
 class Written(Struct, frozen=True):
@@ -175,10 +187,15 @@ class Registry:
         self, resource: Resource, namespace: str, obj: Object, context: Context, *, named: str = ""
     ) -> Object:
         """`named`: what a PUT or an apply calls it, which has managedFields already and may not create unasked."""
-        rules = self.rules_of(resource)
         scope = self.scope(resource, "", context)
         if named:
             scope = replace(scope, named=named)
+        with _given_back(scope):
+            return await self._create_scoped(scope, namespace, obj)
+
+    async def _create_scoped(self, scope: Scope, namespace: str, obj: Object) -> Object:
+        resource, context, named = scope.resource, scope.context, scope.named
+        rules = self.rules_of(resource)
         meta = obj["metadata"]
         if resource.namespaced:
             meta["namespace"] = namespace
@@ -365,10 +382,10 @@ class Registry:
             wanted_uid = obj["metadata"].get("uid")
             if wanted_uid and wanted_uid != current["metadata"].get("uid") and not patching:
                 raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
+            scope = self.scope(resource, subresource, context)
             try:
-                return await self._update_once(
-                    resource, namespace, name, obj, context, subresource, key, current, entry, rules
-                )
+                with _given_back(scope):
+                    return await self._update_once(scope, namespace, name, obj, key, current, entry, rules)
             except RevisionConflict:
                 continue
         raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
@@ -413,17 +430,16 @@ class Registry:
 
     async def _update_once(
         self,
-        resource: Resource,
+        scope: Scope,
         namespace: str,
         name: str,
         obj: Object,
-        context: Context,
-        subresource: str,
         key: str,
         current: Object,
         entry: Entry,
         rules: Rules,
     ) -> Written:
+        resource, subresource, context = scope.resource, scope.subresource, scope.context
         viewed = ScaleView(resource) if subresource == "scale" else None
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
         if viewed is not None:
@@ -432,10 +448,9 @@ class Registry:
         assert attributes.object is not None
         obj = attributes.object if viewed is None else viewed.taken_over(obj, attributes.object)
         if rules.guard is not None and not subresource:
-            await rules.guard(obj, current, self.scope(resource, "", context))
+            await rules.guard(obj, current, scope)
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
         obj = self._prepare_update(resource, obj, current, subresource, context, rules)
-        scope = self.scope(resource, subresource, context)
         sub_rules = rules.subresources.get(subresource) if subresource else rules
         if sub_rules is not None and sub_rules.guard is not None:
             await sub_rules.guard(obj, current, scope)

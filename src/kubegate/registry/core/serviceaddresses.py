@@ -49,14 +49,11 @@ def allocate(obj: Object, old: Object | None, scope: Scope) -> None:
         _keep_allocated(spec, before)
     _sync_cluster_ips(spec, before)
     allocation = _Allocation(obj["metadata"].get("name", ""), allocator_of(scope.registry), scope.context.dry_run)
-    try:
-        allocation.families(spec, before)
-        allocation.cluster_ips(spec, before)
-        allocation.node_ports(spec, before)
-        allocation.health_check_port(spec, before)
-    except status.StatusError:
-        allocation.undo()
-        raise
+    scope.undo.append(allocation.undo)
+    allocation.families(spec, before)
+    allocation.cluster_ips(spec, before)
+    allocation.node_ports(spec, before)
+    allocation.health_check_port(spec, before)
     if before is not None:
         _drop_what_the_type_has_not(spec, before)
 
@@ -185,23 +182,41 @@ class _Allocation:
     def node_ports(self, spec: Object, before: Object | None) -> None:
         if not needs_node_port(spec):
             return
-        held = _node_ports(before) if before is not None else set()
+        if before is None:
+            self._first_node_ports(spec)
+        else:
+            self._more_node_ports(spec, _node_ports(before))
+
+    def _first_node_ports(self, spec: Object) -> None:
+        """Of a new Service: a port that is there twice, over two protocols, has one node port for both."""
+        ports = listed(spec, "ports")
+        given = {port.get("port", 0): port["nodePort"] for port in reversed(ports) if port.get("nodePort")}
         own: dict[int, int] = {}
-        used: set[int] = set()
-        for position, port in enumerate(listed(spec, "ports")):
+        for position, port in enumerate(ports):
             number, wanted = port.get("port", 0), port.get("nodePort", 0)
-            if wanted:
-                if wanted not in held and wanted not in used:
-                    self._take_port(wanted, field.child(field.index("spec.ports", position), "nodePort"))
-                own.setdefault(number, wanted)
-                used.add(wanted)
-            elif number in own and own[number] not in _same_protocol(spec, port):
-                # The same port over another protocol shares the node's port.
-                port["nodePort"] = own[number]
-            elif _gets_node_port(spec):
-                port["nodePort"] = self._next_port()
-                own.setdefault(number, port["nodePort"])
-                used.add(port["nodePort"])
+            if not wanted and not _gets_node_port(spec):
+                continue
+            here = field.child(field.index("spec.ports", position), "nodePort")
+            if number not in own:
+                if number in given:
+                    self._take_port(given[number], here)
+                own[number] = given[number] if number in given else self._next_port()
+            elif wanted not in (0, own[number]):
+                self._take_port(wanted, here)
+                continue
+            port["nodePort"] = own[number]
+
+    def _more_node_ports(self, spec: Object, held: set[int]) -> None:
+        """Of a Service that is there: each port that has none gets one of its own."""
+        taken: set[int] = set()
+        for position, port in enumerate(listed(spec, "ports")):
+            wanted = port.get("nodePort", 0)
+            if not wanted:
+                if _gets_node_port(spec):
+                    port["nodePort"] = self._next_port()
+            elif wanted not in held and wanted not in taken:
+                self._take_port(wanted, field.child(field.index("spec.ports", position), "nodePort"))
+                taken.add(wanted)
 
     def _take_port(self, port: int, path: str) -> None:
         try:
@@ -254,12 +269,6 @@ def _single_but_two(addresses: list[str], families: list[str], policy: str) -> l
 
 def _node_ports(spec: Object) -> set[int]:
     return {port["nodePort"] for port in listed(spec, "ports") if port.get("nodePort")}
-
-
-def _same_protocol(spec: Object, port: Object) -> set[int]:
-    """Node ports that ports of the same protocol have already."""
-    protocol = port.get("protocol")
-    return {one["nodePort"] for one in listed(spec, "ports") if one.get("nodePort") and one.get("protocol") == protocol}
 
 
 # ---------------------------------------------------------------------- what an update keeps and gives up

@@ -344,7 +344,7 @@ def _fields(obj: Object) -> dict[str, str]:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Service", _default),
     prepare=_prepare,
-    validate=checked(_validate),
+    validate=checked(_validate, again="label"),
     warnings=_warnings,
     fields=_fields,
     field_labels=("spec.clusterIP", "spec.type"),
