@@ -115,3 +115,33 @@ async def test_only_finalize_changes_a_namespaces_finalizers(w: KindsWorld) -> N
 async def test_a_namespaces_name_is_a_label(w: KindsWorld, name: str) -> None:
     texts = await w.wrong(w.create("namespaces", meta(name)))
     assert texts[0].startswith(f'metadata.name: Invalid value: "{name}": ')
+
+
+# --- metadata -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kind", "times"),
+    [
+        ("configmaps", 2),
+        ("limitranges", 2),
+        ("resourcequotas", 1),
+        ("roles.rbac.authorization.k8s.io", 2),
+        ("leases.coordination.k8s.io", 1),
+    ],
+)
+async def test_a_finalizer_without_a_domain_is_refused_on_updates_too(w: KindsWorld, kind: str, times: int) -> None:
+    text = (
+        'metadata.finalizers[0]: Invalid value: "bad": name is neither a standard finalizer name nor is it fully '
+        "qualified"
+    )
+    made = await w.create(kind, meta("a"))
+    changed = {**made, "metadata": {**made["metadata"], "finalizers": ["bad"]}}
+    assert await w.wrong(w.update(kind, changed)) == [text] * times
+    assert await w.wrong(w.create(kind, {"metadata": {"name": "b", "finalizers": ["bad"]}})) == [text]
+
+
+async def test_what_is_no_json_in_a_secret_of_docker_s_is_told_as_go_tells_it(w: KindsWorld) -> None:
+    secret = {**meta("s"), "type": "kubernetes.io/dockercfg", "stringData": {".dockercfg": "nojson"}}
+    assert await w.wrong(w.create("secrets", secret)) == [
+        "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character 'o' in literal null "
+        "(expecting 'u')"
+    ]

@@ -52,7 +52,18 @@ async def test_where_a_volume_is_does_not_change(w: KindsWorld) -> None:
         ),
         (
             {"local": {"path": "/x"}, "hostPath": None},
-            ["metadata.annotations: Required value: Local volume requires node affinity"],
+            ["spec.nodeAffinity: Required value: Local volume requires node affinity"],
+        ),
+        (
+            {"capacity": {"storage": "-1"}, "accessModes": ["Odd"], "volumeAttributesClassName": ""},
+            [
+                'spec.accessModes: Unsupported value: "Odd": supported values: "ReadOnlyMany", "ReadWriteMany", '
+                '"ReadWriteOnce", "ReadWriteOncePod"',
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                'spec.capacity[storage]: Invalid value: "-1": must be greater than zero',
+                "spec.volumeAttributesClassName: Required value: an empty string is disallowed",
+                "spec.csi: Required value: has to be specified when using volumeAttributesClassName",
+            ],
         ),
     ],
 )
@@ -151,3 +162,49 @@ async def test_a_slices_kind_of_addresses_does_not_change(w: KindsWorld) -> None
     assert made["metadata"]["generation"] == 1
     texts = await w.wrong(w.patch(kind, "e", {"addressType": "FQDN", "endpoints": []}))
     assert texts == ['addressType: Invalid value: "FQDN": field is immutable']
+
+
+async def test_node_affinity_of_a_volume_changes_to_later_labels_alone(w: KindsWorld) -> None:
+    def affinity(key: str) -> dict[str, Any]:
+        term = {"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]}
+        return {"required": {"nodeSelectorTerms": [term]}}
+
+    old = affinity("failure-domain.beta.kubernetes.io/zone")
+    await w.create("persistentvolumes", volume(nodeAffinity=old))
+    await w.patch("persistentvolumes", "v", {"spec": {"nodeAffinity": affinity("topology.kubernetes.io/zone")}})
+    [text] = await w.wrong(w.patch("persistentvolumes", "v", {"spec": {"nodeAffinity": affinity("other")}}))
+    assert text.startswith('nodeAffinity: Invalid value: {"Required":{"NodeSelectorTerms":[{"MatchExpressions":')
+    assert text.endswith(": field is immutable, except for updating from beta label to GA")
+
+
+async def test_what_is_wrong_with_an_updated_class_is_told_beside_what_may_not_change(w: KindsWorld) -> None:
+    await w.create("storageclasses.storage.k8s.io", {**meta("s"), "provisioner": "a.b"})
+    change = {"provisioner": "a b", "reclaimPolicy": "Odd"}
+    fields = [text.split(":")[0] for text in await w.wrong(w.patch("storageclasses.storage.k8s.io", "s", change))]
+    assert fields == ["provisioner", "reclaimPolicy", "provisioner", "reclaimPolicy"]
+
+
+async def test_attachments_and_drivers_of_nodes_are_shown_in_go_s_form(w: KindsWorld) -> None:
+    source = {"persistentVolumeName": "p"}
+    attachment = {**meta("a"), "spec": {"attacher": "a.b", "nodeName": "n", "source": source}}
+    await w.create("volumeattachments.storage.k8s.io", attachment)
+    assert await w.wrong(w.patch("volumeattachments.storage.k8s.io", "a", {"spec": {"nodeName": "m"}})) == [
+        'spec: Invalid value: {"Attacher":"a.b","Source":{"PersistentVolumeName":"p","InlineVolumeSpec":null},'
+        '"NodeName":"m"}: field is immutable'
+    ]
+    driver = {"name": "d.x", "nodeID": "n"}
+    await w.create("csinodes.storage.k8s.io", {**meta("n"), "spec": {"drivers": [driver]}})
+    change = {"spec": {"drivers": [{**driver, "nodeID": "m"}]}}
+    assert await w.wrong(w.patch("csinodes.storage.k8s.io", "n", change)) == [
+        'spec.drivers: Invalid value: {"Name":"d.x","NodeID":"m","TopologyKeys":null,"Allocatable":null}: '
+        "field is immutable"
+    ]
+
+
+async def test_a_driver_without_a_name_is_told_of_twice(w: KindsWorld) -> None:
+    csi = {"driver": "", "volumeHandle": "h"}
+    texts = await w.wrong(w.create("persistentvolumes", volume(hostPath=None, csi=csi)))
+    assert [text.split(": ")[:2] for text in texts] == [
+        ["spec.csi.driver", "Required value"],
+        ["spec.csi.driver", "Invalid value"],
+    ]

@@ -133,6 +133,12 @@ def positive_quantity(value: Any, path: str) -> list[FieldError]:
     return [] if found.sign() > 0 else [field.invalid(path, str(found), NOT_POSITIVE)]
 
 
+def basic_quantity(value: Any, path: str) -> list[FieldError]:
+    """At least zero, shown as a whole number."""
+    found = amount(value).value()
+    return [] if found >= 0 else [field.invalid(path, found, "must be a valid resource quantity")]
+
+
 def absolute(path: str) -> bool:
     return path.startswith("/")
 

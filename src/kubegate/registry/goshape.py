@@ -231,6 +231,16 @@ _TYPES: Final[dict[str, str]] = {
     ),
     "PodFailurePolicyOnExitCodes": "ContainerName! Operator Values!",
     "PodFailurePolicyOnPodConditionsPattern": "Type Status",
+    "VolumeAttachmentSpec": "Attacher Source:VolumeAttachmentSource NodeName",
+    "VolumeAttachmentSource": "PersistentVolumeName! InlineVolumeSpec*PersistentVolumeSpec",
+    "PersistentVolumeSpec": (
+        "Capacity! <PersistentVolumeSource AccessModes! ClaimRef*ObjectReference "
+        "PersistentVolumeReclaimPolicy StorageClassName MountOptions! VolumeMode! NodeAffinity*VolumeNodeAffinity "
+        "VolumeAttributesClassName!"
+    ),
+    "ObjectReference": "Kind Namespace Name UID=uid APIVersion=apiVersion ResourceVersion FieldPath",
+    "CSINodeDriver": "Name NodeID=nodeID TopologyKeys! Allocatable*VolumeNodeResources",
+    "VolumeNodeResources": "Count!",
     "ParentReference": "Group Resource Namespace Name",
 }
 _MARKS: Final = "#?!~$:*[<"

@@ -27,12 +27,16 @@ def checked(validate: Check | None = None, again: str | NameCheck | None = None)
 
     def check(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
         meta = obj["metadata"]
-        errors: list[FieldError] = []
+        errors = _finalizers(meta)
         if old is not None and again is not None:
-            errors += metadata.validate_create(meta, scope.resource.namespaced, again)
-        if old is None or again is not None:
-            for position, finalizer in enumerate(listed(meta, "finalizers")):
-                errors += finalizer_name(finalizer, field.index("metadata.finalizers", position))
+            errors += metadata.validate_create(meta, scope.resource.namespaced, again) + _finalizers(meta)
         return errors + (validate(obj, old, scope) if validate is not None else [])
 
     return check
+
+
+def _finalizers(meta: Object) -> list[FieldError]:
+    errors = []
+    for position, finalizer in enumerate(listed(meta, "finalizers")):
+        errors += finalizer_name(finalizer, field.index("metadata.finalizers", position))
+    return errors

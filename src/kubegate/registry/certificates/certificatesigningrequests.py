@@ -20,6 +20,7 @@ from kubegate.authentication import user_info
 from kubegate.pki import certificates, signers
 from kubegate.registry import Check, Rules, Scope
 from kubegate.registry.canonical import defaulted
+from kubegate.registry.objectmeta import checked
 
 MIN_SECONDS: Final = 600
 _DECISIONS = ("Approved", "Denied")
@@ -271,13 +272,13 @@ def _decoded(encoded: Any) -> bytes:
 RULES = Rules(
     default=defaulted("io.k8s.api.certificates.v1.CertificateSigningRequest"),
     prepare=_prepare,
-    validate=_validator(),
+    validate=checked(_validator(), again="path"),
     status=True,
     fields=lambda obj: {"spec.signerName": (obj.get("spec") or {}).get("signerName") or ""},
     field_labels=("spec.signerName",),
     name="path",
     subresources={
-        "approval": Rules(prepare=_prepare_approval, validate=_validator(approval=True)),
-        "status": Rules(prepare=_prepare_status, validate=_validator(certificate=True)),
+        "approval": Rules(prepare=_prepare_approval, validate=checked(_validator(approval=True), again="path")),
+        "status": Rules(prepare=_prepare_status, validate=checked(_validator(certificate=True), again="path")),
     },
 )

@@ -86,7 +86,7 @@ def _held(obj: Object) -> bool:
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Namespace", _default),
     prepare=_prepare,
-    validate=checked(_validate),
+    validate=checked(_validate, again="label"),
     fields=_fields,
     field_labels=("status.phase",),
     name="label",

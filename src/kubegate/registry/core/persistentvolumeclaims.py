@@ -10,7 +10,16 @@ from kubegate.api.metadata import validate_annotations
 from kubegate.api.selectors import validate_labels, validate_selector
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted
-from kubegate.registry.checks import amount, dns_label, dns_subdomain, listed, mapped, positive_quantity, qualified_name
+from kubegate.registry.checks import (
+    amount,
+    basic_quantity,
+    dns_label,
+    dns_subdomain,
+    listed,
+    mapped,
+    positive_quantity,
+    qualified_name,
+)
 from kubegate.registry.core.podspec import resources
 from kubegate.registry.core.podspec.warnings import fractional_bytes
 from kubegate.registry.objectmeta import checked
@@ -126,7 +135,8 @@ def claim_template(template: Object, path: str) -> list[FieldError]:
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     errors = validate_spec(obj["spec"], "spec")
-    return errors + _validate_update(obj, old) if old is not None else errors
+    # An update is looked at as a new object and as an update, so that everything is told twice.
+    return errors if old is None else errors * 2 + _validate_update(obj, old)
 
 
 _IMMUTABLE: Final = (
@@ -183,7 +193,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
     errors = []
     status = mapped(obj, "status")
     for name, text in sorted(mapped(status, "capacity").items()):
-        errors += _basic(text, field.key("status.capacity", name))
+        errors += basic_quantity(text, field.key("status.capacity", name))
     for name, found in sorted(mapped(status, "allocatedResourceStatuses").items()):
         path = "status.allocatedResourceStatuses"
         errors += _status_key(name, path)
@@ -192,13 +202,8 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
     for name, text in sorted(mapped(status, "allocatedResources").items()):
         bad_key = _status_key(name, "status.allocatedResources")
         here = field.key("status.allocatedResources", name)
-        errors += bad_key or _basic(text, here) or resources.resource_value("storage", text, here)
+        errors += bad_key or basic_quantity(text, here) or resources.resource_value("storage", text, here)
     return errors
-
-
-def _basic(text: object, path: str) -> list[FieldError]:
-    value = amount(text).value()
-    return [] if value >= 0 else [field.invalid(path, value, "must be a valid resource quantity")]
 
 
 def _status_key(name: str, path: str) -> list[FieldError]:

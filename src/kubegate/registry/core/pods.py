@@ -308,7 +308,12 @@ def _addresses(found: list[Object], path: str) -> list[FieldError]:
     if len(addresses) > 1 and (len(addresses) > 2 or not is_dual_stack(addresses)):
         shown = [{"IP": address} for address in addresses]
         errors.append(field.invalid(path, shown, "may specify no more than one IP for each IP family"))
-    return errors
+    twice = [
+        field.duplicate(field.index(path, position), {"IP": address})
+        for position, address in enumerate(addresses)
+        if address in addresses[:position]
+    ]
+    return errors + twice
 
 
 def _transitions(new: list[Object], old: list[Object], path: str, found: Object, containers: str) -> list[FieldError]:

@@ -7,9 +7,7 @@ import binascii
 import re
 from typing import Final
 
-import orjson
-
-from kubegate.api import Object, field, names
+from kubegate.api import Object, field, gojson, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
@@ -94,20 +92,12 @@ def _decoded(text: str) -> bytes:
 def _json_problem(content: bytes) -> str:
     """What Go says of content that is no JSON object; never more of the content than one character."""
     try:
-        found = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        text = content.decode("utf-8", "replace").lstrip(" \t\r\n")
-        if text and text[0] not in '{["-0123456789tfn':
-            return f"invalid character {_go_rune(text[0])} looking for beginning of value"
-        return "unexpected end of JSON input"
+        found = gojson.loads(content)
+    except ValueError as error:
+        return str(error)
     if found is None or isinstance(found, dict):
         return ""
-    kinds = {str: "string", bool: "bool", int: "number", float: "number", list: "array"}
-    return f"json: cannot unmarshal {kinds[type(found)]} into Go value of type map[string]interface {{}}"
-
-
-def _go_rune(char: str) -> str:
-    return {"'": r"'\''", '"': "'\"'"}.get(char, f"'{char}'")
+    return gojson.cannot_unmarshal(found, "Go value of type map[string]interface {}")
 
 
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOTALL)

@@ -28,6 +28,12 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     spec, lenient = obj["spec"], False
     if old is not None:
         lenient = bool(validate_selector(old["spec"].get("podSelector"), ""))
+    errors = _spec(spec, lenient)
+    # An update is looked at as a new object and as an update, so that everything is told twice.
+    return errors if old is None else errors * 2
+
+
+def _spec(spec: Object, lenient: bool) -> list[FieldError]:
     errors = validate_selector(spec.get("podSelector"), "spec.podSelector", allow_invalid_values=lenient)
     for side, peers in (("ingress", "from"), ("egress", "to")):
         for position, rule in enumerate(listed(spec, side)):
@@ -59,7 +65,7 @@ def _port(port: Object, path: str) -> list[FieldError]:
         errors += wrong(where, number, names.is_valid_port_num(number))
         if last is not None:
             if last < number:
-                errors.append(field.invalid(last_path, number, "must be greater than or equal to `port`"))
+                errors.append(field.invalid(last_path, last, "must be greater than or equal to `port`"))
             errors += wrong(last_path, last, names.is_valid_port_num(last))
     else:
         if last is not None:
@@ -108,6 +114,6 @@ def _block(block: Object, path: str) -> list[FieldError]:
 
 RULES = Rules(
     default=defaulted("io.k8s.api.networking.v1.NetworkPolicy", _default),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     generation=True,
 )

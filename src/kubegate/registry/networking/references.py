@@ -7,10 +7,10 @@ from kubegate.api.field import FieldError
 from kubegate.registry.checks import dns_subdomain, wrong
 
 
-def segment(holder: Object, name: str, path: str, missing: str = "") -> list[FieldError]:
+def segment(holder: Object, name: str, path: str) -> list[FieldError]:
     """A part of a reference that must be there and fit into a URL's path."""
     value, where = holder.get(name, ""), field.child(path, name)
-    return wrong(where, value, names.path_segment_name(value)) if value else [field.required(where, missing)]
+    return wrong(where, value, names.path_segment_name(value)) if value else [field.required(where)]
 
 
 def local_reference(reference: Object, path: str) -> list[FieldError]:
@@ -19,5 +19,5 @@ def local_reference(reference: Object, path: str) -> list[FieldError]:
     if reference.get("apiGroup") is not None:
         errors += dns_subdomain(reference["apiGroup"], field.child(path, "apiGroup"))
     for name in ("kind", "name"):
-        errors += segment(reference, name, path, f"{name} is required")
+        errors += segment(reference, name, path)
     return errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import dns_label, listed, mapped
 from kubegate.registry.core.podspec import resources, scheduling
@@ -13,8 +13,6 @@ from kubegate.registry.objectmeta import checked
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    if old is not None:
-        return field.immutable("handler", obj.get("handler", ""), old.get("handler", ""))
     errors = dns_label(obj.get("handler", ""), "handler")
     if obj.get("overhead") is not None:
         fixed = mapped(mapped(obj, "overhead"), "podFixed")
@@ -23,19 +21,24 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     if found is not None:
         errors += validate_labels(mapped(found, "nodeSelector"), "scheduling.nodeSelector")
         errors += _tolerations(listed(found, "tolerations"), "scheduling.tolerations")
-    return errors
+    return errors if old is None else errors + field.immutable("handler", obj.get("handler"), old.get("handler"))
 
 
 def _tolerations(tolerations: list[Object], path: str) -> list[FieldError]:
     errors = scheduling.tolerations(tolerations, path)
     for position, toleration in enumerate(tolerations):
-        if toleration in tolerations[:position]:
-            errors.append(field.duplicate(field.index(path, position), toleration))
+        if _identity(toleration) in map(_identity, tolerations[:position]):
+            shown = goshape.shape(toleration, "Toleration")
+            errors.append(field.duplicate(field.index(path, position), shown))
     return errors
+
+
+def _identity(toleration: Object) -> list[str]:
+    return [toleration.get(name, "") for name in ("key", "operator", "value", "effect")]
 
 
 RULES = Rules(
     default=defaulted("io.k8s.api.node.v1.RuntimeClass"),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     create_on_update=True,
 )

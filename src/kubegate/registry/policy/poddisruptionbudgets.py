@@ -9,7 +9,6 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted, with_blank_status
 from kubegate.registry.checks import at_most_100_percent, int_or_percent, mapped, nonnegative
 from kubegate.registry.conditions import conditions
-from kubegate.registry.objectmeta import checked
 
 _TYPE = "io.k8s.api.policy.v1.PodDisruptionBudget"
 _COUNTS = ("disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods")
@@ -48,8 +47,8 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 RULES = Rules(
     default=defaulted(_TYPE),
     prepare=with_blank_status(_TYPE),
-    validate=checked(_validate),
+    validate=_validate,
     status=True,
     generation=True,
-    subresources={"status": Rules(validate=checked(_validate_status))},
+    subresources={"status": Rules(validate=_validate_status)},
 )

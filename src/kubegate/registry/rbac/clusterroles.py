@@ -9,6 +9,7 @@ from kubegate.api.field import FieldError
 from kubegate.api.names import is_valid_label_value
 from kubegate.api.selectors import EQUALS, SelectorError, from_object, requirement, validate_selector
 from kubegate.registry import Rules, Scope
+from kubegate.registry.objectmeta import checked
 from kubegate.registry.rbac import escalation, validation
 
 
@@ -57,7 +58,7 @@ def _has_invalid_values(role: Object) -> bool:
 RULES = Rules(
     guard=escalation.guard_cluster_role,
     default=validation.absent_rules_are_null,
-    validate=validate,
+    validate=checked(validate, again="path"),
     name="path",
     create_on_update=True,
 )

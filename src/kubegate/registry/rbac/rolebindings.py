@@ -5,6 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
+from kubegate.registry.objectmeta import checked
 from kubegate.registry.rbac import escalation, validation
 
 
@@ -15,7 +16,7 @@ def validate(binding: Object, old: Object | None, scope: Scope) -> list[FieldErr
 RULES = Rules(
     guard=escalation.guard_binding,
     default=validation.default_binding,
-    validate=validate,
+    validate=checked(validate, again="path"),
     name="path",
     create_on_update=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name
 from kubegate.registry.core.podspec.volumes import csi_driver_name
@@ -19,12 +19,17 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     seen: set[str] = set()
     for position, driver in enumerate(drivers):
         errors += _driver(driver, field.index("spec.drivers", position), seen)
+    if old is not None:
+        # An update is looked at as a new object and as an update, so that everything is told twice.
+        errors *= 2
     for before in listed(old["spec"], "drivers") if old is not None else ():
         for driver in drivers:
             # What can be allocated may change; all else of a driver that stays may not.
             new, stored = ({k: v for k, v in one.items() if k != "allocatable"} for one in (driver, before))
             if driver.get("name") == before.get("name") and new != stored:
-                errors += field.immutable("spec.drivers", new, stored)
+                errors += field.immutable(
+                    "spec.drivers", *(goshape.shape(one, "CSINodeDriver") for one in (new, stored))
+                )
     return errors
 
 

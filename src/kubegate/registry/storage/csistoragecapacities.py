@@ -13,15 +13,20 @@ from kubegate.registry.objectmeta import checked
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
     topology, name = obj.get("nodeTopology"), obj.get("storageClassName", "")
+    before = None if old is None else old.get("nodeTopology")
+    lenient = bool(validate_selector(before, "nodeTopology"))
+    errors = validate_selector(topology, "nodeTopology", allow_invalid_values=lenient)
+    errors += dns_subdomain(name, "storageClassName")
+    if "capacity" in obj:
+        errors += nonnegative_quantity(obj["capacity"], "capacity")
     if old is not None:
-        errors = field.immutable("nodeTopology", topology, old.get("nodeTopology"))
-        return errors + field.immutable("storageClassName", name, old.get("storageClassName", ""))
-    errors = validate_selector(topology, "nodeTopology") + dns_subdomain(name, "storageClassName")
-    return errors + nonnegative_quantity(obj["capacity"], "capacity") if "capacity" in obj else errors
+        errors += field.immutable("nodeTopology", topology, before)
+        errors += field.immutable("storageClassName", name, old.get("storageClassName", ""))
+    return errors
 
 
 RULES = Rules(
     default=defaulted("io.k8s.api.storage.v1.CSIStorageCapacity"),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )

@@ -21,15 +21,14 @@ def _default(obj: Object) -> None:
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    if old is not None:
-        return _update(obj, old)
     errors = driver(obj.get("provisioner", ""), "provisioner") + parameters(obj, may_be_empty=True)
     policy, mode = obj["reclaimPolicy"], obj["volumeBindingMode"]
     if policy and policy not in _RECLAIM_POLICIES:
         errors.append(field.not_supported("reclaimPolicy", policy, _RECLAIM_POLICIES))
     if mode not in _BINDING_MODES:
         errors.append(field.not_supported("volumeBindingMode", mode, _BINDING_MODES))
-    return errors + _topologies(listed(obj, "allowedTopologies"))
+    errors += _topologies(listed(obj, "allowedTopologies"))
+    return errors if old is None else errors + _update(obj, old)
 
 
 def _topologies(terms: list[Object]) -> list[FieldError]:
@@ -57,6 +56,6 @@ def _update(obj: Object, old: Object) -> list[FieldError]:
 
 RULES = Rules(
     default=defaulted("io.k8s.api.storage.v1.StorageClass", _default),
-    validate=checked(_validate),
+    validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted, with_blank_status
 from kubegate.registry.checks import dns_subdomain, mapped
 from kubegate.registry.core.podspec.volumes import csi_driver_name
@@ -22,8 +22,10 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     errors = [] if attacher else [field.required("spec.attacher")]
     errors += _source(mapped(spec, "source")) + dns_subdomain(spec.get("nodeName", ""), "spec.nodeName")
     if old is not None:
+        # An update is looked at as a new object and as an update, so that everything is told twice.
+        errors *= 2
         if spec != old["spec"]:
-            errors.append(field.invalid("spec", spec, field.IMMUTABLE))
+            errors.append(field.invalid("spec", goshape.shape(spec, "VolumeAttachmentSpec"), field.IMMUTABLE))
         return errors
     errors += csi_driver_name(attacher, "spec.attacher")
     name = mapped(spec, "source").get("persistentVolumeName")

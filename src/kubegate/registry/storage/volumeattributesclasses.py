@@ -12,12 +12,14 @@ from kubegate.registry.storage.parameters import driver, parameters
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    errors = []
+    again = driver(obj.get("driverName", ""), "driverName") + parameters(obj, may_be_empty=False)
+    # An update is looked at as a new object and as an update.
+    errors = [] if old is None else list(again)
     if old is not None and obj.get("driverName") != old.get("driverName"):
         errors.append(field.forbidden("driverName", "updates to driverName are forbidden."))
     if old is not None and mapped(obj, "parameters") != mapped(old, "parameters"):
         errors.append(field.forbidden("parameters", "updates to parameters are forbidden."))
-    return errors + driver(obj.get("driverName", ""), "driverName") + parameters(obj, may_be_empty=False)
+    return errors + again
 
 
 RULES = Rules(

@@ -17,5 +17,4 @@ class Options(Struct, frozen=True):
     allow_privileged: bool = True
     allow_invalid_label_values_in_selector: bool = False
     allow_invalid_topology_selector: bool = False
-    allow_empty_image_volume: bool = False
     allow_invalid_deletion_cost: bool = True

@@ -80,6 +80,9 @@ def _pod_volume(volume: Object, path: str, options: Options) -> list[FieldError]
             errors.append(field.forbidden(field.child(path, shown), MORE_THAN_ONE))
         else:
             chosen += 1
+            if name == "image" and options.is_pod:
+                # A template may leave it to whoever makes the pod.
+                errors += _required(volume["image"], field.child(path, "image"), "reference")
             errors += check(volume[name], field.child(path, inner))
         if name == "iscsi":
             errors += _iscsi_length(volume["iscsi"], volume.get("name", ""), field.child(path, "name"))
@@ -198,13 +201,22 @@ def _iscsi(unknown: str, *, in_pod: bool) -> Check:
 
 
 _ISCSI_LIMIT: Final = "must be under 64 characters if iscsi.initiatorName is specified."
-ISCSI_TOO_LONG: Final = f"Total length of <volume name>:<iscsi.targetPortal> {_ISCSI_LIMIT}"
+_ISCSI_TOO_LONG: Final = f"Total length of <volume name>:<iscsi.targetPortal> {_ISCSI_LIMIT}"
+
+
+def _iscsi_too_long(found: Source, volume: str) -> bool:
+    return "initiatorName" in found and len(f"{volume}:{found.get('targetPortal', '')}") > 64
 
 
 def _iscsi_length(found: Source, volume: str, path: str) -> list[FieldError]:
-    if "initiatorName" in found and len(f"{volume}:{found.get('targetPortal', '')}") > 64:
-        return [field.invalid(path, volume, ISCSI_TOO_LONG)]
-    return []
+    return [field.invalid(path, volume, _ISCSI_TOO_LONG)] if _iscsi_too_long(found, volume) else []
+
+
+def iscsi_portal_length(found: Source, volume: str, path: str) -> list[FieldError]:
+    """As for a pod's volume, but the portal is blamed, not the name."""
+    if not _iscsi_too_long(found, volume):
+        return []
+    return [field.invalid(path, found.get("targetPortal", ""), _ISCSI_TOO_LONG)]
 
 
 def fc(found: Source, path: str) -> list[FieldError]:
@@ -304,9 +316,9 @@ def azure_disk(found: Source, path: str) -> list[FieldError]:
 
 
 def csi_driver_name(name: str, path: str) -> list[FieldError]:
-    if not name:
-        return [field.required(path)]
-    errors = [field.too_long(path, 63)] if len(name) > 63 else []
+    errors = [] if name else [field.required(path)]
+    if len(name) > 63:
+        errors.append(field.too_long(path, 63))
     return errors + wrong(path, name, names.is_dns1123_subdomain(name.lower()))
 
 
@@ -332,8 +344,7 @@ def _ephemeral(found: Source, path: str) -> list[FieldError]:
 
 
 def _image(found: Source, path: str) -> list[FieldError]:
-    errors = _required(found, path, "reference")
-    return errors + pull_policy(found.get("pullPolicy", ""), field.child(path, "pullPolicy"))
+    return pull_policy(found.get("pullPolicy", ""), field.child(path, "pullPolicy"))
 
 
 def pull_policy(policy: str, path: str) -> list[FieldError]:
