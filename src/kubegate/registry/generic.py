@@ -22,6 +22,7 @@ from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResourc
 from kubegate.api import Object, clone, field, managedfields, metadata, normalize, schemacheck, status, structural
 from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
+from kubegate.api.names import path_segment_name
 from kubegate.api.resources import Resource, Resources
 from kubegate.authorization import Authorizer, RuleResolver
 from kubegate.authorization.texts import forbidden_error
@@ -111,6 +112,7 @@ class Registry:
         """The stored bytes, in the storage version. Raises 404."""
         found = self.cache.get(self.keys.key(resource.group_resource, namespace, name))
         if found is None:
+            _check_parameter(name)
             raise status.not_found(resource.group, resource.resource, name)
         return self.settled(resource, found)
 
@@ -373,6 +375,7 @@ class Registry:
             await self.cache.fresh()
             entry = self.cache.get(key)
             if entry is None:
+                _check_parameter(name)
                 if not may_create:
                     raise status.not_found(resource.group, resource.resource, name)
                 obj = await transform(None)
@@ -565,6 +568,7 @@ class Registry:
             await self.cache.fresh()
             entry = self.cache.get(key)
             if entry is None:
+                _check_parameter(name)
                 raise status.not_found(resource.group, resource.resource, name)
             obj = await self.as_requested(resource, self.settled(resource, entry).object())
             if not admitted:
@@ -767,6 +771,13 @@ class Registry:
 @lru_cache(4096)
 def _names_of(group: str, version: str, kind: str, resource: str) -> tuple[GroupVersionKind, GroupVersionResource]:
     return GroupVersionKind(group, version, kind), GroupVersionResource(group, version, resource)
+
+
+def _check_parameter(name: str) -> None:
+    """No object can have a name that fits in no path. Raises 400."""
+    problems = path_segment_name(name)
+    if problems:
+        raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
 
 
 def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> status.StatusError:

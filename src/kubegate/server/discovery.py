@@ -19,6 +19,7 @@ from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
+from kubegate.server.routing import check_method, no_such_resource
 
 # Kinds that kube-apiserver v1.36 keeps in another version than the one it prefers, which their hash tells.
 _HASHED_AS = {"mutatingadmissionpolicies": "v1beta1", "mutatingadmissionpolicybindings": "v1beta1"}
@@ -47,20 +48,22 @@ class Discovery:
         return [f"/apis/{name}" for name in sorted(groups | versions)]
 
     def answer(self, call: Call) -> Response:
-        """Raises 405 and 406."""
+        """Raises 404, 405 and 406."""
         path = call.path.rstrip("/")
-        if call.method not in ("GET", "HEAD"):
-            text = "the server does not allow this method on the requested resource"
-            raise status.generic(405, "MethodNotAllowed", text)
+        parts = path.split("/")
+        routed = parts[1] == "api" or (len(parts) > 3 and self._resources.has_built_in(parts[2]))
         accept = call.header("accept")
+        document = self._document(path)
+        if not routed and call.path not in (path, f"{path}/"):
+            document = None
+        if document is None:
+            if routed:
+                raise no_such_resource()
+            return responses.not_found_page()
+        if routed:
+            check_method(call)
         if path in ("/api", "/apis") and _wants_aggregated(accept):
             return self._aggregated(call, path)
-        document = self._document(path)
-        if document is None:
-            parts = path.split("/")
-            if parts[1] == "api" or (len(parts) > 3 and self._resources.has_built_in(parts[2])):
-                raise status.generic(404, "NotFound", "the server could not find the requested resource")
-            return responses.not_found_page()
         negotiate.check_route(accept, negotiate.OBJECTS)
         answer = negotiate.negotiate(accept, tables=False)
         if answer.kind:

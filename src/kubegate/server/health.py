@@ -65,6 +65,14 @@ class Health:
     def __init__(self, endpoints: Mapping[str, Mapping[str, Check]]) -> None:
         self._endpoints = endpoints
 
+    def paths(self) -> list[str]:
+        """Where each of them is asked."""
+        return [
+            path
+            for endpoint, checks in self._endpoints.items()
+            for path in (f"/{endpoint}", *(f"/{endpoint}/{name}" for name in checks))
+        ]
+
     def failing(self, endpoint: str) -> dict[str, str]:
         """The checks that fail now and why."""
         found = {}
@@ -75,9 +83,9 @@ class Health:
         return found
 
     def answer(self, path: str, query: Mapping[str, list[str]]) -> Response:
-        endpoint, _, name = path.strip("/").partition("/")
+        endpoint, slash, name = path.removeprefix("/").partition("/")
         checks = self._endpoints[endpoint]
-        if name:
+        if slash:
             if name not in checks:
                 return not_found_page()
             why = checks[name]()

@@ -12,11 +12,11 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from kubegate.api import negotiate, status
+from kubegate.api import negotiate
 from kubegate.api.resources import Resources
 from kubegate.server import openapi_documents, openapi_proto
 from kubegate.server.call import Call
-from kubegate.server.responses import Response
+from kubegate.server.responses import Response, not_found_page
 
 _V3_TYPES = ("application/json", "application/com.github.proto-openapi.spec.v3@v1.0+protobuf")
 _V2_PROTOBUF = (
@@ -42,18 +42,15 @@ class OpenApi:
         resources.on_change(self._kept.clear)
 
     def answer(self, call: Call) -> Response:
-        """Raises 405; what is not there or not acceptable is an empty 404 or 406, as kube-openapi has it."""
-        if call.method not in ("GET", "HEAD"):
-            text = "the server does not allow this method on the requested resource"
-            raise status.generic(405, "MethodNotAllowed", text)
-        path = call.path.rstrip("/")
+        """By any method; what is not there or not acceptable is an empty 404 or 406, as kube-openapi has it."""
+        path = call.path
         if path == "/openapi/v2":
             return self._v2(call)
         if path == "/openapi/v3":
             return _answered(call, self._keep("v3", self._index), b"text/plain; charset=utf-8")
         if path.startswith("/openapi/v3/"):
             return self._v3(call, unquote(path.removeprefix("/openapi/v3/")))
-        return Response(404, b"", b"")
+        return not_found_page()
 
     def _keep(self, name: str, make: Callable[[], bytes]) -> _Kept:
         found = self._kept.get(name)

@@ -8,13 +8,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kubegate import KUBERNETES_VERSION, __version__
-from kubegate.api import negotiate, status
+from kubegate.api import negotiate
 from kubegate.server import responses
 from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
 from kubegate.server.health import Health
 from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response
+from kubegate.server.routing import check_method, no_such_resource
 
 if TYPE_CHECKING:
     from kubegate.server.openapi import OpenApi
@@ -25,13 +26,11 @@ _INDEX = (
     "/api/v1",
     "/apis",
     "/apis/",
-    "/healthz",
-    "/livez",
     "/metrics",
     "/openapi/v2",
     "/openapi/v3",
+    "/openapi/v3/",
     "/openid/v1/jwks",
-    "/readyz",
     "/version",
 )
 
@@ -58,32 +57,30 @@ class Paths:
         path = call.path
         first = path.split("/", 2)[1] if path.startswith("/") else ""
         if first in ("healthz", "livez", "readyz"):
-            return _only_get(call) or self._health.answer(path, call.query)
+            return self._health.answer(path, call.query)
         if first in ("api", "apis"):
             return self._discovery.answer(call)
         if first == "openapi":
             return self._openapi().answer(call)
-        if path.rstrip("/") == "/version":
-            negotiate.check_route(call.header("accept"), (negotiate.JSON,))
-            return _only_get(call) or self._version
+        if first == "version":
+            return self._of_version(call)
         if path == "/metrics":
-            return _only_get(call) or Response(
-                200, self._metrics.text().encode(), b"text/plain; version=0.0.4; charset=utf-8"
-            )
+            return Response(200, self._metrics.text().encode(), b"text/plain; version=0.0.4; charset=utf-8")
         found = self._documents.get(path)
         if found is not None:
-            return _only_get(call) or found(call)
-        if path == "/":
-            return responses.json({"paths": sorted([*_INDEX, *self._discovery.paths()])})
+            check_method(call)
+            return found(call)
+        if path in ("/", "/index.html"):
+            return responses.json({"paths": sorted([*_INDEX, *self._health.paths(), *self._discovery.paths()])})
         return responses.not_found_page()
 
-
-def _only_get(call: Call) -> Response | None:
-    """405 for other methods; None where the method is fine."""
-    if call.method in ("GET", "HEAD"):
-        return None
-    text = "the server does not allow this method on the requested resource"
-    return responses.of_error(status.generic(405, "MethodNotAllowed", text))
+    def _of_version(self, call: Call) -> Response:
+        """Raises 404, 405, 406."""
+        if call.path.rstrip("/") != "/version":
+            raise no_such_resource()
+        check_method(call)
+        negotiate.check_route(call.header("accept"), (negotiate.JSON,))
+        return self._version
 
 
 def version() -> dict[str, str]:

@@ -27,6 +27,7 @@ from kubegate.server.accept import Accepted
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response
+from kubegate.server.routing import method_not_allowed, no_such_resource
 from kubegate.transport.metrics import Labels
 
 # What clients of old resources are told with every answer.
@@ -65,11 +66,11 @@ class Rest:
         """None: its own 404, in plain text. Raises 404 and 405."""
         resource = self._registry.resources.get(info.group, info.version, info.resource)
         if resource is None:
-            if info.resource and self._registry.resources.has_built_in(info.group):
+            if self._registry.resources.has_built_in(info.group) and not info.path.startswith("//"):
                 raise no_such_resource()
             return None
         operation = _operation(resource, info, method)
-        if operation is None:
+        if operation is None or info.path.startswith("//"):
             return None
         warning = _DEPRECATED.get((info.group, info.version, info.resource), "")
         if resource.custom is not None:
@@ -557,14 +558,6 @@ def _nested_namespaces(path: str) -> bool:
     """Whether `/namespaces/A/namespaces…` is asked for, which is nowhere."""
     segments = path.strip("/").split("/")
     return len(segments) > 4 and segments[2] == "namespaces" and segments[4] == "namespaces"
-
-
-def no_such_resource() -> status.StatusError:
-    return status.generic(404, "NotFound", "the server could not find the requested resource")
-
-
-def method_not_allowed() -> status.StatusError:
-    return status.generic(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
 def _check_name(obj: Object, name: str) -> None:

@@ -1,0 +1,59 @@
+"""Which paths and methods there are besides those of resources, and what is said of all others."""
+
+from __future__ import annotations
+
+import pytest
+from server_client import Client, Start
+
+PAGE, NOTHING, METHOD = "404 page not found", "the server could not find the requested resource", "does not allow this"
+
+
+@pytest.fixture
+async def client(start: Start) -> Client:
+    return (await start("--controllers=none")).client
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "said"),
+    [
+        ("POST", "/healthz", 200, "ok"),
+        ("GET", "/healthz/", 404, PAGE),
+        ("GET", "/readyz/informer-sync", 200, "ok"),
+        ("GET", "/version/", 200, "gitVersion"),
+        ("GET", "/version/x", 404, NOTHING),
+        ("PUT", "/version", 405, METHOD),
+        ("POST", "/api", 405, METHOD),
+        ("GET", "/api//", 200, "APIVersions"),
+        ("GET", "/api//v1", 404, NOTHING),
+        ("POST", "/apis", 200, "APIGroupList"),
+        ("POST", "/apis/apps/", 200, "APIGroup"),
+        ("GET", "/apis//", 404, PAGE),
+        ("GET", "/apis/apps//", 404, PAGE),
+        ("PUT", "/apis/apps/v1", 405, METHOD),
+        ("GET", "/apis/apps/v1//", 200, "APIResourceList"),
+        ("GET", "/api/v1//namespaces", 404, NOTHING),
+        ("GET", "//api/v1/namespaces", 404, PAGE),
+        ("GET", "//healthz", 404, PAGE),
+        ("GET", "/api/v1/namespaces/default//configmaps", 404, NOTHING),
+        ("GET", "/index.html", 200, "/readyz/poststarthook/rbac/bootstrap-roles"),
+        ("GET", "/openapi/v3/", 404, ""),
+        ("DELETE", "/.well-known/openid-configuration", 405, METHOD),
+    ],
+)
+async def test_paths_and_methods(client: Client, method: str, path: str, code: int, said: str) -> None:
+    found = await client.ask(method, path)
+    assert (found.status, said in found.body.decode()) == (code, True)
+
+
+@pytest.mark.parametrize(("path", "code"), [("/api", 405), ("/version", 405), ("/apis", 200), ("/healthz", 200)])
+async def test_who_asks_for_heads_alone(client: Client, path: str, code: int) -> None:
+    found = await client.ask("HEAD", path)
+    assert (found.status, found.body) == (code, b"")
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH"])
+async def test_names_that_no_object_can_have(client: Client, method: str) -> None:
+    path = "/api/v1/namespaces/default/configmaps/a%25b"
+    body = b"{}" if method == "PATCH" else None
+    found = await client.ask(method, path, body, Content_Type="application/merge-patch+json")
+    assert (found.status, found.json["message"]) == (400, """Name parameter invalid: "a%b": may not contain '%'""")
