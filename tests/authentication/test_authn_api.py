@@ -237,4 +237,11 @@ async def test_a_request_with_a_wrong_signature_is_refused(api: Api) -> None:
     pem = f"-----BEGIN CERTIFICATE REQUEST-----\n{lines}-----END CERTIFICATE REQUEST-----\n"
     found = await api.ask("POST", REQUESTS, wanted(request=base64.b64encode(pem.encode()).decode()))
     assert found["http"] == 422
-    assert found["details"]["causes"][0]["field"] == "spec.request"
+    cause = found["details"]["causes"][0]
+    assert (cause["field"], cause["message"].split('": ')[1]) == ("spec.request", "x509: ECDSA verification failure")
+
+
+async def test_a_request_may_have_any_name_that_a_path_can_hold(api: Api) -> None:
+    await api.make(REQUESTS, wanted("Any_Name:of.mine"))
+    found = await api.ask("POST", REQUESTS, wanted("a/b"))
+    assert (found["http"], found["message"]) == (400, "Name parameter invalid: \"a/b\": may not contain '/'")

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -195,7 +196,7 @@ class Provider:
         headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
         response = await self._client.get(url, within=CALL_TIMEOUT, headers=headers)
         if not 200 <= response.status <= 226:
-            text = f"error while getting distributed claim JWT: {response.status}"
+            text = f"error while getting distributed claim JWT: {response.status} {responses.get(response.status, '')}"
             raise ValueError(f"while getting distributed claim {quoted(claim)}: {text}")
         return response.body.decode("ascii", "replace")
 

@@ -240,6 +240,9 @@ class Registry:
         name = meta["name"]
         attributes.object, attributes.name = obj, name
         await self.admission.validate(attributes)
+        problems = path_segment_name(name)
+        if problems:
+            raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
         _null_empty_lists(resource, obj)
         if meta.get("resourceVersion") not in (None, "", "0"):
             raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from kubegate.api import Object, field, names
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.authentication import user_info
-from kubegate.pki import certificates, signers
+from kubegate.pki import certificates, pem, signers
 from kubegate.registry import Check, Rules, Scope
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.objectmeta import checked
@@ -27,7 +27,6 @@ _DECISIONS = ("Approved", "Denied")
 _TRUE_ALONE = frozenset({"Approved", "Denied", "Failed"})
 _STATUSES = ("False", "True", "Unknown")
 _FOUND_BY_WHO_ASKED = ("username", "uid", "groups", "extra")
-_BLOCK = re.compile(rb"-----BEGIN ([^-\n]+)-----\r?\n(.*?)-----END \1-----", re.DOTALL)
 # A signer's name: a domain, and behind the slash room for a label and a subdomain.
 _MAX_DOMAIN = 253
 _MAX_SIGNER = _MAX_DOMAIN + 1 + 253 + 63 + 1
@@ -122,18 +121,37 @@ def _validate_request(spec: Mapping[str, Any]) -> list[FieldError]:
     return [field.invalid("spec.request", encoded or None, problem)] if problem else []
 
 
-def _request_problem(pem: bytes) -> str:
-    block = _BLOCK.search(pem)
-    if block is None or block[1] != b"CERTIFICATE REQUEST":
+def _request_problem(text: bytes) -> str:
+    block = next(pem.blocks(text), None)
+    if block is None or block.kind != "CERTIFICATE REQUEST":
         return "PEM block type must be CERTIFICATE REQUEST"
     try:
-        request = x509.load_pem_x509_csr(block[0])
+        request = x509.load_der_x509_csr(block.data)
     except ValueError:
-        return "asn1: structure error: malformed certificate request"
+        return pem.misread(block.data, _REQUEST) or "asn1: structure error: malformed certificate request"
     try:
-        return "" if request.is_signature_valid else "x509: signature verification failed"
+        return "" if request.is_signature_valid else _forged(request)
     except Exception:  # an algorithm that the library does not know
         return "x509: cannot verify signature: algorithm unimplemented"
+
+
+# How Go reads the beginning of a certificate request.
+_REQUEST = (
+    (pem.SEQUENCE, "certificateRequest"),
+    (pem.SEQUENCE, "tbsCertificateRequest"),
+    (pem.INTEGER, "int"),
+)
+
+
+def _forged(request: x509.CertificateSigningRequest) -> str:
+    """What Go says of a wrong signature, by the kind of the key."""
+    match request.public_key():
+        case rsa.RSAPublicKey():
+            return "crypto/rsa: verification error"
+        case ec.EllipticCurvePublicKey():
+            return "x509: ECDSA verification failure"
+        case _:
+            return "x509: Ed25519 verification failure"
 
 
 def _validate_usages(spec: Mapping[str, Any]) -> list[FieldError]:
@@ -218,18 +236,21 @@ def _validate_certificate(encoded: str) -> list[FieldError]:
     return [field.invalid("status.certificate", "<certificate data>", problem)] if problem else []
 
 
-def _certificate_problem(pem: bytes) -> str:
-    blocks = list(_BLOCK.finditer(pem))
-    for block in blocks:
-        if block[1] != b"CERTIFICATE":
-            return f"only CERTIFICATE PEM blocks are allowed, found {field.quoted(block[1].decode('latin-1'))}"
-        if b":" in block[2]:
+def _certificate_problem(text: bytes) -> str:
+    empty = True
+    for block in pem.blocks(text):
+        if block.kind != "CERTIFICATE":
+            return f"only CERTIFICATE PEM blocks are allowed, found {field.quoted(block.kind)}"
+        if block.headers:
             return "no PEM block headers are permitted"
+        if not block.data:
+            return "found CERTIFICATE PEM block containing 0 certificates"
         try:
-            certificates.parse_certificates(block[0])
+            certificates.parse_der(block.data)
         except certificates.BadCertificate:
             return "x509: malformed certificate"
-    return "" if blocks else "must contain at least one CERTIFICATE PEM block"
+        empty = False
+    return "must contain at least one CERTIFICATE PEM block" if empty else ""
 
 
 def _validate_update(obj: Object, old: Object, *, approval: bool, certificate: bool) -> list[FieldError]:
@@ -276,7 +297,7 @@ RULES = Rules(
     status=True,
     fields=lambda obj: {"spec.signerName": (obj.get("spec") or {}).get("signerName") or ""},
     field_labels=("spec.signerName",),
-    name="path",
+    name=lambda name, prefix: [],
     subresources={
         "approval": Rules(prepare=_prepare_approval, validate=checked(_validator(approval=True), again="path")),
         "status": Rules(prepare=_prepare_status, validate=checked(_validator(certificate=True), again="path")),

@@ -1,0 +1,140 @@
+"""PEM blocks and the first bytes of DER, read as Go reads them (encoding/pem, encoding/asn1) and in its words."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator, Sequence
+
+from msgspec import Struct
+
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
+_BLANK = re.compile(rb"[ \t\r\n]+")
+
+
+class Block(Struct, frozen=True):
+    """What stands between BEGIN and END, decoded."""
+
+    kind: str
+    data: bytes
+    headers: bool
+
+
+def blocks(text: bytes) -> Iterator[Block]:
+    """Every block in a text, in order; what stands around them, and what only looks like one, is passed over."""
+    rest = text
+    while True:
+        found = _next(rest)
+        if found is None:
+            return
+        block, rest = found
+        yield block
+
+
+def _next(rest: bytes) -> tuple[Block, bytes] | None:
+    while True:
+        if rest.startswith(_BEGIN):
+            rest = rest[len(_BEGIN) :]
+        else:
+            _, found, rest = rest.partition(b"\n" + _BEGIN)
+            if not found:
+                return None
+        line, rest = _line(rest)
+        if not line.endswith(_DASHES):
+            continue
+        kind, headers = line[: -len(_DASHES)], False
+        while rest:
+            line, following = _line(rest)
+            if b":" not in line:
+                break
+            headers, rest = True, following
+        else:
+            return None
+        start = 0 if not headers and rest.startswith(_END) else rest.find(b"\n" + _END)
+        if start < 0:
+            continue
+        last, after = _line(rest[start:].lstrip(b"\n"))
+        if last != _END + kind + _DASHES:
+            continue
+        try:
+            data = base64.b64decode(_BLANK.sub(b"", rest[:start]), validate=True)
+        except binascii.Error:
+            continue
+        return Block(kind.decode("latin-1"), data, headers), after
+
+
+def _line(text: bytes) -> tuple[bytes, bytes]:
+    line, _, rest = text.partition(b"\n")
+    return line.removesuffix(b"\r").rstrip(b" \t"), rest
+
+
+# ---------------------------------------------------------------------- the beginning of DER
+SEQUENCE, INTEGER = 16, 2
+_PARAMETERS = (
+    "{optional:false explicit:false application:false private:false defaultValue:<nil> tag:<nil> stringType:0 "
+    "timeType:0 set:false omitEmpty:false}"
+)
+
+
+class _Header(Struct, frozen=True):
+    family: int
+    tag: int
+    length: int
+    compound: bool
+    size: int
+
+
+def misread(der: bytes, expected: Sequence[tuple[int, str]]) -> str:
+    """What asn1.Unmarshal finds wrong with the first elements, each the first within the one before; "" for nothing.
+
+    `expected` are tags and the names of the Go types that they are read as.
+    """
+    for depth, (tag, name) in enumerate(expected):
+        header = _header(der)
+        if isinstance(header, str):
+            return header
+        if (header.family, header.tag, header.compound) != (0, tag, tag == SEQUENCE):
+            shown = f"{{class:{header.family} tag:{header.tag} length:{header.length} "
+            shown += f"isCompound:{str(header.compound).lower()}}}"
+            return f"asn1: structure error: tags don't match ({tag} vs {shown}) {_PARAMETERS} {name} @{header.size}"
+        end = header.size + header.length
+        if end > len(der):
+            return "asn1: syntax error: data truncated"
+        if depth == 0 and end < len(der):
+            return "asn1: syntax error: trailing data"
+        der = der[header.size : end]
+    return ""
+
+
+def _header(der: bytes) -> _Header | str:
+    """A tag and its length, or what is wrong with them."""
+    if not der:
+        return "asn1: syntax error: sequence truncated"
+    first, place = der[0], 1
+    tag = first & 0x1F
+    if tag == 0x1F:
+        tag = 0
+        while True:
+            if place >= len(der):
+                return "asn1: syntax error: truncated base 128 integer"
+            tag, place = tag << 7 | der[place] & 0x7F, place + 1
+            if not der[place - 1] & 0x80:
+                break
+    if place >= len(der):
+        return "asn1: syntax error: truncated tag or length"
+    length, place = der[place], place + 1
+    if length & 0x80:
+        count = length & 0x7F
+        if not count:
+            return "asn1: syntax error: indefinite length found (not DER)"
+        if place + count > len(der):
+            return "asn1: syntax error: truncated tag or length"
+        length, place = int.from_bytes(der[place : place + count], "big"), place + count
+        if length >= 1 << 31:
+            return "asn1: structure error: length too large"
+        if der[place - count] == 0:
+            return "asn1: structure error: superfluous leading zeros in length"
+        if length < 0x80:
+            return "asn1: structure error: non-minimal length"
+    return _Header(first >> 6, tag, length, bool(first & 0x20), place)
