@@ -183,6 +183,23 @@ def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> lis
     return errors
 
 
+def dedup_owners(meta: Object) -> list[str]:
+    """Leave each owner reference once; the uids of those that were there again. The list is made new."""
+    references = meta.get("ownerReferences") or ()
+    if len(references) < 2:
+        return []
+    kept: list[Any] = []
+    again: list[str] = []
+    for reference in references:
+        if reference in kept:
+            again.append(reference.get("uid", ""))
+        else:
+            kept.append(reference)
+    if again:
+        meta["ownerReferences"] = kept
+    return again
+
+
 def validate_finalizers(finalizers: Iterable[str], path: str) -> list[FieldError]:
     """Label keys, and not both of those that say what becomes of dependents."""
     found = list(finalizers)

@@ -201,7 +201,10 @@ class Registry:
         meta = obj["metadata"]
         if resource.namespaced:
             meta["namespace"] = namespace
+        for name in _SET_BY_SERVER:
+            meta.pop(name, None)
         if not named:
+            _dedup_owners(meta, context, "")
             obj = self.managed.created(resource, obj, context)
         attributes = self.attributes(
             Operation.CREATE, resource, "", namespace, meta.get("name", ""), context, obj, None
@@ -209,6 +212,7 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         obj = attributes.object
+        _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         self._check_namespace(resource, namespace, obj)
         if rules.guard is not None:
             await rules.guard(obj, None, scope)
@@ -221,11 +225,12 @@ class Registry:
             meta["name"] = metadata.generate_name(meta["generateName"], self.random.randrange)
         if not resource.namespaced:
             meta.pop("namespace", None)
-        meta.pop("generation", None)
         if rules.status:
             obj.pop("status", None)
         if rules.generation:
             meta["generation"] = 1
+        elif not meta.get("generation"):  # who does not count generations keeps what clients say
+            meta.pop("generation", None)
         if rules.prepare is not None:
             rules.prepare(obj, None, scope)
         errors = metadata.validate_create(meta, resource.namespaced, rules.name)
@@ -274,6 +279,7 @@ class Registry:
         """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one."""
         self.default(resource, obj)
         self._check_place(resource, namespace, name, obj)
+        _dedup_owners(obj["metadata"], context, "")
         sent = orjson.dumps(obj)
 
         async def transform(current: Object | None) -> Object:
@@ -453,6 +459,7 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         obj = attributes.object if viewed is None else viewed.taken_over(obj, attributes.object)
+        _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         if rules.guard is not None and not subresource:
             await rules.guard(obj, current, scope)
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
@@ -774,6 +781,22 @@ class Registry:
 @lru_cache(4096)
 def _names_of(group: str, version: str, kind: str, resource: str) -> tuple[GroupVersionKind, GroupVersionResource]:
     return GroupVersionKind(group, version, kind), GroupVersionResource(group, version, resource)
+
+
+# What a client cannot say of a new object.
+_SET_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+_AFTER_ADMISSION = " after mutating admission happens"
+
+
+def _dedup_owners(meta: Object, context: Context, when: str) -> None:
+    """Each owner is kept once, and who sent it again is warned."""
+    again = metadata.dedup_owners(meta)
+    if again:
+        context.trace.warn(
+            f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, "
+            "and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+            + ", ".join(again)
+        )
 
 
 def _check_parameter(name: str) -> None:
