@@ -93,6 +93,13 @@ async def test_a_review_has_no_metadata(w: World) -> None:
     assert message.endswith("}]}: must be empty")
 
 
+async def test_what_the_server_alone_says_of_an_object_is_not_looked_at_in_a_review(w: World) -> None:
+    metadata = {"uid": "u", "creationTimestamp": "2020-01-01T00:00:00Z", "namespace": "x"}
+    body = {**asks(user="a", resourceAttributes=resource()), "metadata": metadata}
+    review = await w.review("subjectaccessreviews", body)
+    assert review["metadata"].keys() == {"managedFields"}
+
+
 async def test_rules_of_oneself_are_listed_by_namespace(w: World) -> None:
     review = await w.review("selfsubjectrulesreviews", asks(namespace="ns"), ALICE)
     assert review == {

@@ -75,6 +75,12 @@ NAME_CHECKS: Final[Mapping[str, NameCheck]] = {
 }
 
 
+def wipe_system_fields(meta: dict[str, Any]) -> None:
+    """Take away what the server alone may say of an object that is to be made."""
+    for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        meta.pop(name, None)
+
+
 def validate_create(
     meta: Mapping[str, Any], namespaced: bool, name: str | NameCheck = "subdomain", path: str = "metadata"
 ) -> list[FieldError]:

@@ -659,8 +659,14 @@ class Registry:
         if handler is None:
             raise status.method_not_supported(resource.group, resource.resource, "create")
         target = resource.subresources.get(subresource)
+        self._check_namespace(resource, namespace, obj)
+        meta = obj.setdefault("metadata", {})
+        if subresource != "binding":  # which names the pod's uid that way
+            metadata.wipe_system_fields(meta)
         if resource.namespaced and namespace:
-            obj.setdefault("metadata", {}).setdefault("namespace", namespace)
+            meta["namespace"] = namespace
+        else:
+            meta.pop("namespace", None)
         attributes = self.attributes(Operation.CREATE, resource, subresource, namespace, name, context, obj, None)
         if target is not None:
             attributes.kind = GroupVersionKind(target.group, target.version, target.kind)

@@ -50,7 +50,7 @@ async def create(namespace: str, name: str, request: Object, scope: Scope) -> Ob
     authentication: BuiltAuthentication = scope.registry.extensions["authentication"]
     if authentication.signer is None:
         raise status.generic(404, "NotFound", "the server could not find the requested resource")
-    _check_target(request, namespace, name)
+    _check_target(request, name)
     account = scope.reader.get("serviceaccounts", namespace, name)
     if account is None:
         raise status.not_found("", "serviceaccounts", name)
@@ -105,12 +105,9 @@ def validate(spec: Mapping[str, Any]) -> list[FieldError]:
     return []
 
 
-def _check_target(request: Object, namespace: str, name: str) -> None:
-    """Name and namespace in the body must be those of the path, where they are given."""
+def _check_target(request: Object, name: str) -> None:
+    """The name in the body must be that of the path, where it is given."""
     metadata = request.get("metadata") or {}
-    if metadata.get("namespace") and metadata["namespace"] != namespace:
-        text = "the namespace of the provided object does not match the namespace sent on the request"
-        raise status.bad_request(text)
     if metadata.get("name") and metadata["name"] != name:
         wrong = field.invalid("metadata.name", metadata["name"], "must match the service account name if specified")
         raise status.invalid(GROUP, KIND, name, [wrong])

@@ -22,7 +22,6 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     # the very way that a request with this token would go, anonymous included
     request = Request("", "", Headers.of([("authorization", f"Bearer {token}")]), audiences=wanted)
     answer = clone(with_managed_fields(review, scope))
-    answer.get("metadata", {}).pop("namespace", None)
     found, error = None, ""
     try:
         found = await authentication.authenticator.authenticate(request)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from kubegate.api import Object, status
+from kubegate.api import Object
 from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization import reviews
 
 
 async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
     spec = review.get("spec") or {}
-    if (review.get("metadata") or {}).get("namespace", namespace) != namespace:
-        raise status.bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-    review = {**review, "metadata": {**(review.get("metadata") or {}), "namespace": namespace}}
     errors = reviews.validate_subject(spec) + reviews.validate_metadata(review, scope, namespaced=True)
     reviews.refuse(errors + reviews.validate_local(spec, namespace))
     return await reviews.answer(review, reviews.question(spec, reviews.user_of(spec)), scope)
