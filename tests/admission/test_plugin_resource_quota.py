@@ -6,7 +6,7 @@ import asyncio
 import uuid
 
 import pytest
-from admission_world import Objects, StoreWriter, World, attributes, pod, refusal, run
+from admission_world import RESOURCES, Objects, StoreWriter, World, attributes, pod, refusal, run
 from msgspec.structs import replace
 
 from kubegate.admission.plugins.resource_quota import ResourceQuota
@@ -299,7 +299,7 @@ async def test_use_is_counted_from_stored_objects_and_those_on_their_way(world: 
         world.objects.put("pods", {**body, "status": {"phase": phase}})
     found = world.objects.get("resourcequotas", "ns", "q")
     reservations = Reservations(world.objects, world.clock)
-    assert used(found, world.objects, world.clock, reservations) == {
+    assert used(found, world.objects, world.clock, RESOURCES, reservations) == {
         "count/secrets": "0",
         "pods": "1",
         "requests.cpu": "300m",
@@ -308,11 +308,11 @@ async def test_use_is_counted_from_stored_objects_and_those_on_their_way(world: 
     plugin = ResourceQuota(replace(dependencies, reservations=reservations))
     one = secret("one")
     await plugin.validate(attributes("secrets", one))
-    assert used(found, world.objects, world.clock, reservations)["count/secrets"] == "1"
+    assert used(found, world.objects, world.clock, RESOURCES, reservations)["count/secrets"] == "1"
     world.objects.put("secrets", one)
-    assert used(found, world.objects, world.clock, reservations)["count/secrets"] == "1"
+    assert used(found, world.objects, world.clock, RESOURCES, reservations)["count/secrets"] == "1"
     del world.objects.found["secrets", "ns", "one"]
-    assert used(found, world.objects, world.clock, reservations)["count/secrets"] == "0"
+    assert used(found, world.objects, world.clock, RESOURCES, reservations)["count/secrets"] == "0"
 
 
 def with_writer(world: World, writer: StoreWriter):
@@ -326,3 +326,9 @@ async def admitted(plugin: ResourceQuota, name: str) -> bool:
         assert "exceeded quota" in error.message
         return False
     return True
+
+
+async def test_nothing_is_said_of_what_cannot_be_counted(world: World):
+    quota(world, hard={"count/secrets": "9", "count/widgets.example.org": "9", "count/events": "9", "pods": "9"})
+    found = world.objects.get("resourcequotas", "ns", "q")
+    assert used(found, world.objects, world.clock, RESOURCES) == {"count/secrets": "0", "pods": "0"}

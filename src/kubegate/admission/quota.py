@@ -399,6 +399,12 @@ def matches(quota: Object, names: Iterable[str], evaluator: Evaluator, object: O
     )
 
 
+class KnownResources(Protocol):
+    """The resources that are served now."""
+
+    def by_group_resource(self, group_resource: str) -> object | None: ...
+
+
 class _Reservation(Struct, frozen=True):
     resource: str
     object: Object
@@ -460,17 +466,23 @@ class Reservations:
             self._by_uid.pop((object.get("metadata") or {}).get("uid", ""), None)
 
 
-def used(quota: Object, reader: Reader, clock: Clock, reservations: Reservations | None = None) -> dict[str, str]:
-    """What `status.used` of a quota should be: counted anew from all stored objects of its namespace."""
+def used(
+    quota: Object, reader: Reader, clock: Clock, resources: KnownResources, reservations: Reservations | None = None
+) -> dict[str, str]:
+    """What `status.used` of a quota should be: counted anew from all stored objects of its namespace.
+
+    Nothing is said of what there is not (`count/RESOURCE` of a resource that is not served), or is never counted.
+    """
     names = list((quota.get("spec") or {}).get("hard") or {})
     evaluators = Evaluators(clock)
     namespace = quota["metadata"]["namespace"]
-    total: Resources = {name: number(0) for name in names}
+    total: Resources = {}
     on_their_way = reservations.pending(namespace) if reservations else ()
     for resource in evaluators.counting(names):
         evaluator = evaluators.of(resource)
-        if evaluator is None:
+        if evaluator is None or resources.by_group_resource(resource) is None:
             continue
+        total |= {name: number(0) for name in evaluator.matching(names) if name not in total}
         found = [(object, evaluator.usage(object)) for object in reader.list(resource, namespace)]
         found += [(object, usage) for other, object, usage in on_their_way if other == resource]
         for object, usage in found:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kubegate.admission.quota import QUOTAS, Evaluators, Reservations, used
 from kubegate.api import Object
+from kubegate.api.resources import Resources
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import key_of, split_key, tolerant
@@ -23,17 +24,21 @@ class ResourceQuotas(Loop):
     name = "resourcequota-controller"
     _evaluators: Evaluators
     _reservations: Reservations | None
+    _resources: Resources
 
     def __init__(self) -> None:
         super().__init__()
         self._by_namespace: dict[str, set[str]] = {}
         self._followed: set[str] = set()
         self._resync: set[str] = set()
+        self._uncounted: set[str] = set()
 
     def start(self, world: World) -> None:
         super().start(world)
         self._reservations = world.reservations
         self._evaluators = Evaluators(world.clock)
+        self._resources = world.resources
+        self._resources.on_change(self._served_changed)
         world.reader.subscribe(QUOTAS, self._quota_changed)
 
     def _quota_changed(self, event: ObjectEvent, quota: Object, previous: Object | None) -> None:
@@ -49,6 +54,11 @@ class ResourceQuotas(Loop):
             self._follow(resource)
         # what changed its status was either this controller or admission, which is right already
         if previous is None or previous.get("spec") != quota.get("spec"):
+            self.queue.add(key)
+
+    def _served_changed(self) -> None:
+        """What could not be counted may have come to be."""
+        for key in self._uncounted:
             self.queue.add(key)
 
     def _follow(self, resource: str) -> None:
@@ -73,6 +83,7 @@ class ResourceQuotas(Loop):
         self._resync.discard(key)
         quota = await self._client.get(QUOTAS, namespace, name)
         if quota is None:
+            self._uncounted.discard(key)
             return
         if self._reservations is not None and self._reservations.tell is not None:
             # Other processes charge and tell of it a moment later; whoever charges from now on makes the write fail.
@@ -81,7 +92,12 @@ class ResourceQuotas(Loop):
             self._resync.add(key)
             self.queue.add_at(key, self._clock.monotonic() + _RESYNC_SECONDS)
         hard = dict((quota.get("spec") or {}).get("hard") or {})
-        status = {"hard": hard, "used": used(quota, self._reader, self._clock, self._reservations)}
+        counted = used(quota, self._reader, self._clock, self._resources, self._reservations)
+        if counted.keys() == hard.keys():
+            self._uncounted.discard(key)
+        else:
+            self._uncounted.add(key)
+        status = {"hard": hard, "used": counted}
         before = quota.get("status") or {}
         if before.get("hard", {}) != hard or before.get("used", {}) != status["used"]:
             # a conflict means that admission charged meanwhile: count again
