@@ -78,5 +78,28 @@ async def test_connecting_is_admitted(ask) -> None:
     assert (await ask("POST", f"{PODS}/one/exec?command=ls")).status == 400
 
 
+async def test_a_policy_sees_the_path_that_is_proxied_to(ask) -> None:
+    group = "/apis/admissionregistration.k8s.io/v1"
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/proxy"]}
+    said = "object.kind + ' ' + (has(object.path) ? object.path : 'no path')"
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [{"expression": "false", "messageExpression": said}],
+    }
+    binding = {"policyName": "paths", "validationActions": ["Deny"]}
+    assert (await ask("POST", f"{group}/validatingadmissionpolicies", named("paths", spec))).status == 201
+    assert (await ask("POST", f"{group}/validatingadmissionpolicybindings", named("paths", binding))).status == 201
+    told = {}
+    for path in ("proxy", "proxy/", "proxy/a/b", "proxy/a%20b/?path=c"):
+        answer = await ask("GET", f"{PODS}/one/{path}")
+        told[path] = answer.json["message"].rpartition(": ")[2]
+    assert told == {
+        "proxy": "PodProxyOptions no path",
+        "proxy/": "PodProxyOptions /",
+        "proxy/a/b": "PodProxyOptions /a/b",
+        "proxy/a%20b/?path=c": "PodProxyOptions /a b/",
+    }
+
+
 def named(name, spec):
     return {"metadata": {"name": name}, "spec": spec}

@@ -37,6 +37,7 @@ from kubegate.storage.cache import Entry, WatchCache
 
 # How often a write that asked for no particular resourceVersion is tried again when others were faster.
 _ATTEMPTS = 32
+_NAMESPACES = GroupVersionResource("", "v1", "namespaces")
 _PATCH_ATTEMPTS = 5
 _NAME_ATTEMPTS = 8
 
@@ -243,7 +244,8 @@ class Registry:
         if named:
             await self.check_create(resource, namespace, named, context)
         name = meta["name"]
-        attributes.object, attributes.name = obj, name
+        # a name that admission changed stays unknown to it
+        attributes.object, attributes.name = obj, attributes.name or name
         await self.admission.validate(attributes)
         problems = path_segment_name(name)
         if problems:
@@ -568,8 +570,13 @@ class Registry:
                 return
 
     # ------------------------------------------------------------------ deleting
-    async def delete(self, resource: Resource, namespace: str, name: str, options: Object, context: Context) -> Deleted:
-        """Delete, or mark to go where grace or finalizers hold it. Raises 404, 409, 422, 403."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: Object, context: Context, *, named: bool = True
+    ) -> Deleted:
+        """Delete, or mark to go where grace or finalizers hold it. Raises 404, 409, 422, 403.
+
+        Admission hears of a name only where the request has one (`named`), as with kube-apiserver.
+        """
         deletion.check_options(options)
         key = self.keys.key(resource.group_resource, namespace, name)
         rules = self.rules_of(resource)
@@ -581,12 +588,13 @@ class Registry:
                 _check_parameter(name)
                 raise status.not_found(resource.group, resource.resource, name)
             obj = await self.as_requested(resource, self.settled(resource, entry).object())
+            deletion.check_preconditions(resource, obj, options)
             if not admitted:
-                attributes = self.attributes(Operation.DELETE, resource, "", namespace, name, context, None, obj)
+                asked = name if named else ""
+                attributes = self.attributes(Operation.DELETE, resource, "", namespace, asked, context, None, obj)
                 await self.admission.admit(attributes)
                 await self.admission.validate(attributes)
                 admitted = True
-            deletion.check_preconditions(resource, obj, options)
             try:
                 return await self._delete_once(resource, key, entry, obj, rules, options, context)
             except RevisionConflict:
@@ -638,7 +646,7 @@ class Registry:
             obj = entry.object()
             meta = obj["metadata"]
             try:
-                await self.delete(resource, meta.get("namespace", ""), meta["name"], options, context)
+                await self.delete(resource, meta.get("namespace", ""), meta["name"], options, context, named=False)
             except status.StatusError as error:
                 if error.reason != "NotFound":
                     raise
@@ -722,6 +730,9 @@ class Registry:
         old: Object | None,
     ) -> Attributes:
         kind, name_of_resource = _names_of(resource.group, resource.version, resource.kind, resource.resource)
+        if name_of_resource == _NAMESPACES:
+            # to admission, a namespace is in itself
+            namespace = name
         return Attributes(
             operation,
             kind,
@@ -839,4 +850,5 @@ def _same(new: Object, old: Object) -> bool:
 
 def _as_create_options(options: Any) -> dict[str, Any]:
     """An update that creates is admitted as a create."""
-    return {**options, "kind": "CreateOptions"} if options else {}
+    kept = {name: value for name, value in options.items() if name != "force"}
+    return {**kept, "kind": "CreateOptions"} if options else {}

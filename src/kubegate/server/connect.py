@@ -93,7 +93,20 @@ def _options(call: Call, resource: Resource) -> Object:
             found.pop(name, None)
         else:
             found[name] = value
+    if subresource == "proxy":
+        found.pop("path", None)
+        path = _path_behind(call)
+        if path:
+            found["path"] = path
     return found
+
+
+def _path_behind(call: Call) -> str:
+    """What follows `…/proxy` in the path, with its slash; a query parameter of that name counts for nothing."""
+    path = "/".join(call.info.parts[3:])
+    if path:
+        path = f"/{path}"
+    return f"{path}/" if call.info.path.endswith("/") and not path.endswith("/") else path
 
 
 def _numbers(values: Sequence[str]) -> list[int]:
