@@ -199,7 +199,7 @@ class _Parts:
 
     def _webhook(self, configured: config.AuthorizerConfiguration) -> WebhookAuthorizer:
         # here, because most servers ask no webhook, and an HTTP client takes its time to load
-        from kubegate.authorization.webhook import Settings, WebhookAuthorizer
+        from kubegate.authorization.webhook import Settings, WebhookAuthorizer, asked_within
         from kubegate.remote.client import Client, Endpoint
 
         found = configured.webhook
@@ -212,7 +212,7 @@ class _Parts:
                 unauthorized_ttl=options.authorization_webhook_cache_unauthorized_ttl,
             )
             endpoint = Endpoint.from_kubeconfig(Path(options.authorization_webhook_config_file))
-            return WebhookAuthorizer(Client(endpoint), settings, self._clock)
+            return WebhookAuthorizer(Client(asked_within(endpoint, settings.timeout)), settings, self._clock)
         settings = Settings(
             name=configured.name,
             version=found.version,
@@ -225,7 +225,7 @@ class _Parts:
         conditions = None
         if found.conditions:
             conditions = _conditions(found.conditions, self._options.authorization_config)
-        return WebhookAuthorizer(Client(endpoint), settings, self._clock, conditions)
+        return WebhookAuthorizer(Client(asked_within(endpoint, settings.timeout)), settings, self._clock, conditions)
 
 
 def _conditions(found: Sequence[config.Condition], path: str) -> Conditions:

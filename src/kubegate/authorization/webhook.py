@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import orjson
@@ -19,7 +19,7 @@ from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Decision, SubjectRules, Verdict
 from kubegate.remote import result, retry
-from kubegate.remote.client import Client, RemoteError
+from kubegate.remote.client import Client, Endpoint, RemoteError
 
 log = logging.getLogger(__name__)
 GROUP = "authorization.k8s.io"
@@ -53,6 +53,17 @@ class Settings:
     backoff: retry.Backoff = retry.DEFAULT
 
 
+def asked_within(endpoint: Endpoint, seconds: float) -> Endpoint:
+    """The endpoint with the time that it has for an answer told in its URL, as client-go does."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if 0 < seconds < 1:
+        told = f"{seconds * 1000:g}ms"
+    else:
+        told = (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest:g}s"
+    return replace(endpoint, url=f"{endpoint.url}?timeout={told}")
+
+
 class WebhookAuthorizer:
     """Asks the endpoint of `client`. Close it when it is no longer asked."""
 
@@ -75,7 +86,8 @@ class WebhookAuthorizer:
                 status = await self._ask(spec)
             except RemoteError as error:
                 log.warning("authorization webhook %s: %s", self._settings.name, error)
-                return self._failed(str(error))
+                late = " (Client.Timeout exceeded while awaiting headers)" if error.timeout else ""
+                return self._failed(f"{error}{late}")
             if _may_be_kept(attributes):
                 self._keep(key, status)
         return self._decide(status)
