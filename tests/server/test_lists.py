@@ -104,3 +104,26 @@ async def test_initial_events_of_the_future_are_an_error_event(client: Client) -
     asked = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
     found = await client.ask("GET", f"{CONFIGMAPS}?{asked}&resourceVersion=99999999")
     assert (found.status, found.json["type"], found.json["object"]["code"]) == (200, "ERROR", 504)
+
+
+@pytest.mark.parametrize("name", ["limit", "timeoutSeconds"])
+async def test_numbers_that_are_given_are_numbers(client: Client, name: str) -> None:
+    found = await client.ask("GET", f"{CONFIGMAPS}?{name}=")
+    assert (found.status, found.json["message"]) == (400, 'strconv.ParseInt: parsing "": invalid syntax')
+
+
+async def test_who_deletes_some_of_many_is_told_where_to_go_on(client: Client) -> None:
+    deleted = (await client.ask("DELETE", f"{CONFIGMAPS}?limit=2")).json
+    assert (len(deleted["items"]), deleted["metadata"]["remainingItemCount"]) == (2, 1)
+    assert deleted["metadata"]["continue"]
+
+
+async def test_grace_that_is_cut_short_is_seen_in_the_answer(client: Client) -> None:
+    spec = {"nodeName": "n", "containers": [{"name": "c", "image": "i"}], "automountServiceAccountToken": False}
+    pods = "/api/v1/namespaces/default/pods"
+    await client.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+    await client.ask("POST", pods, {"metadata": {"name": "p"}, "spec": spec})
+    assert (await client.ask("DELETE", f"{pods}/p")).json["metadata"]["deletionGracePeriodSeconds"] == 30
+    last = (await client.ask("DELETE", f"{pods}/p?gracePeriodSeconds=0")).json
+    assert last["metadata"]["deletionGracePeriodSeconds"] == 0
+    assert (await client.ask("GET", f"{pods}/p")).status == 404

@@ -81,9 +81,10 @@ def last_form(obj: Object, rules: Rules, now: float) -> Object | None:
 
     A kind that knows grace is marked even where the grace is nought: those who watch see it end.
     """
-    if rules.graceful is None or "deletionTimestamp" in obj["metadata"]:
+    metadata = obj["metadata"]
+    if rules.graceful is None or ("deletionTimestamp" in metadata and not metadata.get("deletionGracePeriodSeconds")):
         return None
-    return _waiting(obj, rules, 0, now, obj["metadata"].get("finalizers") or [])
+    return _waiting(obj, rules, 0, now, metadata.get("finalizers") or [])
 
 
 def _waiting(obj: Object, rules: Rules, grace: int, now: float, finalizers: list[str]) -> Object:

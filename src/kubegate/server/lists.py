@@ -83,11 +83,11 @@ def options(call: Call) -> ListOptions:
     found = ListOptions(
         labels=labels,
         fields=fields,
-        limit=max(number(call.parameter("limit") or "0"), 0),
+        limit=max(number(call.parameter("limit")), 0) if "limit" in query else 0,
         continue_=call.parameter("continue"),
         resource_version=call.parameter("resourceVersion"),
         match=call.parameter("resourceVersionMatch"),
-        timeout_seconds=float(max(number(call.parameter("timeoutSeconds") or "0"), 0)),
+        timeout_seconds=float(max(number(call.parameter("timeoutSeconds")), 0)) if "timeoutSeconds" in query else 0.0,
         watch="watch" in query and truth(call.parameter("watch")),
         bookmarks="allowWatchBookmarks" in query and truth(call.parameter("allowWatchBookmarks")),
         send_initial_events="sendInitialEvents" in query and truth(call.parameter("sendInitialEvents")),

@@ -289,7 +289,7 @@ class Rest:
         gone = await self._registry.delete_collection(
             resource, _namespace(call, resource), page.entries, deletes, context
         )
-        page = lists.Page(page.entries[: len(gone)], {"resourceVersion": page.metadata["resourceVersion"]})
+        page = lists.Page(page.entries[: len(gone)], page.metadata)
         return Response(200, await self._converted_list(call, resource, page, accepted), accepted.content_type)
 
     # ------------------------------------------------------------------ subresources
