@@ -123,6 +123,13 @@ async def test_another_accounts_pod_is_no_anchor(api: Api) -> None:
     assert (found["http"], found["message"]) == (400, text)
 
 
+async def test_a_token_is_bound_to_what_can_have_such_a_name_and_is_no_table(api: Api) -> None:
+    found = await api.token(boundObjectRef={"kind": "Secret", "name": "a/b"})
+    assert (found["http"], found["message"]) == (400, "Name parameter invalid: \"a/b\": may not contain '/'")
+    table = await api.ask("POST", TOKENS, {"spec": {}}, Accept="application/json;as=Table;v=v1;g=meta.k8s.io")
+    assert table["http"] == 406
+
+
 async def test_a_review_without_a_token_is_a_bad_request(api: Api) -> None:
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {}}
     found = await api.ask("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
@@ -245,3 +252,15 @@ async def test_a_request_may_have_any_name_that_a_path_can_hold(api: Api) -> Non
     await api.make(REQUESTS, wanted("Any_Name:of.mine"))
     found = await api.ask("POST", REQUESTS, wanted("a/b"))
     assert (found["http"], found["message"]) == (400, "Name parameter invalid: \"a/b\": may not contain '/'")
+
+
+async def test_a_node_lists_the_resource_slices_that_are_its_own(api: Api) -> None:
+    slices = "/apis/resource.k8s.io/v1/resourceslices"
+    for node in ("one", "two"):
+        pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+        await api.make(slices, {"metadata": {"name": node}, "spec": {"nodeName": node, "driver": "a.b", "pool": pool}})
+    as_one = {"Impersonate_User": "system:node:one", "Impersonate_Group": "system:nodes"}
+    own = await api.ask("GET", f"{slices}?fieldSelector=spec.nodeName%3Done", **as_one)
+    assert [found["metadata"]["name"] for found in own["items"]] == ["one"]
+    assert (await api.ask("GET", f"{slices}?fieldSelector=spec.nodeName%3Dtwo", **as_one))["http"] == 403
+    assert len((await api.ask("GET", f"{slices}?fieldSelector=spec.driver%3Da.b"))["items"]) == 2

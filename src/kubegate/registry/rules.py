@@ -46,6 +46,7 @@ MODULES: dict[str, str] = {
     "servicecidrs.networking.k8s.io": "networking.servicecidrs",
     "runtimeclasses.node.k8s.io": "node.runtimeclasses",
     "poddisruptionbudgets.policy": "policy.poddisruptionbudgets",
+    "resourceslices.resource.k8s.io": "resource.resourceslices",
     "priorityclasses.scheduling.k8s.io": "scheduling.priorityclasses",
     "csidrivers.storage.k8s.io": "storage.csidrivers",
     "csinodes.storage.k8s.io": "storage.csinodes",

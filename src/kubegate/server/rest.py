@@ -306,7 +306,7 @@ class Rest:
 
     async def subresource_create(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, tables=False)
         context = self._context(call, "create")
         target = resource.subresources[info.subresource]
         obj = bodies.decode_as(call, await call.read(), target.group, target.version, target.kind, context)

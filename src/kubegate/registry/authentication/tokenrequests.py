@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from kubegate.api import Object, clone, field, status
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
+from kubegate.api.names import path_segment_name
 from kubegate.authentication.signing import BoundObjects
 from kubegate.registry import Scope
 
@@ -147,6 +148,9 @@ def _bound(reference: Mapping[str, Any] | None, namespace: str, account: str, sc
         raise status.bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
     if not name:
         raise status.bad_request("Name parameter required.")
+    problems = path_segment_name(name)
+    if problems:
+        raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
     found, bound = find(namespace, name, account, scope)
     wanted = reference.get("uid")
     if wanted and wanted != found["metadata"]["uid"]:
