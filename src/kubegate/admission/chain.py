@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.admission import Attributes, Operation, Plugin
 from kubegate.admission.difference import between
@@ -21,8 +22,18 @@ from kubegate.api.trace import Stage
 
 _log = logging.getLogger(__name__)
 
-_Turn = Callable[[Attributes], Awaitable[None]]
 _Key = tuple[Operation, str, str]
+
+
+class _Turn(Struct, frozen=True):
+    """One plugin's turn in a pass. `idle` is asked first; `idly` is the stage that is left where it is."""
+
+    plugin: Plugin
+    ask: Callable[[Attributes], Awaitable[None]]
+    name: str
+    idle: Callable[[], bool]
+    idly: Stage
+
 
 # Custom resources come and go; what is known of those that went is forgotten with the rest.
 _MOST_ROUTES = 4096
@@ -39,8 +50,8 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self._plugins = tuple(plugins)
-        self._mutating: dict[_Key, tuple[tuple[Plugin, _Turn], ...]] = {}
-        self._validating: dict[_Key, tuple[tuple[Plugin, _Turn], ...]] = {}
+        self._mutating: dict[_Key, tuple[_Turn, ...]] = {}
+        self._validating: dict[_Key, tuple[_Turn, ...]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,16 +67,20 @@ class Chain:
 
     async def validate(self, attributes: Attributes) -> None:
         """The validating pass, for the object as it will be stored. Raises StatusError where one refuses."""
-        for plugin, turn in self._route(self._validating, attributes, "validate"):
+        stages = attributes.trace.stages
+        for turn in self._route(self._validating, attributes, "validate"):
+            if turn.idle():
+                stages.append(turn.idly)
+                continue
             start = time.perf_counter()
-            stage = Stage(f"admission/{plugin.name}", "allow", "validate")
+            stage = Stage(turn.name, "allow", "validate")
             try:
-                await turn(attributes)
+                await turn.ask(attributes)
             except Exception as error:
-                raise _refused(stage, plugin, error) from error
+                raise _refused(stage, turn.plugin, error) from error
             finally:
                 stage.seconds = time.perf_counter() - start
-                attributes.trace.stages.append(stage)
+                stages.append(stage)
 
     async def close(self) -> None:
         """Let go of what plugins hold (connections); afterwards the chain is not asked again."""
@@ -77,19 +92,23 @@ class Chain:
     async def _mutate(self, attributes: Attributes) -> None:
         shown = attributes.resource.resource not in _NEVER_SHOWN or bool(attributes.resource.group)
         before = b""
-        for plugin, turn in self._route(self._mutating, attributes, "admit"):
+        stages = attributes.trace.stages
+        for turn in self._route(self._mutating, attributes, "admit"):
+            if turn.idle():
+                stages.append(turn.idly)
+                continue
             start = time.perf_counter()
-            stage = Stage(f"admission/{plugin.name}", "allow", "admit")
-            watched = plugin.changes and shown and attributes.object is not None
+            stage = Stage(turn.name, "allow", "admit")
+            watched = turn.plugin.changes and shown and attributes.object is not None
             if watched and not before:
                 before = orjson.dumps(attributes.object)
             try:
-                await turn(attributes)
+                await turn.ask(attributes)
             except Exception as error:
-                raise _refused(stage, plugin, error) from error
+                raise _refused(stage, turn.plugin, error) from error
             finally:
                 stage.seconds = time.perf_counter() - start
-                attributes.trace.stages.append(stage)
+                stages.append(stage)
             if watched:
                 # Encoding is far cheaper than a deep copy, and than the difference, which only few requests need.
                 after = orjson.dumps(attributes.object)
@@ -99,9 +118,7 @@ class Chain:
             else:
                 before = b""
 
-    def _route(
-        self, routes: dict[_Key, tuple[tuple[Plugin, _Turn], ...]], attributes: Attributes, turn: str
-    ) -> tuple[tuple[Plugin, _Turn], ...]:
+    def _route(self, routes: dict[_Key, tuple[_Turn, ...]], attributes: Attributes, turn: str) -> tuple[_Turn, ...]:
         key = (attributes.operation, attributes.group_resource, attributes.subresource)
         found = routes.get(key)
         if found is None:
@@ -110,7 +127,7 @@ class Chain:
             found = routes[key] = tuple(self._asked(key, turn))
         return found
 
-    def _asked(self, key: _Key, turn: str) -> list[tuple[Plugin, _Turn]]:
+    def _asked(self, key: _Key, turn: str) -> list[_Turn]:
         operation, resource, subresource = key
         wanted = {f"{resource}/{subresource}", f"{resource}/*"} if subresource else {resource}
         asked = []
@@ -119,8 +136,13 @@ class Chain:
             if method is None or operation not in plugin.handles:
                 continue
             if plugin.resources is None or not wanted.isdisjoint(plugin.resources):
-                asked.append((plugin, method))
+                name, idle = f"admission/{plugin.name}", getattr(plugin, "idle", _never)
+                asked.append(_Turn(plugin, method, name, idle, Stage(name, "allow", turn)))
         return asked
+
+
+def _never() -> bool:
+    return False
 
 
 def _refused(stage: Stage, plugin: Plugin, error: Exception) -> Exception:

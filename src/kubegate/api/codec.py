@@ -435,9 +435,12 @@ def check_kind(
     value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
 ) -> None:
     """Raises StatusError 400 where an object says that it is of another kind or version than `expected`."""
-    said_group, said_version, said_kind = _said(value, expected)
+    said = _said(value, expected)
+    if said == expected:
+        return
+    said_group, said_version, said_kind = said
     try:
-        check_convertible(value, expected, registered)
+        _check_said(said, expected, registered)
     except DecodeError as error:
         raise handled_as(said_kind, said_version, expected[2], str(error)) from None
     if (said_group, said_version) != expected[:2]:
@@ -449,8 +452,13 @@ def check_convertible(
 ) -> None:
     """Raises DecodeError where what an object says that it is cannot be made what is `expected`."""
     said = _said(value, expected)
-    if said == expected:
-        return
+    if said != expected:
+        _check_said(said, expected, registered)
+
+
+def _check_said(
+    said: tuple[str, str, str], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
+) -> None:
     group, version, kind = said
     if not registered(group, version, kind):
         raise DecodeError(not_registered(kind, group_version(group, version)))

@@ -98,18 +98,20 @@ def validate_create(
     else:
         errors += [invalid(child(path, "name"), own, text) for text in check(own, False)]
     namespace = meta.get("namespace") or ""
-    where = child(path, "namespace")
     if not namespaced:
         if namespace:
-            errors.append(forbidden(where, "not allowed on this type"))
+            errors.append(forbidden(child(path, "namespace"), "not allowed on this type"))
     elif not namespace:
-        errors.append(required(where))
+        errors.append(required(child(path, "namespace")))
     else:
-        errors += [invalid(where, namespace, text) for text in is_dns1123_label(namespace)]
+        errors += [invalid(child(path, "namespace"), namespace, text) for text in is_dns1123_label(namespace)]
     if (meta.get("generation") or 0) < 0:
         text = "must be greater than or equal to 0"
         errors.append(invalid(child(path, "generation"), meta["generation"], text))
-    return errors + _common(meta, path) + validate_finalizers(meta.get("finalizers") or (), child(path, "finalizers"))
+    errors += _common(meta, path)
+    if finalizers := meta.get("finalizers"):
+        errors += validate_finalizers(finalizers, child(path, "finalizers"))
+    return errors
 
 
 def validate_update(new: Mapping[str, Any], old: Mapping[str, Any], path: str = "metadata") -> list[FieldError]:
@@ -141,10 +143,16 @@ def _common(meta: Mapping[str, Any], path: str) -> list[FieldError]:
     """What is checked alike on create and update, finalizers aside (an update may keep bad ones)."""
     if not (meta.keys() & _CHECKED):
         return []
-    errors = validate_labels(meta.get("labels"), child(path, "labels"))
-    errors += validate_annotations(meta.get("annotations"), child(path, "annotations"))
-    errors += _owner_references(meta.get("ownerReferences") or (), child(path, "ownerReferences"))
-    return errors + _managed_fields(meta.get("managedFields") or (), child(path, "managedFields"))
+    errors: list[FieldError] = []
+    if labels := meta.get("labels"):
+        errors += validate_labels(labels, child(path, "labels"))
+    if annotations := meta.get("annotations"):
+        errors += validate_annotations(annotations, child(path, "annotations"))
+    if references := meta.get("ownerReferences"):
+        errors += _owner_references(references, child(path, "ownerReferences"))
+    if entries := meta.get("managedFields"):
+        errors += _managed_fields(entries, child(path, "managedFields"))
+    return errors
 
 
 _CHECKED = frozenset({"labels", "annotations", "ownerReferences", "managedFields"})
@@ -235,14 +243,15 @@ def _managed_fields(entries: Sequence[Mapping[str, Any]], path: str) -> list[Fie
     errors: list[FieldError] = []
     for place, entry in enumerate(entries):
         operation, kind = entry.get("operation") or "", entry.get("fieldsType") or ""
-        where = index(path, place)
         if operation not in ("Apply", "Update"):
-            errors.append(invalid(child(where, "operation"), operation, "must be `Apply` or `Update`"))
+            where = child(index(path, place), "operation")
+            errors.append(invalid(where, operation, "must be `Apply` or `Update`"))
         if kind not in ("", "FieldsV1"):
-            errors.append(invalid(child(where, "fieldsType"), kind, "must be `FieldsV1`"))
-        errors += validate_field_manager(entry.get("manager") or "", child(where, "manager"))
+            errors.append(invalid(child(index(path, place), "fieldsType"), kind, "must be `FieldsV1`"))
+        if manager := entry.get("manager"):
+            errors += validate_field_manager(manager, child(index(path, place), "manager"))
         if len((entry.get("subresource") or "").encode()) > _MAX_SUBRESOURCE_LENGTH:
-            errors.append(too_long(child(where, "subresource"), _MAX_SUBRESOURCE_LENGTH))
+            errors.append(too_long(child(index(path, place), "subresource"), _MAX_SUBRESOURCE_LENGTH))
     return errors
 
 

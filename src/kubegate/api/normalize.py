@@ -346,6 +346,8 @@ def _struct(schema: Schema) -> Walk:
         whole = f"{schema.name.split('.')[-2]}.{go_name}"
     # name -> (Python type checked here, or None; walker; whether an empty value is left out; Go type for errors)
     fields: dict[str, tuple[type | None, Walk, bool, str]] = {}
+    # Of those whose values need nothing but to be of a Python type: most fields of most objects.
+    plain_types: dict[str, type] = {}
     # What is there even when nothing was sent: name -> a function that makes it.
     always: list[tuple[str, Callable[[], Any]]] = []
     nullable_lists: set[str] = set()
@@ -358,6 +360,8 @@ def _struct(schema: Schema) -> Walk:
         value_type = _is_struct(child)
         drop = go is not None and go.omit_empty and not go.pointer and not value_type
         fields[name] = (plain, _walker_of(child, text), drop, text)
+        if plain is not None:
+            plain_types[name] = plain
         if go is None or go.pointer:
             if go is not None and not go.omit_empty:
                 always.append((name, _none))
@@ -375,6 +379,9 @@ def _struct(schema: Schema) -> Walk:
             raise _Mismatch(value, whole, "struct")
         out: dict[str, Any] = {}
         for name, item in value.items():
+            if item and plain_types.get(name) is type(item):
+                out[name] = item
+                continue
             known = fields.get(name)
             if known is None:
                 found.add(path, name)

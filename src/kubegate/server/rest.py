@@ -353,11 +353,15 @@ class Rest:
     # ------------------------------------------------------------------ what they share
     def _context(self, call: Call, verb: str, *, apply: bool = False, options: Object | None = None) -> Context:
         """The write's options, checked. Raises 422 for what they may not be."""
-        agent = call.header("user-agent")
         if options is not None:
             kind = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"}
             return Context(call.user, call.trace, bool(options.get("dryRun")), options={**kind, **options})
         kind_name = _WRITES[verb]
+        agent_name = _manager_of(call.header("user-agent"))
+        if not call.query and not apply:
+            return Context(
+                call.user, call.trace, False, agent_name, options={"kind": kind_name, "apiVersion": "meta.k8s.io/v1"}
+            )
         found: Object = {}
         errors = []
         if "force" in call.query and verb == "patch" and not apply:
@@ -386,7 +390,7 @@ class Rest:
             user=call.user,
             trace=call.trace,
             dry_run=bool(dry_run),
-            field_manager=manager or _manager_of(agent),
+            field_manager=manager or agent_name,
             field_validation=validation or "Warn",
             options={"kind": kind_name, "apiVersion": "meta.k8s.io/v1", **found},
         )
@@ -544,6 +548,7 @@ def _patch_type(call: Call, resource: Resource) -> str:
     return negotiate.check_patch_type(call.header("content-type") or None, accepted, routed=routed)
 
 
+@lru_cache(256)
 def _manager_of(user_agent: str) -> str:
     """The field manager of a client that names none: its user agent up to the first slash."""
     return "".join(char for char in user_agent.partition("/")[0] if char.isprintable())[:128]

@@ -44,6 +44,9 @@ TICK = 0.5
 LABELS = 4096
 """Sets of labels that are remembered, to be shared by the objects that have them."""
 
+PLACES = 4096
+"""Resources in namespaces of which it is remembered who hears of their changes."""
+
 DECODED = 512
 DECODED_BYTES = 32 * 1024
 """How many decoded objects are kept, and up to which size: those that deciders look at again and again."""
@@ -253,6 +256,7 @@ class WatchCache:
         # Both by the part of their prefix up to its last slash: a change looks up the parts of its key.
         self._channels: dict[str, _Channel] = {}
         self._subscribers: dict[str, list[Callable[[CacheEvent], None]]] = {}
+        self._heard_by: dict[str, tuple[Callable[[CacheEvent], None], ...]] = {}  # of both, by a key's own place
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
         self._waiters: list[_Waiter] = []  # a heap by revision
         self._giving_up: asyncio.Task[None] | None = None
@@ -421,6 +425,7 @@ class WatchCache:
         channel = self._channels.get(place)
         if channel is None:
             channel = self._channels[place] = _Channel()
+            self._heard_by.clear()
         backlog = [event for event in self._after(after) if event.key.startswith(prefix)]
         return Watcher(self, channel, prefix, after, backlog, limit)
 
@@ -441,8 +446,10 @@ class WatchCache:
                     log.exception("a subscriber of %s failed at %s", prefix, event.key)
 
         self._subscribers.setdefault(place, []).append(subscriber)
+        self._heard_by.clear()
 
         def end() -> None:
+            self._heard_by.clear()
             subscribers = self._subscribers.get(place, [])
             if subscriber in subscribers:
                 subscribers.remove(subscriber)
@@ -457,6 +464,7 @@ class WatchCache:
         place = _place(watcher.prefix)
         if not channel.watchers and self._channels.get(place) is channel:
             del self._channels[place]
+            self._heard_by.clear()
 
     async def _fill(self, revision: int = 0) -> None:
         """Read all of the store at `revision`; where the cache was filled before, what differs becomes events."""
@@ -612,15 +620,24 @@ class WatchCache:
             old = self._events.popleft()
             self._events_bytes -= old.size()
             self._since = old.revision
-        end = key.find("/") + 1
+        place = _place(key)
+        hearing = self._heard_by.get(place)
+        if hearing is None:
+            if len(self._heard_by) >= PLACES:
+                self._heard_by.clear()
+            hearing = self._heard_by[place] = tuple(self._hearing(place))
+        for hear in hearing:
+            hear(event)
+
+    def _hearing(self, place: str) -> Iterator[Callable[[CacheEvent], None]]:
+        """Who hears of the keys of one place: the watchers and subscribers of it, and of all that it is in."""
+        end = place.find("/") + 1
         while end:
-            place = key[:end]
-            channel = self._channels.get(place)
+            channel = self._channels.get(place[:end])
             if channel is not None:
-                channel.append(event)
-            for subscriber in tuple(self._subscribers.get(place, ())):
-                subscriber(event)
-            end = key.find("/", end) + 1
+                yield channel.append
+            yield from self._subscribers.get(place[:end], ())
+            end = place.find("/", end) + 1
 
     def _after(self, revision: int) -> list[CacheEvent]:
         """The window's events after `revision`, oldest first."""

@@ -8,8 +8,6 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 
-from sortedcontainers import SortedDict
-
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.storage import (
     Compacted,
@@ -39,7 +37,7 @@ class MemoryStore:
         self._compactor = Compactor(self, self._clock, compaction_interval)
         self._revision = FIRST_REVISION
         self._oldest = 0  # what was compacted up to; 0: nothing
-        self._keys: SortedDict = SortedDict()  # key -> its versions as list[StoreEvent], oldest first
+        self._keys: dict[str, list[StoreEvent]] = {}  # key -> its versions, oldest first
         self._log: list[StoreEvent] = []  # everything after the last compaction
         self._audience = Audience()
         self._deadlines: list[tuple[float, str, int]] = []  # heap of (when, key, mod_revision)
@@ -75,10 +73,8 @@ class MemoryStore:
         self._readable(revision)
         items: list[KeyValue] = []
         remaining = 0
-        start, inclusive = (after, False) if after >= prefix else (prefix, True)
-        for key in self._keys.irange(start, None, (inclusive, True)):
-            if not key.startswith(prefix):
-                break
+        # sorted anew each time: the watch cache reads all of it once, and what it has after that never
+        for key in sorted(key for key in self._keys if key > after and key.startswith(prefix)):
             found = self._at(key, revision)
             if found is None:
                 continue
@@ -154,7 +150,7 @@ class MemoryStore:
             raise Compacted(self._oldest)
 
     def _at(self, key: str, revision: int) -> KeyValue | None:
-        versions: list[StoreEvent] = self._keys.get(key, [])
+        versions = self._keys.get(key, ())
         index = bisect_right(versions, revision, key=_revision_of) - 1 if revision else len(versions) - 1
         if index < 0 or versions[index].type is EventType.DELETE:
             return None

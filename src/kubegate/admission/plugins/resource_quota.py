@@ -8,6 +8,7 @@ write. Follows k8s.io/apiserver/pkg/admission/plugin/resourcequota.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from kubegate.admission.refusal import forbidden, unexpected
 from kubegate.api import Object
 from kubegate.api.quantity import QuantityError
 from kubegate.api.status import StatusError, internal
+from kubegate.storage import ObjectEvent
 
 # How often a charge is worked out again because a quota was changed meanwhile by another process.
 _ATTEMPTS = 10
@@ -80,13 +82,28 @@ class ResourceQuota:
         self._limited = tuple(limited)
         self._queues: dict[str, _Queue] = {}
         self._written: dict[tuple[str, str], Object] = {}
+        self._quotas: Counter[str] = Counter()
+        """How many there are, by namespace."""
+        dependencies.reader.subscribe(QUOTAS, self._on_quota)
+
+    def _on_quota(self, event: ObjectEvent, quota: Object, _previous: Object | None) -> None:
+        namespace = quota["metadata"]["namespace"]
+        if event is ObjectEvent.ADDED:
+            self._quotas[namespace] += 1
+        elif event is ObjectEvent.DELETED:
+            self._quotas[namespace] -= 1
+            if not self._quotas[namespace]:
+                del self._quotas[namespace]
+
+    def idle(self) -> bool:
+        return not self._quotas and not self._limited
 
     async def validate(self, attributes: Attributes) -> None:
         namespace = attributes.namespace
         if not namespace or attributes.group_resource == "namespaces":
             return
         limited = any(entry.group_resource == attributes.group_resource for entry in self._limited)
-        if not limited and not self._reader.list(QUOTAS, namespace):
+        if not limited and namespace not in self._quotas:
             return
         evaluator = self._evaluators.of(attributes.group_resource)
         if evaluator is None or attributes.operation not in evaluator.operations(attributes.subresource):

@@ -115,6 +115,9 @@ class MutatingPolicies:
         self._equivalents = equivalents
         self._source = Source(reader, "mutatingadmissionpolic", compile_spec, equivalents)
 
+    def idle(self) -> bool:
+        return not self._source.bound()
+
     async def admit(self, attributes: Attributes) -> None:
         hooks = self._source.hooks(attributes)
         if not hooks or not concerns(attributes):

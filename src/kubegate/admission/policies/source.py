@@ -109,9 +109,14 @@ class Source(Generic[P]):
 
     def hooks(self, attributes: Attributes) -> list[tuple[int, Hook[P], Invocation]]:
         """The bound policies with a rule about this, by name, and as what each is to see it; see `Routes.of`."""
+        hooks = self.bound()
+        return self._routes.of(hooks, attributes) if hooks else []
+
+    def bound(self) -> tuple[Hook[P], ...]:
+        """All policies that are bound to anything."""
         if self._hooks is None:
             self._hooks = self._current()
-        return self._routes.of(self._hooks, attributes) if self._hooks else []
+        return self._hooks
 
     def _on_policy(self, event: ObjectEvent, obj: Object, _previous: Object | None) -> None:
         name = obj["metadata"]["name"]

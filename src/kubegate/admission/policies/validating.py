@@ -130,6 +130,9 @@ class ValidatingPolicies:
         self._equivalents = equivalents
         self._source = Source(reader, "validatingadmissionpolic", compile_spec, equivalents)
 
+    def idle(self) -> bool:
+        return not self._source.bound()
+
     async def validate(self, attributes: Attributes) -> None:
         hooks = self._source.hooks(attributes)
         if not hooks or not concerns(attributes):

@@ -35,6 +35,9 @@ class ValidatingWebhooks:
     async def close(self) -> None:
         await self._caller.dispatcher.close()
 
+    def idle(self) -> bool:
+        return not self._configurations.webhooks()
+
     async def validate(self, attributes: Attributes) -> None:
         webhooks = self._configurations.webhooks()
         if not webhooks or matching.concerns_configurations(attributes):

@@ -165,28 +165,24 @@ def restore_times(new: Object, live: Object) -> Object:
 # ------------------------------------------------------------------ updates
 def _with_first_entry(new: Object, who: Manager, time: str, schema: Schema, reset_fields: ResetFields) -> Object:
     """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
-    sent = {name: value for name, value in new.items() if name not in _TYPE_META}
-    sent["metadata"] = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
     try:
-        fields = reset_fields.counted(_fields_of_new(schema, sent)) if reset_fields.owned else None
+        fields = reset_fields.counted(_fields_of_new(schema, new)) if reset_fields.owned else None
     except typed.NotTyped:
         fields = None
-    if not fields:
-        return _with_entries(new, [])
-    return _with_entries(new, entries.encode({who: Owned(fields, who.api_version, time)}))
+    return _with_entries(new, [entries.entry(who, Owned(fields, who.api_version, time))] if fields else [])
 
 
-def _fields_of_new(schema: Schema, sent: Object) -> FieldSet:
-    """What `sent` has that an empty object of the kind has not. Most objects are made in the shape of many others."""
+def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
+    """What `new` has that an empty object of the kind has not. Most objects are made in the shape of many others."""
     if not schema.name:
-        return _added(schema, sent)
+        return _added(schema, new)
     known = _by_shape.setdefault(schema.name, {})
-    shape = typed.shape(schema, sent)
+    shape = typed.shape(schema, new)
     found = known.get(shape)
     if found is None:
         if len(known) >= _MOST_SHAPES:
             known.clear()
-        found = known[shape] = _added(schema, sent)
+        found = known[shape] = _added(schema, new)
     return found
 
 
@@ -195,7 +191,9 @@ _by_shape: dict[str, dict[Hashable, FieldSet]] = {}
 _MOST_SHAPES = 256
 
 
-def _added(schema: Schema, sent: Object) -> FieldSet:
+def _added(schema: Schema, new: Object) -> FieldSet:
+    sent = {name: value for name, value in new.items() if name not in _TYPE_META}
+    sent["metadata"] = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
     changed, _ = typed.compare(schema, {**zero(schema), "metadata": {}}, sent)
     return sets.in_order(changed) if changed else {}
 

@@ -86,12 +86,12 @@ def _check(position: int, entry: Any) -> None:
 def encode(managed: Managed) -> list[dict[str, Any]]:
     """As stored: appliers first, then by time, then by name."""
     if len(managed) == 1:
-        return [_entry(*pair) for pair in managed.items()]
+        return [entry(*pair) for pair in managed.items()]
     return encode_all(managed.items())
 
 
 def encode_all(pairs: Iterable[tuple[Manager, Owned]]) -> list[dict[str, Any]]:
-    return [_entry(who, owned) for who, owned in sorted(pairs, key=_order)]
+    return [entry(who, owned) for who, owned in sorted(pairs, key=_order)]
 
 
 def _order(item: tuple[Manager, Owned]) -> tuple[Any, ...]:
@@ -103,17 +103,17 @@ def _seconds(time: str | None) -> int:
     return int(clock.parse_rfc3339(time)) if time else 0
 
 
-def _entry(who: Manager, owned: Owned) -> dict[str, Any]:
-    entry: dict[str, Any] = {"manager": who.name, "operation": who.operation, "apiVersion": owned.api_version}
+def entry(who: Manager, owned: Owned) -> dict[str, Any]:
+    found: dict[str, Any] = {"manager": who.name, "operation": who.operation, "apiVersion": owned.api_version}
     if not who.name:
-        del entry["manager"]
+        del found["manager"]
     if owned.time:
-        entry["time"] = owned.time
-    entry["fieldsType"] = "FieldsV1"
-    entry["fieldsV1"] = owned.fields
+        found["time"] = owned.time
+    found["fieldsType"] = "FieldsV1"
+    found["fieldsV1"] = owned.fields
     if who.subresource:
-        entry["subresource"] = who.subresource
-    return entry
+        found["subresource"] = who.subresource
+    return found
 
 
 def capped(managed: Managed) -> Managed:

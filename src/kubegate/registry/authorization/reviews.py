@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from kubegate.api import Object, clone, field, status
+from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError, child, index
 from kubegate.api.names import is_qualified_name, is_valid_label_value
 from kubegate.api.selectors import SelectorError, parse_fields, parse_labels, requirement
@@ -74,10 +74,10 @@ def validate_metadata(review: Object, scope: Scope, *, namespaced: bool) -> list
 
 def with_managed_fields(review: Object, scope: Scope) -> Object:
     """A review is written to nowhere, yet answered with the managedFields of whoever sent it."""
-    if (review.get("metadata") or {}).get("managedFields"):
-        return review
     metadata = review.get("metadata") or {}
-    return scope.registry.managed.created(scope.resource, clone({**review, "metadata": metadata}), scope.context)
+    if metadata.get("managedFields"):
+        return review
+    return scope.registry.managed.created(scope.resource, {**review, "metadata": metadata}, scope.context)
 
 
 def refuse(errors: list[FieldError]) -> None:
@@ -104,8 +104,10 @@ def _shown(other: Mapping[str, Any]) -> dict[str, str]:
 
 def _validate_resource(resource: Mapping[str, Any] | None) -> list[FieldError]:
     errors: list[FieldError] = []
+    if resource is None:
+        return errors
     for name in _SELECTORS:
-        selector = (resource or {}).get(name)
+        selector = resource.get(name)
         if selector is not None:
             errors += _validate_selector(selector, f"spec.resourceAttributes.{name}", labels=name == "labelSelector")
     return errors
@@ -169,6 +171,8 @@ def question(spec: Mapping[str, Any], user: UserInfo) -> Question:
         field_requirements=fields,
         label_requirements=labels,
     )
+    if not fields_failed and not labels_failed:
+        return Question(attributes)
     found = ((_SELECTORS[0], fields, fields_failed), (_SELECTORS[1], labels, labels_failed))
     unread = tuple(
         f"spec.resourceAttributes.{name} {'partially ignored' if read else 'ignored'} due to parse error"
