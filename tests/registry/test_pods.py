@@ -155,6 +155,21 @@ async def test_a_binding_sets_the_node_once(w: KindsWorld) -> None:
     assert again.message == ('Operation cannot be fulfilled on pods/binding "p": pod p is already assigned to node "n"')
 
 
+async def test_a_binding_is_for_the_pod_that_it_means_and_brings_its_labels(w: KindsWorld) -> None:
+    await w.create("pods", pod())
+    target = {"kind": "Node", "name": "n"}
+    for wanted in ({"uid": "other"}, {"resourceVersion": "1"}):
+        refused = await w.refusal(
+            w.post("pods", "p", "binding", {"metadata": {"name": "p", **wanted}, "target": target})
+        )
+        assert refused.code == 409
+        assert refused.message.startswith('Operation cannot be fulfilled on pods "p": StorageError: invalid object, ')
+    said = {"name": "p", "labels": {"zone": "a"}, "annotations": {"by": "me"}}
+    await w.post("pods", "p", "binding", {"metadata": said, "target": target})
+    bound = w.get("pods", "p")["metadata"]
+    assert (bound["labels"]["zone"], bound["annotations"]["by"]) == ("a", "me")
+
+
 async def test_a_scheduled_pod_is_given_time_to_end(w: KindsWorld) -> None:
     await w.create("pods", pod(nodeName="n"))
     deleted = await w.delete("pods", "p")

@@ -28,9 +28,12 @@ async def bind(namespace: str, name: str, binding: Object, scope: Scope) -> Obje
         raise StatusError(500, "", texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
     metadata = binding["metadata"]
 
+    key = scope.registry.keys.key("pods", namespace, name)
+
     def change(pod: Object) -> None:
-        _check(pod, metadata)
-        _assign(pod, target["name"], mapped(metadata, "annotations"), rfc3339(scope.clock.now()))
+        _check_preconditions(pod, metadata, key)
+        _check(pod)
+        _assign(pod, target["name"], metadata, rfc3339(scope.clock.now()))
 
     await guaranteed_update(scope, "pods", namespace, name, change)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -41,15 +44,21 @@ async def create(namespace: str, name: str, binding: Object, scope: Scope) -> Ob
     return await bind(namespace, binding["metadata"].get("name", ""), binding, scope)
 
 
-def _check(pod: Object, wanted: Object) -> None:
+def _check_preconditions(pod: Object, wanted: Object, key: str) -> None:
+    """A binding may be for one certain pod, or for a pod as it is at a certain revision. Raises 409."""
+    found = pod["metadata"]
+    for name, text in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+        if wanted.get(name) and wanted[name] != found.get(name):
+            problem = f"{text} in precondition: {wanted[name]}, {text} in object meta: {found.get(name)}"
+            error = f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: "
+            raise status.conflict("", "pods", found["name"], f"{error}Precondition failed: {problem}")
+
+
+def _check(pod: Object) -> None:
     metadata, spec = pod["metadata"], pod["spec"]
     name = metadata["name"]
     problem = ""
-    if wanted.get("uid") and wanted["uid"] != metadata.get("uid"):
-        problem = (
-            f"Precondition failed: UID in precondition: {wanted['uid']}, UID in object meta: {metadata.get('uid')}"
-        )
-    elif "deletionTimestamp" in metadata:
+    if "deletionTimestamp" in metadata:
         problem = f"pod {name} is being deleted, cannot be assigned to a host"
     elif spec.get("nodeName"):
         problem = f'pod {name} is already assigned to node "{spec["nodeName"]}"'
@@ -59,11 +68,13 @@ def _check(pod: Object, wanted: Object) -> None:
         raise status.conflict("", "pods/binding", name, problem)
 
 
-def _assign(pod: Object, node: str, annotations: dict[str, str], now: str) -> None:
+def _assign(pod: Object, node: str, said: Object, now: str) -> None:
+    """`said`: the binding's metadata, whose labels and annotations the pod takes over."""
     pod["spec"]["nodeName"] = node
     metadata = pod["metadata"]
-    if annotations:
-        metadata.setdefault("annotations", {}).update(annotations)
+    for name in ("annotations", "labels"):
+        if added := mapped(said, name):
+            metadata[name] = {**(metadata.get(name) or {}), **added}
     found = pod.setdefault("status", {})
     found.pop("nominatedNodeName", None)
     conditions = found.setdefault("conditions", [])
