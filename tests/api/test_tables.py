@@ -295,9 +295,11 @@ def test_access():
         {"kind": "User", "name": "bob"},
         {"kind": "Group", "name": "ops"},
         {"kind": "ServiceAccount", "namespace": "ns", "name": "robot"},
+        {"kind": "ServiceAccount", "name": "own"},
     ]
     binding = {"roleRef": {"kind": "ClusterRole", "name": "view"}, "subjects": subjects}
-    assert cells(rbac, "rolebindings", binding) == ["a", "ClusterRole/view", "60m", "alice, bob", "ops", "ns/robot"]
+    row = cells(rbac, "rolebindings", binding)
+    assert row == ["a", "ClusterRole/view", "60m", "alice, bob", "ops", "ns/robot, /own"]
     assert cells(rbac, "roles", {}) == ["a", BORN]
     request = {
         "spec": {"signerName": "example.org/s", "username": "u", "expirationSeconds": 7200},

@@ -28,8 +28,8 @@ def binding(obj: _Object, now: float) -> list[Any]:
     subjects: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
     for subject in obj.get("subjects") or ():
         name, kind = subject.get("name") or "", subject.get("kind") or ""
-        if kind == "ServiceAccount" and subject.get("namespace"):
-            name = f"{subject['namespace']}/{name}"
+        if kind == "ServiceAccount":
+            name = f"{subject.get('namespace') or ''}/{name}"
         if kind in subjects:
             subjects[kind].append(name)
     joined = [", ".join(names) for names in subjects.values()]
