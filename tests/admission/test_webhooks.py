@@ -280,6 +280,8 @@ def bare(review: Object) -> bytes:
          "returned response.patch but not response.patchType"),
         ({"allowed": True, "patchType": "JSONPatch"}, "received invalid webhook response: webhook returned "
          "response.patchType but not response.patch"),
+        ({"allowed": False, "status": {"code": "x"}}, "failed to call webhook: json: cannot unmarshal string into Go "
+         "struct field Status.response.status.code of type int32"),
         ({"allowed": True, "patch": "***", "patchType": "JSONPatch"},
          "failed to call webhook: illegal base64 data at input byte 0"),
         ({"allowed": True, "patch": "aGVsbG8=", "patchType": "JSONPatch"}, "received undecodable patch in webhook "

@@ -227,7 +227,7 @@ class App:
         if call is not None:
             headers.append((b"audit-id", call.id.encode()))
             if call.trace.warnings:
-                headers += [responses.warning_header(text) for text in call.trace.warnings]
+                headers += responses.warning_headers(call.trace.warnings)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         if response.stream is None:
             body = response.body

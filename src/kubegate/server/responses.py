@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import orjson
@@ -59,8 +61,35 @@ def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> R
     return response
 
 
-def warning_header(text: str) -> Header:
-    """RFC 7234's Warning as kube-apiserver sends it: code 299, agent `-`, the text quoted, control characters out."""
-    cleaned = "".join(" " if ord(c) < 32 or ord(c) == 127 else c for c in text)
-    escaped = cleaned.replace("\\", "\\\\").replace('"', '\\"')
+# All warnings of an answer have this many characters together; where they had more, each is cut to so many.
+_MOST_WARNED, _MOST_IN_A_WARNING = 4096, 256
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def warning_headers(texts: Iterable[str]) -> list[Header]:
+    """RFC 7234's Warning as kube-apiserver sends it: code 299, agent `-`, the text quoted.
+
+    Texts with control characters are left out. Of warnings that are too long together each is cut short, and then as
+    many are sent as fit, and one more.
+    """
+    whole = [text for text in texts if not _CONTROL.search(text)]
+    if sum(map(len, whole)) > _MOST_WARNED:
+        whole = list(_cut(whole))
+    return [_warning_header(text) for text in whole]
+
+
+def _cut(texts: Sequence[str]) -> Iterator[str]:
+    """What led to the cutting is sent in any case."""
+    uncut = accumulate(map(len, texts))
+    enough = next(position for position, length in enumerate(uncut) if length > _MOST_WARNED)
+    written = 0
+    for position, text in enumerate(texts):
+        if position > enough and written >= _MOST_WARNED:
+            return
+        written += len(text[:_MOST_IN_A_WARNING])
+        yield text[:_MOST_IN_A_WARNING]
+
+
+def _warning_header(text: str) -> Header:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return b"warning", f'299 - "{escaped}"'.encode()

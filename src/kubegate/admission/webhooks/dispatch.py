@@ -123,7 +123,12 @@ class Dispatcher:
             parts = urlsplit(webhook.client_config.get("url") or "")
             path = posixpath.normpath(f"/{parts.path}").replace("//", "/")
             url = f"{parts.scheme}://{parts.netloc}{path}{timeout}"
-            found = self._credentials.of(parts.hostname or "", parts.port or 443) or _NO_CREDENTIALS
+            try:
+                number = parts.port or 443
+            except ValueError:
+                given = parts.netloc.rpartition(":")[2]
+                raise RemoteError(f'Post "{url}": dial tcp: address {given}: invalid port') from None
+            found = self._credentials.of(parts.hostname or "", number) or _NO_CREDENTIALS
             return url, replace(found, url=f"{parts.scheme}://{parts.netloc}", authority=webhook.authority)
         name, namespace, port = service.get("name", ""), service.get("namespace", ""), service.get("port") or 443
         host = f"{name}.{namespace}.svc"

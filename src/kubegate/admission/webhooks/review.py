@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,10 @@ from msgspec import Struct, field
 
 from kubegate.admission import Attributes
 from kubegate.admission.webhooks.expressions import Invocation, admission_request
-from kubegate.api import Object, gojson
+from kubegate.api import Object, gojson, normalize
 from kubegate.api.codec import split_api_version
 from kubegate.api.field import quoted
+from kubegate.api.schema import named
 from kubegate.remote import result
 from kubegate.remote.client import RemoteError, Response
 
@@ -123,7 +125,7 @@ def verify(found: Object, uid: str, version: str, mutating: bool) -> Answer:
     allowed = bool(_typed(response, "allowed", bool, "bool"))
     given_uid = _typed(response, "uid", str, "types.UID") or ""
     annotations, warnings = _annotations(response), _warnings(response)
-    status = _typed(response, "status", dict, "v1.Status") or {}
+    status = _status(response)
     if version == "v1":
         if given_uid != uid:
             raise InvalidResponse(f"expected response.uid={quoted(uid)}, got {quoted(given_uid)}")
@@ -170,6 +172,18 @@ def _first_bad(encoded: str) -> int:
         if letter not in alphabet and letter not in "\r\n":
             return position
     return len(encoded) - len(encoded) % 4
+
+
+def _status(response: Object) -> Object:
+    status = _typed(response, "status", dict, "v1.Status") or {}
+    try:
+        return normalize.normalize(status, named(_STATUS)).value
+    except normalize.TypeMismatch as error:
+        raise RemoteError(_FIELD.sub(r"\1.response.status.", str(error))) from None
+
+
+_STATUS = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
+_FIELD = re.compile(r"(Go struct field \w+)\.")
 
 
 def _annotations(response: Object) -> dict[str, str]:
