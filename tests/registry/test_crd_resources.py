@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from crd_world import context, crd, crd_world, properties
 
+from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api import patch
 from kubegate.api.normalize import TypeMismatch
 from kubegate.api.status import StatusError
 from kubegate.registry import scale
+from kubegate.registry.admissionregistration.objects import RegistryObjects
 from kubegate.registry.apiextensions import customresources
 
 Object = dict[str, Any]
@@ -32,6 +34,46 @@ async def test_objects_are_pruned_defaulted_and_counted() -> None:
         assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {".": {}, "f:mode": {}, "f:size": {}}}
         changed = await world.update(resource, {**made, "spec": {"size": 2}})
         assert (changed["spec"], changed["metadata"]["generation"]) == ({"size": 2, "mode": "slow"}, 2)
+
+
+class Adding:
+    """Admission that gives every object a field that its schema does not know."""
+
+    def __init__(self) -> None:
+        self.validated: list[Any] = []
+
+    async def admit(self, attributes: Attributes) -> None:
+        old = attributes.object or {}
+        attributes.object = {**old, "spec": {**old["spec"], "unknown": "x"}}
+
+    async def validate(self, attributes: Attributes) -> None:
+        self.validated.append(attributes.object and dict(attributes.object["spec"]))
+
+
+async def test_what_admission_adds_is_pruned_after_it_was_validated() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms", properties(size=NUMBER)))
+        admission = world.registry.admission = Adding()
+        made = await world.create(resource, {"metadata": {"name": "a"}, "spec": {"size": 1}})
+        changed = await world.update(resource, {**made, "spec": {"size": 2}})
+        assert (made["spec"], changed["spec"]) == ({"size": 1}, {"size": 2})
+        assert (await world.registry.get(resource, "default", "a"))["spec"] == {"size": 2}
+        assert admission.validated == [{"size": 1, "unknown": "x"}, {"size": 2, "unknown": "x"}]
+
+
+async def test_admission_may_give_back_another_version_and_no_other_group() -> None:
+    async with crd_world() as world:
+        await world.serve(crd("forms", properties(size=NUMBER), versions=("v1", "v2")))
+        objects, kind = RegistryObjects(world.registry), GroupVersionKind("example.org", "v1", "Form")
+
+        async def back(api_version: str) -> Object:
+            return await objects.convert({"apiVersion": api_version, "kind": "Form", "metadata": {"name": "a"}}, kind)
+
+        assert (await back("example.org/v2"))["apiVersion"] == "example.org/v1"
+        with pytest.raises(ValueError, match="^request to convert CR from an invalid group/version: "):
+            await back("example.org/v3")
+        with pytest.raises(ValueError, match="^/v1, Kind=Form is unstructured and is not "):
+            await back("v1")
 
 
 async def test_another_version_shows_what_it_knows() -> None:

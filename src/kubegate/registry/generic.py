@@ -212,7 +212,7 @@ class Registry:
         )
         await self.admission.admit(attributes)
         assert attributes.object is not None
-        obj = attributes.object
+        patched, obj = attributes.object is not obj, attributes.object
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         self._check_namespace(resource, namespace, obj)
         if rules.guard is not None:
@@ -250,7 +250,7 @@ class Registry:
         problems = path_segment_name(name)
         if problems:
             raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
-        _null_empty_lists(resource, obj)
+        _as_read_back(resource, obj, patched)
         if meta.get("resourceVersion") not in (None, "", "0"):
             raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")
         key = self.keys.key(resource.group_resource, namespace, name)
@@ -458,8 +458,10 @@ class Registry:
         attributes = self.attributes(Operation.UPDATE, resource, subresource, namespace, name, context, obj, current)
         if viewed is not None:
             attributes = viewed.attributes(attributes)
+        before = attributes.object
         await self.admission.admit(attributes)
         assert attributes.object is not None
+        patched = attributes.object is not before
         obj = attributes.object if viewed is None else viewed.taken_over(obj, attributes.object)
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         if rules.guard is not None and not subresource:
@@ -482,7 +484,7 @@ class Registry:
                 context.trace.warn(text)
         attributes.object = obj if viewed is None else viewed.of(obj)
         await self.admission.validate(attributes)
-        _null_empty_lists(resource, obj)
+        _as_read_back(resource, obj, patched)
         if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
         obj = managedfields.restore_times(obj, current)
@@ -837,7 +839,10 @@ _NULL_WHEN_EMPTY = {
 }
 
 
-def _null_empty_lists(resource: Resource, obj: Object) -> None:
+def _as_read_back(resource: Resource, obj: Object, patched: bool) -> None:
+    """What the store gives back is not all that it was given. `patched`: admission made it another object."""
+    if patched and resource.custom is not None:
+        structural.prune(obj, resource.custom.structural)
     for name in _NULL_WHEN_EMPTY.get(resource.group_resource, ()):
         if obj.get(name) == []:
             obj[name] = None

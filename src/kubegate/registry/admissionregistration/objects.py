@@ -43,11 +43,20 @@ class RegistryObjects:
         return object if schema is None else complete(object, schema)
 
     async def convert(self, object: Object, kind: GroupVersionKind) -> Object:
-        if object["kind"] != kind.kind:
-            version = object["apiVersion"].rpartition("/")[2]
+        resource = self._resource(kind)
+        group, version = split_api_version(object["apiVersion"])
+        if resource is not None and resource.custom is not None:
+            # that it has become of another kind is said when the object is checked
+            if group != kind.group:
+                said = f"{group}/{version}, Kind={object['kind']}"
+                raise ValueError(f'{said} is unstructured and is not suitable for converting to "{kind.api_version}"')
+            if version not in resource.custom.versions:
+                raise ValueError(f"request to convert CR from an invalid group/version: {group}/{version}")
+        elif object["kind"] != kind.kind:
             wanted = go_type(kind.group, kind.kind)
             raise ValueError(f"converting ({version}.{object['kind']}) to ({wanted}): unknown conversion")
-        resource = self._resource(kind)
+        if object["apiVersion"] == kind.api_version:
+            return object
         try:
             if resource is not None and conversion.by_webhook(resource):
                 [converted] = await self._registry.converted(resource, [object], kind.api_version)
