@@ -70,9 +70,9 @@ async def test_admission_may_give_back_another_version_and_no_other_group() -> N
             return await objects.convert({"apiVersion": api_version, "kind": "Form", "metadata": {"name": "a"}}, kind)
 
         assert (await back("example.org/v2"))["apiVersion"] == "example.org/v1"
-        with pytest.raises(ValueError, match="^request to convert CR from an invalid group/version: "):
+        with pytest.raises(ValueError, match=r"^request to convert CR from an invalid group/version: "):
             await back("example.org/v3")
-        with pytest.raises(ValueError, match="^/v1, Kind=Form is unstructured and is not "):
+        with pytest.raises(ValueError, match=r"^/v1, Kind=Form is unstructured and is not "):
             await back("v1")
 
 
