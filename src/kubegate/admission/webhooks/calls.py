@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import orjson
 from msgspec import Struct, field
 
 from kubegate.admission import Attributes, GroupVersionKind
@@ -33,34 +34,47 @@ class CallFailed(Exception):
 
 
 class Versions(Struct):
-    """A request's objects in the versions that webhooks want to see, each converted once."""
+    """A request's objects in the versions that webhooks want to see: each converted once, and written once.
+
+    Whoever changes the object says so with `changed`.
+    """
 
     attributes: Attributes
     objects: Objects
-    _known: dict[GroupVersionKind, tuple[Object | None, Object | None]] = field(default_factory=dict)
+    _new: dict[GroupVersionKind, Object | None] = field(default_factory=dict)
+    _old: dict[GroupVersionKind, Object | None] = field(default_factory=dict)
+    _old_written: dict[GroupVersionKind, orjson.Fragment] = field(default_factory=dict)
+    _bodies: dict[Invocation, review.Body] = field(default_factory=dict)
 
     async def of(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
         """The new and the old object. Raises StatusError 500 where there is no conversion."""
         if kind == self.attributes.kind:
             return self.attributes.object, self.attributes.old_object
-        if kind not in self._known:
-            self._known[kind] = (
-                await self._converted(self.attributes.object, kind),
-                await self._converted(self.attributes.old_object, kind),
-            )
-        return self._known[kind]
+        if kind not in self._new:
+            self._new[kind] = await self._converted(self.attributes.object, kind)
+        if kind not in self._old:
+            self._old[kind] = await self._converted(self.attributes.old_object, kind)
+        return self._new[kind], self._old[kind]
 
-    async def written(self, kind: GroupVersionKind) -> tuple[Object | None, Object | None]:
-        """The new and the old object as webhooks are sent them. Raises StatusError 500, too."""
-        new, old = await self.of(kind)
-        return self._complete(new, kind), self._complete(old, kind)
+    async def body(self, invocation: Invocation) -> review.Body:
+        """What webhooks are sent that see the request as this. Raises StatusError 500, too."""
+        found = self._bodies.get(invocation)
+        if found is None:
+            kind = invocation.kind
+            new, old = await self.of(kind)
+            if kind not in self._old_written:
+                self._old_written[kind] = self._written(old, kind)
+            body = review.Body.of(self.attributes, invocation, self._written(new, kind), self._old_written[kind])
+            found = self._bodies[invocation] = body
+        return found
 
-    def _complete(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
-        return None if obj is None else self.objects.complete(kind, obj)
+    def changed(self) -> None:
+        """The object was changed; the old one never is."""
+        self._new.clear()
+        self._bodies.clear()
 
-    def forget(self) -> None:
-        """The object was changed."""
-        self._known.clear()
+    def _written(self, obj: Object | None, kind: GroupVersionKind) -> orjson.Fragment:
+        return orjson.Fragment(orjson.dumps(None if obj is None else self.objects.complete(kind, obj)))
 
     async def _converted(self, obj: Object | None, kind: GroupVersionKind) -> Object | None:
         try:
@@ -109,18 +123,16 @@ class Caller(Struct):
         """
         if attributes.dry_run and webhook.side_effects not in ("None", "NoneOnDryRun"):
             raise status.bad_request(f"admission webhook {quoted(webhook.name)} does not support dry run")
-        version = next((v for v in webhook.review_versions if v in review.VERSIONS), None)
+        version = webhook.review_version
         if version is None:
             known = ", ".join(review.VERSIONS)
             why = f"webhook does not accept known AdmissionReview versions ({known})"
             raise CallFailed(webhook.name, f"could not create admission objects: {why}")
         uid = new_uid()
-        new, old = await versions.written(invocation.kind)
-        body = review.request_body(attributes, invocation, uid, version, new, old)
+        body = await versions.body(invocation)
         try:
-            response = await self.dispatcher.call(webhook, body)
-            found = review.decode(response, version)
-            answer = review.verify(found, uid, version, mutating)
+            response = await self.dispatcher.call(webhook, body.written(version, uid))
+            answer = review.answer(response, uid, version, mutating)
         except RemoteError as error:
             raise CallFailed(webhook.name, f"failed to call webhook: {error}") from None
         except review.InvalidResponse as error:

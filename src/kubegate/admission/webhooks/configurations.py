@@ -7,6 +7,7 @@ import binascii
 
 from msgspec import Struct
 
+from kubegate.admission.webhooks import review
 from kubegate.admission.webhooks.expressions import WEBHOOK_VARIABLES, Conditions
 from kubegate.admission.webhooks.matching import Rules
 from kubegate.api import Object
@@ -27,7 +28,8 @@ class Webhook(Struct, frozen=True):
     ignores_failure: bool
     side_effects: str
     timeout: int
-    review_versions: tuple[str, ...]
+    review_version: str | None
+    """The first that both know."""
     reinvoked: bool
     client_config: Object
     authority: bytes | None
@@ -46,7 +48,7 @@ def _webhook(configuration: str, entry: Object, position: int) -> Webhook:
         ignores_failure=entry.get("failurePolicy") == "Ignore",
         side_effects=entry.get("sideEffects") or "",
         timeout=entry.get("timeoutSeconds") or 10,
-        review_versions=tuple(entry.get("admissionReviewVersions") or ()),
+        review_version=next((v for v in entry.get("admissionReviewVersions") or () if v in review.VERSIONS), None),
         reinvoked=entry.get("reinvocationPolicy") == "IfNeeded",
         client_config=config,
         authority=_authority(config.get("caBundle")),

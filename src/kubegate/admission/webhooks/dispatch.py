@@ -15,7 +15,7 @@ from kubegate.admission.config import ConfigurationError
 from kubegate.admission.webhooks import services
 from kubegate.api import Object
 from kubegate.pki import kubeconfig
-from kubegate.remote.client import Clients, Endpoint, RemoteError, Response
+from kubegate.remote.client import Client, Clients, Endpoint, RemoteError, Response
 from kubegate.storage import Reader
 
 USER_AGENT = "kube-apiserver-admission"
@@ -76,6 +76,7 @@ def _endpoint(user: Object, path: Path) -> Endpoint:
 
 
 _NO_CREDENTIALS = Endpoint(url="https://webhook", user_agent=USER_AGENT)
+_MOST_WAYS = 1024
 
 
 class Target(Protocol):
@@ -91,6 +92,18 @@ class Target(Protocol):
     def timeout(self) -> int: ...
 
 
+class _Way(Struct):
+    """To a webhook: the URL to show in errors, and where and how to really go.
+
+    The path is its `lane`: of several webhooks on one server, one that hangs holds up no other.
+    """
+
+    url: str
+    endpoint: Endpoint
+    lane: str
+    client: Client | None = None
+
+
 class Dispatcher:
     """Calls webhooks over connections that are kept. Close it when nothing is called any more."""
 
@@ -101,49 +114,67 @@ class Dispatcher:
         self._reader, self._services = reader, services
         self._credentials = credentials or Credentials()
         self._clients = Clients()
+        self._ways: dict[tuple[object, ...], _Way] = {}
 
     async def call(self, webhook: Target, body: bytes) -> Response:
         """POST a review, within the webhook's timeout. Raises RemoteError with Go's text."""
-        url, endpoint = self._target(webhook)
-        try:
-            client = self._clients.get(endpoint)
-        except ValueError:
-            text = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block"
-            raise RemoteError(text) from None
-        return await client.post_json(body, url=url, within=float(webhook.timeout), replay=True)
+        service = webhook.client_config.get("service")
+        way = self._to_url(webhook) if service is None else self._to_service(webhook, service)
+        client = way.client
+        if client is None or client.retired:
+            try:
+                client = way.client = self._clients.get(way.endpoint)
+            except ValueError:
+                text = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block"
+                raise RemoteError(text) from None
+        within = float(webhook.timeout)
+        return await client.post_json(body, url=way.url, within=within, replay=True, lane=way.lane)
 
     async def close(self) -> None:
         await self._clients.close()
 
-    def _target(self, webhook: Target) -> tuple[str, Endpoint]:
-        """The URL to show in errors, and where and how to really go."""
-        service = webhook.client_config.get("service")
-        timeout = f"?timeout={webhook.timeout}s"
-        if service is None:
-            parts = urlsplit(webhook.client_config.get("url") or "")
-            path = posixpath.normpath(f"/{parts.path}").replace("//", "/")
-            url = f"{parts.scheme}://{parts.netloc}{path}{timeout}"
-            try:
-                number = parts.port or 443
-            except ValueError:
-                given = parts.netloc.rpartition(":")[2]
-                raise RemoteError(f'Post "{url}": dial tcp: address {given}: invalid port') from None
-            found = self._credentials.of(parts.hostname or "", number) or _NO_CREDENTIALS
-            return url, replace(found, url=f"{parts.scheme}://{parts.netloc}", authority=webhook.authority)
+    def _to_url(self, webhook: Target) -> _Way:
+        """Raises RemoteError where there is no such port."""
+        given = webhook.client_config.get("url") or ""
+        key = (given, webhook.authority, webhook.timeout)
+        known = self._ways.get(key)
+        if known is not None:
+            return known
+        parts = urlsplit(given)
+        server, path = f"{parts.scheme}://{parts.netloc}", _path(parts.path)
+        url = f"{server}{path}?timeout={webhook.timeout}s"
+        try:
+            port = parts.port or 443
+        except ValueError:
+            wrong = parts.netloc.rpartition(":")[2]
+            raise RemoteError(f'Post "{url}": dial tcp: address {wrong}: invalid port') from None
+        found = self._credentials.of(parts.hostname or "", port) or _NO_CREDENTIALS
+        return self._remember(key, _Way(url, replace(found, url=server, authority=webhook.authority), path))
+
+    def _to_service(self, webhook: Target, service: Object) -> _Way:
+        """Raises RemoteError where the Service has no address."""
         name, namespace, port = service.get("name", ""), service.get("namespace", ""), service.get("port") or 443
-        host = f"{name}.{namespace}.svc"
-        path = posixpath.normpath(f"/{service.get('path') or ''}").replace("//", "/")
-        url = f"https://{host}:{port}{path}{timeout}"
+        host, given = f"{name}.{namespace}.svc", service.get("path") or ""
         try:
             address = self._services.get(host) or services.resolve(self._reader, namespace, name, port)
         except services.Unroutable as error:
+            url = f"https://{host}:{port}{_path(given)}?timeout={webhook.timeout}s"
             raise RemoteError(f'Post "{url}": {error}') from None
+        key = (host, port, given, address, webhook.authority, webhook.timeout)
+        known = self._ways.get(key)
+        if known is not None:
+            return known
+        server, path = f"https://{host}:{port}", _path(given)
         found = self._credentials.of(host, port) or _NO_CREDENTIALS
-        endpoint = replace(
-            found,
-            url=f"https://{host}:{port}",
-            authority=webhook.authority,
-            server_name=host,
-            resolve=address,
-        )
-        return url, endpoint
+        endpoint = replace(found, url=server, authority=webhook.authority, server_name=host, resolve=address)
+        return self._remember(key, _Way(f"{server}{path}?timeout={webhook.timeout}s", endpoint, path))
+
+    def _remember(self, key: tuple[object, ...], way: _Way) -> _Way:
+        if len(self._ways) >= _MOST_WAYS:
+            self._ways.clear()
+        self._ways[key] = way
+        return way
+
+
+def _path(given: str) -> str:
+    return posixpath.normpath(f"/{given}").replace("//", "/")

@@ -37,6 +37,7 @@ class _Rounds(Struct):
     again: set[str] = field(default_factory=set)
     """Those that have to look once more, because something after them changed the object."""
     output: bytes = b""
+    """The object as the last round left it, where there are such webhooks."""
 
     def changed(self) -> None:
         self.again |= self.called
@@ -66,20 +67,18 @@ class MutatingWebhooks:
         if not routes:
             return
         rounds: _Rounds = attributes.state.setdefault(NAME, _Rounds())
-        if attributes.reinvoking and orjson.dumps(attributes.object) != rounds.output:
+        if attributes.reinvoking and rounds.called and orjson.dumps(attributes.object) != rounds.output:
             rounds.changed()
         versions = Versions(attributes, self._objects)
-        called = False
         try:
             for position, webhook, invocation in routes:
                 if not await self._caller.wanted(webhook, attributes, versions, invocation):
                     continue
                 if attributes.reinvoking and webhook.uid not in rounds.again:
                     continue
-                called = True
                 await self._call(webhook, attributes, versions, invocation, rounds, position)
         finally:
-            if called or attributes.reinvoking:
+            if rounds.called:
                 rounds.output = orjson.dumps(attributes.object)
 
     async def _call(
@@ -161,7 +160,7 @@ class MutatingWebhooks:
             except ValueError as error:
                 raise unexpected(str(error)) from None
         attributes.object = patched
-        versions.forget()
+        versions.changed()
         return True
 
     def _decoded(self, patched: object, invocation: Invocation) -> Object:

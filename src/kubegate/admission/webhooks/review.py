@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import orjson
 from msgspec import Struct, field
 
@@ -42,22 +43,69 @@ class Answer(Struct, frozen=True):
     audit_annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def request_body(
-    attributes: Attributes,
-    invocation: Invocation,
-    uid: str,
-    version: str,
-    object: Object | None,
-    old_object: Object | None,
-) -> bytes:
-    """The review as JSON. The objects are in the invocation's version."""
-    request = admission_request(attributes, invocation, uid)
-    dry_run, options = request.pop("dryRun"), request.pop("options", None)
-    request |= {"object": object, "oldObject": old_object, "dryRun": dry_run}
-    if options is not None:
-        request["options"] = options
-    review = {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
-    return orjson.dumps(review)
+class Body(Struct, frozen=True):
+    """A review in JSON but for its version and uid, in which alone the reviews of several webhooks differ."""
+
+    request: bytes
+    """What follows the uid."""
+
+    @classmethod
+    def of(
+        cls, attributes: Attributes, invocation: Invocation, object: orjson.Fragment, old_object: orjson.Fragment
+    ) -> Body:
+        """The objects are in the invocation's version."""
+        request = admission_request(attributes, invocation)
+        del request["uid"]
+        dry_run, options = request.pop("dryRun"), request.pop("options", None)
+        request |= {"object": object, "oldObject": old_object, "dryRun": dry_run}
+        if options is not None:
+            request["options"] = options
+        return cls(orjson.dumps(request)[1:])
+
+    def written(self, version: str, uid: str) -> bytes:
+        """The review."""
+        start = f'{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/{version}","request":{{"uid":"{uid}",'
+        return b"%b%b}" % (start.encode(), self.request)
+
+
+class _Response(Struct):
+    uid: str = ""
+    allowed: bool = False
+    patch: str | None = None
+    patchType: str | None = None
+    status: Object | None = None
+    warnings: list[str] | None = None
+    auditAnnotations: dict[str, str] | None = None
+
+
+class _Review(Struct):
+    kind: str
+    apiVersion: str
+    response: _Response
+
+
+_decoder = msgspec.json.Decoder(_Review)
+
+
+def answer(response: Response, uid: str, version: str, mutating: bool) -> Answer:
+    """What a webhook said.
+
+    Raises RemoteError where the HTTP answer is no AdmissionReview, InvalidResponse where it is one not to be followed.
+    """
+    if response.status == 200:
+        # As nearly all answers are: decoded and checked in one step. What this does not take is read again, slowly, by
+        # those who know what kube-apiserver says to it.
+        try:
+            found = _decoder.decode(response.body)
+        except (msgspec.DecodeError, RecursionError):
+            pass
+        else:
+            said = found.response
+            right = found.kind == "AdmissionReview" and found.apiVersion == f"admission.k8s.io/{version}"
+            if right and said.uid == uid and said.patch is None and said.patchType is None and not said.status:
+                annotations, warnings = said.auditAnnotations or {}, tuple(said.warnings or ())
+                return Answer(said.allowed, warnings=warnings, audit_annotations=annotations)
+    return verify(decode(response, version), uid, version, mutating)
 
 
 def decode(response: Response, version: str) -> Object:
@@ -74,7 +122,7 @@ def decode(response: Response, version: str) -> Object:
 
 def _parsed(response: Response) -> Object:
     """JSON is decoded here; what is none, or is no object, is left to `remote.result` to put into words."""
-    if response.body.lstrip()[:1] == b"{":
+    if response.body[:1] == b"{" or response.body.lstrip()[:1] == b"{":
         try:
             found = orjson.loads(response.body)
         except orjson.JSONDecodeError:

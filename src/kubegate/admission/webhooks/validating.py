@@ -60,8 +60,9 @@ class ValidatingWebhooks:
                 refusals.append(error)
 
         async with asyncio.TaskGroup() as group:
-            for entry in asked:
+            for entry in asked[1:]:
                 group.create_task(call(*entry))
+            await call(*asked[0])
         if refusals:
             raise refusals[0]
 
