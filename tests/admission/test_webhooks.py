@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kubegate.admission.build import build
 from kubegate.admission.chain import Chain
 from kubegate.admission.config import PLUGINS, AdmissionOptions
 from kubegate.admission.dependencies import AsTheyAre
+from kubegate.admission.webhooks import dispatch
 from kubegate.api import Object
 from kubegate.api.status import StatusError
 from kubegate.authentication import UserInfo
@@ -705,3 +707,45 @@ async def test_a_rule_for_a_resource_alone_does_not_cover_its_subresources_and_a
 def test_answers_are_reviews(webhook_authority: Any) -> None:
     review = {"apiVersion": "admission.k8s.io/v1", "request": {"uid": "u"}}
     assert reviewed(review, {"allowed": True})["response"] == {"uid": "u", "allowed": True}
+
+
+async def test_each_webhook_sees_what_those_before_it_made_and_has_a_uid_of_its_own(
+    webhooks: Webhooks, hooks: Hooks
+) -> None:
+    hooks.answers["first"] = {"allowed": True}
+    hooks.answers["second"] = {"allowed": True, "patch": [{"op": "add", "path": "/data/b", "value": "2"}]}
+    hooks.answers["third"] = {"allowed": True}
+    webhooks.mutating("m", *(webhook(hooks, name) for name in ("first", "second", "third")))
+    await run(webhooks.chain, attributes("configmaps", config_map(), config_map(a="0")))
+    requests = [review["request"] for _, review in hooks.reviews]
+    assert [request["object"]["data"] for request in requests] == [{"a": "1"}, {"a": "1"}, {"a": "1", "b": "2"}]
+    assert [request["oldObject"]["data"] for request in requests] == [{"a": "0"}] * 3
+    assert len({request["uid"] for request in requests}) == 3
+
+
+async def test_a_webhook_that_hangs_holds_up_no_other_one_of_the_same_server(
+    webhooks: Webhooks, hooks: Hooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, asked = asyncio.Event(), asyncio.Event()
+
+    async def hang(review: Object) -> Object:
+        asked.set()
+        await go.wait()
+        return {"allowed": True}
+
+    monkeypatch.setattr(dispatch, "_NO_CREDENTIALS", dataclasses.replace(dispatch._NO_CREDENTIALS, in_flight=1))
+    hooks.answers |= {"hangs": lambda review: answer_later(review, hang), "other": {"allowed": True}}
+    webhooks.validating("v", webhook(hooks, "hangs", rules=[about(resources=["secrets"])]), webhook(hooks, "other"))
+    secret = {**config_map(), "kind": "Secret"}
+    hung = [asyncio.create_task(run(webhooks.chain, attributes("secrets", secret))) for _ in range(3)]
+    await asked.wait()
+    for _ in range(3):
+        await run(webhooks.chain, attributes("configmaps", config_map()))
+    assert len(hooks.sent("other")) == 3
+    assert len(hooks.sent("hangs")) == 1
+    go.set()
+    await asyncio.gather(*hung)
+
+
+async def answer_later(review: Object, answer: Callable[[Object], Awaitable[Object]]) -> web.Response:
+    return web.json_response(reviewed(review, await answer(review)))

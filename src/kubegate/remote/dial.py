@@ -130,13 +130,17 @@ class Dialer:
         ends, options = _ends(sock), dict[str, Any]()
         if origin.encrypted:
             options = {"ssl": self._context(), "server_hostname": server_name, "ssl_shutdown_timeout": _GOODBYE}
+        making = loop.create_task(loop.create_connection(lambda: Connection(loop), sock=sock, **options))
         try:
-            _, connection = await loop.create_connection(lambda: Connection(loop), sock=sock, **options)
-        except BaseException as error:
-            sock.close()
-            if isinstance(error, OSError | ValueError):
-                raise await self._tls_problem(error, server_name, ends) from None
+            _, connection = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # Event loops lose track of a socket whose handshake is cancelled: it is left to fail, which it does now.
+            making.add_done_callback(_drop)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
             raise
+        except (OSError, ValueError) as error:
+            raise await self._tls_problem(error, server_name, ends) from None
         return connection
 
     async def _through(self, connection: Connection, origin: Origin) -> Connection:
@@ -209,6 +213,12 @@ async def _to(address: _Address) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _drop(making: asyncio.Task[tuple[asyncio.Transport, Connection]]) -> None:
+    """What was made for a caller who had gone."""
+    if not making.cancelled() and making.exception() is None:
+        making.result()[0].abort()
 
 
 def _ends(sock: socket.socket) -> _Ends:

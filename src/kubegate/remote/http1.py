@@ -28,7 +28,7 @@ _WITHOUT_BODY: Final = frozenset({204, 304})
 _APART: Final = 32 * 1024  # a body larger than this is not copied to stand beside its head
 
 _HEAD_END = re.compile(rb"\n\r?\n")
-_STATUS_LINE = re.compile(r"HTTP/\d\.(\d) +(\d\d\d)(?: [^\n]*)?\n")
+_STATUS_LINE = re.compile(r"HTTP/\d\.(\d) +(\d\d\d)(?: [^\n]*|\r)?\n")
 _FIELDS = re.compile(r"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\0]*\r?\n)*")
 _FOLDED = re.compile(r"\r?\n[ \t]+")
 _BROKEN = "net/http: HTTP/1.x transport connection broken: "
@@ -294,6 +294,7 @@ class Connection(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         """Done when the connection is gone."""
         self.idle_since = 0.0
+        self._ends = ""
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -346,6 +347,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        # once it is lost nobody knows them any more
+        ends = (transport.get_extra_info(name) or ("", 0) for name in ("sockname", "peername"))
+        self._ends = "->".join(joined(*end[:2]) for end in ends)
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None or self._waiter is None:
@@ -381,13 +385,9 @@ class Connection(asyncio.Protocol):
         if not isinstance(error, OSError) or isinstance(error, ssl.SSLError):
             return Failed(tls_text(error))
         done = "write" if isinstance(error, BrokenPipeError) else "read"
-        text = f"{done} tcp {self._between()}: {done}: {os_text(error)}"
+        text = f"{done} tcp {self._ends}: {done}: {os_text(error)}"
         kind = Dropped if isinstance(error, ConnectionError) and not parser.begun else Failed
         return kind(text, transient=isinstance(error, ConnectionError))
-
-    def _between(self) -> str:
-        ends = (self.transport.get_extra_info(name) or ("", 0) for name in ("sockname", "peername"))
-        return "->".join(joined(*end[:2]) for end in ends)
 
     def _out_of_time(self) -> None:
         self._fail(OutOfTime())
