@@ -118,6 +118,17 @@ def negotiate(accept: str, *, tables: bool = True, stream: bool = False) -> Answ
     raise not_acceptable(_SERVED if protobuf_alone else OBJECTS)
 
 
+@lru_cache(1024)
+def for_error(accept: str) -> str:
+    """What a refusal is written in: never as a Table, and as JSON for who takes none of what there is."""
+    for clause in parse_accept(accept):
+        for media_type in _SERVED:
+            answer = _answer(clause, media_type, False) if clause.takes(media_type) else None
+            if answer is not None and not answer.kind:
+                return media_type
+    return JSON
+
+
 def _answer(clause: Clause, media_type: str, tables: bool) -> Answer | None:
     wanted = clause.parameters
     # Whoever asks for a stream may be given one document all the same, but not in YAML.

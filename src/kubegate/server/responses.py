@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from msgspec import Struct, field
 
+from kubegate.api import negotiate
 from kubegate.api.status import StatusError
 
 JSON = b"application/json"
@@ -51,9 +52,9 @@ def not_found_page() -> Response:
 
 
 def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> Response:
-    """The Status, in YAML for those who take that and not JSON."""
+    """The Status, in YAML for those who would rather have that than JSON."""
     response = json(error.status(), error.code, pretty=pretty)
-    if "application/yaml" in accept and "application/json" not in accept:
+    if negotiate.for_error(accept) == negotiate.YAML:
         from kubegate.api.codec import encode_yaml
 
         response.body, response.content_type = encode_yaml(error.status()), YAML
