@@ -300,7 +300,8 @@ class _Validation:
             if obj.get(name, "") != value
         ]
         if errors:
-            raise invalid(resource.group, obj.get("kind", ""), obj["metadata"].get("name", ""), errors)
+            group = str(obj.get("apiVersion", "")).rpartition("/")[0]
+            raise invalid(group, obj.get("kind", ""), obj["metadata"].get("name", ""), errors)
 
     def _scale(self, obj: Object, custom: CustomResource) -> list[FieldError]:
         if custom.scale is None:
