@@ -280,7 +280,7 @@ class Registry:
     ) -> Written:
         """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one."""
         self.default(resource, obj)
-        self._check_place(resource, namespace, name, obj)
+        self.check_place(resource, namespace, name, obj)
         _dedup_owners(obj["metadata"], context, "")
         sent = orjson.dumps(obj)
 
@@ -310,7 +310,7 @@ class Registry:
             self.default(resource, patched)
             patched.setdefault("metadata", {})
             patched = self.managed.updated(resource, current, patched, context, subresource)
-            self._check_place(resource, namespace, name, patched)
+            self.check_place(resource, namespace, name, patched)
             return patched
 
         return await self.write(
@@ -353,7 +353,7 @@ class Registry:
             if current is None and (uid := merged["metadata"].get("uid")):
                 text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 raise status.conflict(resource.group, resource.resource, name, text)
-            self._check_place(resource, namespace, name, merged)
+            self.check_place(resource, namespace, name, merged)
             return merged
 
         return await self.write(
@@ -765,7 +765,7 @@ class Registry:
                 "the namespace of the provided object does not match the namespace sent on the request"
             )
 
-    def _check_place(self, resource: Resource, namespace: str, name: str, obj: Object) -> None:
+    def check_place(self, resource: Resource, namespace: str, name: str, obj: Object) -> None:
         """That an object is of the namespace and the name asked for; the namespace is put in where it is not told.
 
         Raises 400.

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kubegate.api import Object, clone, field, gojson, managedfields, patch, status, strategic
-from kubegate.api.codec import decode_yaml
+from kubegate.api import Object, clone, field, managedfields, status
 from kubegate.api.field import FieldError
 from kubegate.api.managedfields import scale as managed_scale
-from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
@@ -26,29 +24,12 @@ class ScaleChange:
     applies: bool = False
 
 
-def patcher(media_type: str, body: bytes, context: Context, force: bool) -> ScaleChange:
-    """PATCH of a Scale, by content type."""
+def applier(applied: Object, context: Context, force: bool, merged_well: Callable[[], None]) -> ScaleChange:
+    """Server-side apply of a Scale. `merged_well` is called when there was no conflict."""
     schema = schema_for("autoscaling", "v1", "Scale")
-    assert schema is not None
-
-    def change(current: Object) -> Object:
-        if media_type.startswith("application/json-patch"):
-            patched = patch.json_patch(current, body)
-        elif media_type.startswith("application/strategic"):
-            patched = strategic.strategic_merge_patch(current, body, schema)
-        else:
-            patched = patch.merge_patch(current, body)
-        try:
-            return normalize(patched, schema).value
-        except TypeMismatch as error:
-            shown, text = gojson.sorted_text(patched), str(error)
-            if media_type.startswith("application/strategic"):
-                shown, text = gojson.value_text(gojson.loads(body)), error.conversion
-            raise status.invalid("", "", "", [field.invalid("patch", shown, text)]) from error
 
     def apply(current: Object) -> Object:
-        applied, _ = decode_yaml(body)
-        return managedfields.apply(
+        merged = managedfields.apply(
             current,
             applied,
             manager=context.field_manager,
@@ -59,9 +40,10 @@ def patcher(media_type: str, body: bytes, context: Context, force: bool) -> Scal
             schema=schema,
             kind="Scale",
         )
+        merged_well()
+        return merged
 
-    applies = media_type.startswith("application/apply-patch")
-    return ScaleChange(apply if applies else change, applies)
+    return ScaleChange(apply, applies=True)
 
 
 def _check(scale: Object) -> list[FieldError]:
@@ -91,8 +73,10 @@ async def write(
             raise status.not_found(resource.group, resource.resource, name)
         owners = current["metadata"].get("managedFields")
         old = of(resource, current)
-        old["metadata"]["managedFields"] = managed_scale.to_scale(owners, paths)
+        if kept := managed_scale.to_scale(owners, paths):
+            old["metadata"]["managedFields"] = kept
         scale = change.make(clone(old))
+        registry.check_place(resource, namespace, name, scale)
         # Of a custom resource the object itself is checked.
         errors = _check(scale) if resource.custom is None else []
         if errors:

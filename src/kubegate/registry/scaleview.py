@@ -11,6 +11,9 @@ from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api import Object, clone, selectors, status
 from kubegate.api.resources import Resource
 
+SCALES = Resource("autoscaling", "v1", "scales", "Scale", "scale", True, frozenset())
+"""Scales as if they were a resource of their own: what they are shown as in a Table."""
+
 
 def paths_of(resource: Resource) -> tuple[str, str, str]:
     """Where replicas, status replicas and the selector are in the object that is scaled (`.spec.replicas`, …)."""

@@ -17,9 +17,8 @@ PATCHES = (
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
-    "application/apply-patch+cbor",
 )
-JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY, APPLY_CBOR = PATCHES
+JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY = PATCHES
 CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY)
 
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from kubegate.api import Object, codec, field, gojson, gotypes, negotiate, normalize, patch, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
-from kubegate.api.resources import Resource
+from kubegate.api.resources import Resource, Subresource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context
 from kubegate.server import accept, lists
@@ -73,12 +73,16 @@ class Patch(Struct, frozen=True):
         return status.invalid("", "", "", [field.invalid("patch", shown, text)])
 
 
-def patched(obj: Object, by: Patch, resource: Resource, context: Context) -> Object:
-    """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit."""
-    expected = (resource.group, resource.version, resource.kind)
+def patched(obj: Object, by: Patch, target: Resource | Subresource, context: Context) -> Object:
+    """A patched object in the form that Go's types would give it. Raises 422 where the patch made it unfit.
+
+    `target`: what it is; a subresource where that has a kind of its own.
+    """
+    expected = (target.group, target.version, target.kind)
+    resource = target if isinstance(target, Resource) else None
     strict = [] if context.field_validation == "Ignore" else by.strict_errors()
     try:
-        sent = _of_its_kind(obj, by, resource)
+        sent = _of_its_kind(obj, by, expected, custom=resource is not None and resource.custom is not None)
         return _normalized(Document(sent), resource, expected, context, strict)
     except normalize.TypeMismatch as error:
         raise by.refusal(obj, str(error), error.conversion) from error
@@ -86,21 +90,22 @@ def patched(obj: Object, by: Patch, resource: Resource, context: Context) -> Obj
         raise by.refusal(obj, str(error)) from error
 
 
-def _of_its_kind(obj: Object, by: Patch, resource: Resource) -> Object:
+def _of_its_kind(obj: Object, by: Patch, expected: tuple[str, str, str], *, custom: bool) -> Object:
     """The patched object, if it is still what it was. Raises 422 where the patch made something else of it."""
+    group, version, kind = expected
+    itself = {"kind": kind, "apiVersion": codec.group_version(group, version)}
     if by.strategic:  # what the object says of itself does not matter there
-        return {**obj, "kind": resource.kind, "apiVersion": resource.api_version}
+        return {**obj, **itself}
     try:
         codec.check_type_meta(obj)
-        if resource.custom is not None:
+        if custom:
             if not obj.get("kind"):
                 raise DecodeError(f"Object 'Kind' is missing in '{gojson.sorted_text(obj)}'")
             return obj
-        expected = (resource.group, resource.version, resource.kind)
         codec.check_convertible(obj, expected, gotypes.registered)
     except DecodeError as error:
         raise by.refusal(obj, str(error)) from None
-    return {**obj, "kind": resource.kind, "apiVersion": resource.api_version}
+    return {**obj, **itself}
 
 
 class _StrictErrors(ValueError):

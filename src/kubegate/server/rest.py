@@ -18,7 +18,8 @@ from msgspec import Struct
 from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
 from kubegate.api.requestinfo import RequestInfo
-from kubegate.api.resources import Resource
+from kubegate.api.resources import Resource, Subresource
+from kubegate.api.schema import schema_for
 from kubegate.registry import Context, conversion, wire
 from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
@@ -219,10 +220,9 @@ class Rest:
         info = call.info
         media_type = _patch_type(call, resource)
         accepted = accept.one(call)
-        force = call.parameter("force")
         context = self._context(call, "patch", apply=media_type == accept.APPLY)
         body = await call.read()
-        if media_type in (accept.APPLY, accept.APPLY_CBOR):
+        if media_type == accept.APPLY:
             applied = bodies.decode_apply(body)
             written = await self._registry.apply(
                 resource,
@@ -230,7 +230,7 @@ class Rest:
                 info.name,
                 applied.value,
                 context,
-                force=lists.truth(force) if "force" in call.query else False,
+                force=_forces(call),
                 subresource=info.subresource,
                 merged_well=lambda: bodies.check_applied(applied, context),
             )
@@ -246,12 +246,15 @@ class Rest:
         return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
 
     def _patcher(
-        self, media_type: str, body: bytes, resource: Resource, context: Context
+        self, media_type: str, body: bytes, resource: Resource, context: Context, subresource: Subresource | None = None
     ) -> Callable[[Object], Object]:
+        """`subresource`: of a kind of its own, which is what the patch is for."""
         from kubegate.api import patch, strategic
 
         strict = context.field_validation != "Ignore"
         schema = schema_of(resource)
+        if subresource is not None:
+            schema = schema_for(subresource.group, subresource.version, subresource.kind)
 
         def make(current: Object) -> Object:
             if media_type == accept.JSON_PATCH:
@@ -261,7 +264,7 @@ class Rest:
             return strategic.strategic_merge_patch(current, body, schema)
 
         def apply_patch(current: Object) -> Object:
-            return bodies.patched(make(current), bodies.Patch(media_type, body), resource, context)
+            return bodies.patched(make(current), bodies.Patch(media_type, body), subresource or resource, context)
 
         return apply_patch
 
@@ -300,8 +303,7 @@ class Rest:
 
             accepted = accept.one(call)
             obj = await self._registry.get(resource, _namespace(call, resource), info.name)
-            found = scaleview.of(resource, obj)
-            return Response(200, accepted.encode(found), accepted.content_type)
+            return self._object(call, scaleview.SCALES, scaleview.of(resource, obj), accepted)
         return await self.get(call, resource)
 
     async def subresource_create(self, call: Call, resource: Resource) -> Response:
@@ -327,24 +329,27 @@ class Rest:
 
     async def _scale(self, call: Call, resource: Resource) -> Response:
         """PUT and PATCH of a Scale: a write of the replicas of the object that is scaled."""
-        from kubegate.registry import scale
+        from kubegate.registry import scale, scaleview
 
         info = call.info
-        verb = "update" if call.method == "PUT" else "patch"
         accepted = accept.one(call)
-        body = await call.read()
-        if verb == "update":
-            context = self._context(call, verb)
-            sent = bodies.decode_as(call, body, "autoscaling", "v1", "Scale", context)
-            _check_name(sent, info.name)
-
+        if call.method == "PUT":
+            context = self._context(call, "update")
+            sent = bodies.decode_as(call, await call.read(), "autoscaling", "v1", "Scale", context)
             change = scale.ScaleChange(lambda current: sent)
         else:
             media_type = _patch_type(call, resource)
-            context = self._context(call, verb, apply=media_type == accept.APPLY)
-            change = scale.patcher(media_type, body, context, lists.truth(call.parameter("force") or "false"))
+            context = self._context(call, "patch", apply=media_type == accept.APPLY)
+            body = await call.read()
+            if media_type == accept.APPLY:
+                applied = bodies.decode_apply(body)
+                checked = lambda: bodies.check_applied(applied, context)  # noqa: E731
+                change = scale.applier(applied.value, context, _forces(call), checked)
+            else:
+                target = resource.subresources[info.subresource]
+                change = scale.ScaleChange(self._patcher(media_type, body, resource, context, target))
         written = await scale.write(self._registry, resource, _namespace(call, resource), info.name, change, context)
-        return Response(200, accepted.encode(written), accepted.content_type)
+        return self._object(call, scaleview.SCALES, written, accepted)
 
     async def connect(self, call: Call, resource: Resource) -> Response:
         """exec, attach, log, portforward, proxy."""
@@ -565,14 +570,8 @@ def _nested_namespaces(path: str) -> bool:
     return len(segments) > 4 and segments[2] == "namespaces" and segments[4] == "namespaces"
 
 
-def _check_name(obj: Object, name: str) -> None:
-    found = (obj.get("metadata") or {}).get("name", "")
-    if not found:
-        raise status.bad_request(
-            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )
-    if found != name:
-        raise status.bad_request(f"the name of the object ({found}) does not match the name on the URL ({name})")
+def _forces(call: Call) -> bool:
+    return "force" in call.query and lists.truth(call.parameter("force"))
 
 
 def _without_kind(obj: Object) -> Object:

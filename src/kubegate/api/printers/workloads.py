@@ -39,6 +39,10 @@ def deployment(obj: _Object, now: float) -> list[Any]:
     ]
 
 
+def scale(obj: _Object, now: float) -> list[Any]:
+    return [spec(obj).get("replicas") or 0, status(obj).get("replicas") or 0, age(obj, now)]
+
+
 def replica_set(obj: _Object, now: float) -> list[Any]:
     found = status(obj)
     return [
@@ -217,6 +221,7 @@ PRINTERS: Final[dict[tuple[str, str], Printer]] = {
     ("apps", "replicasets"): replica_set,
     ("apps", "statefulsets"): stateful_set,
     ("autoscaling", "horizontalpodautoscalers"): autoscaler,
+    ("autoscaling", "scales"): scale,
     ("batch", "cronjobs"): cron_job,
     ("batch", "jobs"): job,
     ("policy", "poddisruptionbudgets"): pod_disruption_budget,
