@@ -200,6 +200,45 @@ async def test_a_stateful_set_makes_its_pods_one_after_the_other(world: Controll
     assert world.must("statefulsets.apps", "db")["status"]["readyReplicas"] == 2
 
 
+async def test_claims_of_a_stateful_set_go_with_the_pod_or_the_set_that_its_policy_names(
+    world: ControllersWorld,
+) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
+        "podManagementPolicy": "Parallel",
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"},
+    }
+    await world.create("statefulsets.apps", {**deployment(2, **spec), "metadata": {"name": "db"}})
+
+    def owners() -> list[str]:
+        claims = world.registry.reader.list("persistentvolumeclaims", "ns")
+        return [one["name"] for claim in claims for one in claim["metadata"].get("ownerReferences") or ()]
+
+    assert owners() == ["db", "db"]
+    texts = [one["message"] for one in world.registry.reader.list("events", "ns")]
+    assert "create Claim data-db-0 Pod db-0 in StatefulSet db success" in texts
+
+    await world.update("statefulsets.apps", "db", lambda found: found["spec"].update(replicas=1))
+    assert world.names("persistentvolumeclaims") == ["data-db-0"]
+
+    keeping = {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    await world.update(
+        "statefulsets.apps", "db", lambda found: found["spec"].update(persistentVolumeClaimRetentionPolicy=keeping)
+    )
+    await world.ready("db-0")
+    assert owners() == []
+
+
+async def test_an_ended_pod_of_a_stateful_set_is_replaced(world: ControllersWorld) -> None:
+    await world.create("statefulsets.apps", {**deployment(1), "metadata": {"name": "db"}})
+    first = world.must("pods", "db-0")["metadata"]["uid"]
+    await world.status("pods", "db-0", {"phase": "Failed"})
+    assert world.must("pods", "db-0")["metadata"]["uid"] != first
+    texts = [one["message"] for one in world.registry.reader.list("events", "ns")]
+    assert "delete Pod db-0 in StatefulSet db successful" in texts
+
+
 async def test_a_daemon_set_follows_the_nodes_that_take_its_pods(world: ControllersWorld) -> None:
     found = deployment()
     del found["spec"]["replicas"]

@@ -16,6 +16,7 @@ from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     controlled_by,
     controller_keys,
+    controller_of,
     controller_reference,
     ending,
     pod_available,
@@ -84,19 +85,28 @@ class StatefulSets(Loop):
         for ordinal in range(first, first + count):
             pod = by_ordinal.get(ordinal)
             if pod is not None and pod_phase(pod) in ("Failed", "Succeeded"):
-                await self._delete(owner, pod, "Recreating failed pod")
+                if not ending(pod):
+                    await self._delete(owner, pod)
                 if ordered:
                     return
             elif pod is None:
                 await self._create(owner, ordinal, self._revision_for(owner, ordinal, present, update))
                 if ordered:
                     return
-            elif ordered and (ending(pod) or not self._available(owner, pod)):
-                return
+            else:
+                if pod_phase(pod) == "Pending":
+                    await self._claims(owner, ordinal, pod)
+                if not self._available(owner, pod):
+                    if ordered:
+                        return
+                else:
+                    await self._settle_claims(owner, ordinal, pod, condemned=False)
         surplus = sorted((pod for at, pod in by_ordinal.items() if not first <= at < first + count), key=_ordinal)
+        for pod in surplus:
+            await self._settle_claims(owner, _ordinal(pod), pod, condemned=True)
         for pod in reversed(surplus):
             if not ending(pod):
-                await self._delete(owner, pod, "delete")
+                await self._delete(owner, pod)
             if ordered:
                 return
         await self._update(owner, by_ordinal, first, count, update)
@@ -114,13 +124,15 @@ class StatefulSets(Loop):
             if pod is None:
                 continue
             if _revision(pod) != update["metadata"]["name"] and not ending(pod):
-                await self._delete(owner, pod, "delete")
+                await self._delete(owner, pod)
                 return
             if not self._available(owner, pod):
                 return
 
     def _available(self, owner: Object, pod: Object) -> bool:
-        return pod_available(pod, owner["spec"].get("minReadySeconds", 0), self._clock.now()) and not ending(pod)
+        if ending(pod) or pod_phase(pod) != "Running":
+            return False
+        return pod_available(pod, owner["spec"].get("minReadySeconds", 0), self._clock.now())
 
     def _revision_for(self, owner: Object, ordinal: int, present: Object, update: Object) -> Object:
         strategy, first = (
@@ -147,49 +159,90 @@ class StatefulSets(Loop):
         spec = {**pod["spec"], "hostname": name}
         if owner["spec"].get("serviceName"):
             spec["subdomain"] = owner["spec"]["serviceName"]
+        pod["spec"] = spec
         try:
-            volumes = [
-                await self._claim(owner, one, ordinal) for one in owner["spec"].get("volumeClaimTemplates") or ()
-            ]
-            kept = [one for one in spec.get("volumes") or () if one["name"] not in {new["name"] for new in volumes}]
-            if volumes:
+            claims = await self._claims(owner, ordinal, pod)
+            kept = [one for one in spec.get("volumes") or () if one["name"] not in claims]
+            if claims:
+                volumes = [{"name": one, "persistentVolumeClaim": {"claimName": claims[one]}} for one in claims]
                 spec["volumes"] = [*volumes, *kept]
-            await self._client.create("pods", namespace, {**pod, "spec": spec})
+            made = await self._client.create("pods", namespace, pod)
         except StatusError as error:
             if error.reason != "AlreadyExists":
                 text = f"create Pod {name} in StatefulSet {metadata['name']} failed error: {error}"
                 await self._events.warning("apps/v1", "StatefulSet", owner, "FailedCreate", text)
             raise
+        await self._settle_claims(owner, ordinal, made, condemned=False)
         text = f"create Pod {name} in StatefulSet {metadata['name']} successful"
         await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulCreate", text)
 
-    async def _claim(self, owner: Object, template: Object, ordinal: int) -> Object:
-        """The volume of a pod's own claim, which is made where it is missing and outlives the pod."""
-        metadata, given = owner["metadata"], template["metadata"]
-        name = f"{given['name']}-{metadata['name']}-{ordinal}"
-        if self._reader.get(_CLAIMS, metadata["namespace"], name) is None:
-            labels = {**(given.get("labels") or {}), **(owner["spec"]["selector"].get("matchLabels") or {})}
-            made = {"metadata": {"name": name, "namespace": metadata["namespace"], "labels": labels}}
-            if given.get("annotations"):
-                made["metadata"]["annotations"] = given["annotations"]
-            made["spec"] = template["spec"]
-            await tolerant(self._client.create(_CLAIMS, metadata["namespace"], made), "AlreadyExists")
-        return {"name": given["name"], "persistentVolumeClaim": {"claimName": name}}
+    async def _claims(self, owner: Object, ordinal: int, pod: Object) -> dict[str, str]:
+        """The pod's own claims by the names of their volumes. They are made where they are missing."""
+        metadata, found = owner["metadata"], {}
+        for template in owner["spec"].get("volumeClaimTemplates") or ():
+            name = found[template["metadata"]["name"]] = _claim_name(owner, template, ordinal)
+            there = self._reader.get(_CLAIMS, metadata["namespace"], name)
+            if there is None:
+                await self._create_claim(owner, template, name, pod["metadata"]["name"])
+            elif ending(there):
+                raise StatusError(500, "", f"pvc {name} is being deleted")
+        return found
 
-    async def _delete(self, owner: Object, pod: Object, verb: str) -> None:
+    async def _create_claim(self, owner: Object, template: Object, name: str, pod_name: str) -> None:
+        metadata, given = owner["metadata"], template["metadata"]
+        labels = {**(given.get("labels") or {}), **(owner["spec"]["selector"].get("matchLabels") or {})}
+        made = {"metadata": {"name": name, "namespace": metadata["namespace"], "labels": labels}}
+        if given.get("annotations"):
+            made["metadata"]["annotations"] = given["annotations"]
+        made["spec"] = template["spec"]
+        try:
+            await self._client.create(_CLAIMS, metadata["namespace"], made)
+        except StatusError as error:
+            if error.reason == "AlreadyExists":
+                return
+            text = f"create Claim {name} for Pod {pod_name} in StatefulSet {metadata['name']} failed error: {error}"
+            await self._events.warning("apps/v1", "StatefulSet", owner, "FailedCreate", text)
+            raise StatusError(error.code, error.reason, f"failed to create PVC {name}: {error}") from error
+        text = f"create Claim {name} Pod {pod_name} in StatefulSet {metadata['name']} success"
+        await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulCreate", text)
+
+    async def _settle_claims(self, owner: Object, ordinal: int, pod: Object, *, condemned: bool) -> None:
+        """Claims outlive the pod, or go with it or with the set, as the set's retention policy says."""
+        policy = owner["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+        scaled, deleted = policy.get("whenScaled") == "Delete", policy.get("whenDeleted") == "Delete"
+        of_set = controller_reference("apps/v1", "StatefulSet", owner)
+        of_pod = controller_reference("v1", "Pod", pod)
+        mine = (of_set["uid"], of_pod["uid"])
+        wanted = [of_pod] if scaled and condemned else [of_set] if deleted and not (scaled and condemned) else []
+        for template in owner["spec"].get("volumeClaimTemplates") or ():
+            name, namespace = _claim_name(owner, template, ordinal), owner["metadata"]["namespace"]
+            current = await self._client.get(_CLAIMS, namespace, name)
+            if current is None:
+                continue
+            references = current["metadata"].get("ownerReferences") or []
+            controller = controller_of(current)
+            kept = [one for one in references if one["uid"] not in mine]
+            # Another's claim is left alone.
+            after = kept if controller is not None and controller["uid"] not in mine else [*kept, *wanted]
+            if after != references:
+                changed = {**current, "metadata": {**current["metadata"], "ownerReferences": after}}
+                await tolerant(self._client.update(_CLAIMS, namespace, name, changed))
+
+    async def _delete(self, owner: Object, pod: Object) -> None:
         name, owner_name = pod["metadata"]["name"], owner["metadata"]["name"]
         await tolerant(self._client.delete("pods", pod["metadata"]["namespace"], name))
-        if verb == "delete":
-            text = f"delete Pod {name} in StatefulSet {owner_name} successful"
-            await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulDelete", text)
+        text = f"delete Pod {name} in StatefulSet {owner_name} successful"
+        await self._events.normal("apps/v1", "StatefulSet", owner, "SuccessfulDelete", text)
 
     async def _write_status(self, owner: Object, pods: list[Object], present: Object, update: Object) -> None:
         before, metadata, wanted = owner.get("status") or {}, owner["metadata"], owner["spec"].get("replicas", 1)
         old, new = present["metadata"]["name"], update["metadata"]["name"]
         stays = [pod for pod in pods if not ending(pod)]
-        ready = sum(1 for pod in stays if pod_ready(pod))
+        running = [pod for pod in pods if pod_phase(pod) == "Running" and pod_ready(pod)]
+        ready, least, now = len(running), owner["spec"].get("minReadySeconds", 0), self._clock.now()
+        rolling = (owner["spec"].get("updateStrategy") or {}).get("type") == "RollingUpdate"
         counts = {"current": _with(stays, old), "updated": _with(stays, new)}
-        if counts["updated"] == wanted == ready and len(pods) == wanted:
+        if rolling and counts["updated"] == wanted == ready and len(pods) == wanted:
             old, counts["current"] = new, counts["updated"]
         status: Object = {
             "observedGeneration": metadata["generation"],
@@ -197,7 +250,7 @@ class StatefulSets(Loop):
             "currentRevision": old,
             "updateRevision": new,
             "collisionCount": before.get("collisionCount", 0),
-            "availableReplicas": sum(1 for pod in stays if self._available(owner, pod)),
+            "availableReplicas": sum(1 for pod in running if pod_available(pod, least, now)),
         }
         more = {"readyReplicas": ready, "currentReplicas": counts["current"], "updatedReplicas": counts["updated"]}
         status |= {name: count for name, count in more.items() if count}
@@ -209,6 +262,10 @@ class StatefulSets(Loop):
 def _ordinal(pod: Object) -> int:
     found = _ORDINAL.fullmatch(pod["metadata"]["name"])
     return int(found[1]) if found else -1
+
+
+def _claim_name(owner: Object, template: Object, ordinal: int) -> str:
+    return f"{template['metadata']['name']}-{owner['metadata']['name']}-{ordinal}"
 
 
 def _is_named_after(pod: Object, name: str) -> bool:
