@@ -25,8 +25,8 @@ LABEL_KEY = (
         (names.is_env_var_name, ["a", "a b", "1a"]),
         (names.is_http_header_name, ["X-A"]),
         (names.is_valid_port_name, ["http", "a-1", "1-a"]),
-        (names.is_valid_ip, ["1.2.3.4", "::1", "010.1.1.1", "::ffff:1.2.3.4"]),
-        (names.is_valid_cidr, ["1.2.3.4/8", "::/0"]),
+        (names.is_valid_ip, ["1.2.3.4", "::1", "2001:db8:0:0::0001"]),
+        (names.is_valid_cidr, ["1.0.0.0/8", "::/0"]),
         (names.is_wildcard_dns1123_subdomain, ["*.example.com"]),
         (names.path_segment_name, ["system:node", "a b", "..."]),
     ],
@@ -84,6 +84,30 @@ def test_addresses_that_are_none(bad):
 @pytest.mark.parametrize("bad", ["", "1.2.3.4", "1.2.3.4/33", "::/129", "1.2.3.4/-1", "1.2.3.4/a"])
 def test_networks_that_are_none(bad):
     assert names.is_valid_cidr(bad) == ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+
+
+def test_addresses_that_others_may_read_otherwise_are_borne_with_only_where_they_were_before():
+    assert names.is_valid_ip("010.1.1.1") == ["must not have leading 0s"]
+    assert names.is_valid_ip("::ffff:1.2.3.4") == ["must not be an IPv4-mapped IPv6 address"]
+    assert names.is_valid_cidr("1.2.3.0/024") == ["must not have leading 0s in IP or prefix length"]
+    assert names.is_valid_cidr("::ffff:1.2.3.0/120") == ["must not have an IPv4-mapped IPv6 address"]
+    assert names.is_valid_cidr("1.2.3.4/24") == ["must not have bits set beyond the prefix length"]
+    assert names.is_valid_ip("010.1.1.1", borne=True) == names.is_valid_cidr("1.2.3.4/24", borne=True) == []
+
+
+def test_addresses_in_an_unusual_form_are_warned_of():
+    soon = "will be considered invalid in a future Kubernetes release"
+    assert names.ip_warnings("1.2.3.4", "f") == names.ip_warnings("x", "f") == []
+    assert names.ip_warnings("010.2.3.4", "f") == [f'f: non-standard IP address "010.2.3.4" {soon}: use "10.2.3.4"']
+    [text] = names.ip_warnings("2001:db8:0:0::2", "f")
+    assert text == 'f: IPv6 address "2001:db8:0:0::2" should be in RFC 5952 canonical format ("2001:db8::2")'
+    assert names.cidr_warnings("2001:db8::/64", "f") == names.cidr_warnings("x", "f") == []
+    [text] = names.cidr_warnings("192.12.2.8/24", "f")
+    assert text.endswith('is ambiguous in this context (should be "192.12.2.0/24" or "192.12.2.8/32"?)')
+    [text] = names.cidr_warnings("192.12.2.0/024", "f")
+    assert text == f'f: non-standard CIDR value "192.12.2.0/024" {soon}: use "192.12.2.0/24"'
+    [text] = names.cidr_warnings("2001:db8:0:0::/64", "f")
+    assert text.endswith('should be in RFC 5952 canonical format ("2001:db8::/64")')
 
 
 def test_very_long_names_are_checked_in_linear_time():

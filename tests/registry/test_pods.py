@@ -144,10 +144,12 @@ async def test_a_resize_changes_resources_and_nothing_else(w: KindsWorld) -> Non
 
 async def test_a_binding_sets_the_node_once(w: KindsWorld) -> None:
     await w.create("pods", pod())
-    binding = {"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
+    labels = {"topology.kubernetes.io/zone": "z"}
+    binding = {"metadata": {"name": "p", "labels": labels}, "target": {"kind": "Node", "name": "n"}}
     assert (await w.post("pods", "p", "binding", binding))["code"] == 201
     bound = w.get("pods", "p")
     assert bound["spec"]["nodeName"] == "n"
+    assert bound["metadata"]["labels"].items() >= labels.items()
     assert [(one["type"], one["status"]) for one in bound["status"]["conditions"]] == [("PodScheduled", "True")]
     assert bound["metadata"]["generation"] == 1
     again = await w.refusal(w.post("pods", "p", "binding", binding))
@@ -197,3 +199,49 @@ async def test_warnings_tell_what_will_not_do_what_was_meant(w: KindsWorld) -> N
     assert found == [
         'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply'
     ]
+
+
+async def test_warnings_tell_of_paths_names_and_selectors_that_clash_or_are_missing(w: KindsWorld) -> None:
+    items = [{"key": "a", "path": "a"}, {"key": "b", "path": "a/b/"}]
+    names = {"downwardAPI": {"items": [{"path": "t", "fieldRef": {"fieldPath": "metadata.name"}}]}}
+    secret = {"secret": {"name": "s", "items": [{"key": "k", "path": "t/u"}]}}
+    ports = [{"name": "http", "containerPort": 1}]
+    term = {"topologyKey": "zone"}
+    unlike = {"key": "k", "operator": "In", "values": ["a b"]}
+    required, preferred = (f"{one}DuringSchedulingIgnoredDuringExecution" for one in ("required", "preferred"))
+    obj = pod(
+        volumes=[
+            {"name": "v", "configMap": {"name": "c", "items": items}},
+            {"name": "w", "projected": {"sources": [names, secret]}},
+        ],
+        containers=[
+            {"name": "a", "image": "i", "ports": ports},
+            {"name": "b", "image": "i", "ports": [{"name": "http", "containerPort": 2}]},
+        ],
+        affinity={
+            "nodeAffinity": {preferred: [{"weight": 1, "preference": {"matchExpressions": [unlike]}}]},
+            "podAffinity": {required: [term], preferred: [{"weight": 1, "podAffinityTerm": term}]},
+        },
+        hostAliases=[{"ip": "fd00:0::1", "hostnames": ["h"]}],
+    )
+    found = await w.warnings("pods", obj)
+    label, rest = found[0].split(" is invalid, ")
+    assert rest.startswith("a valid label must be an empty string or consist of")
+    nothing = "a null labelSelector results in matching no pod"
+    first = "spec.containers[0].ports[0]"
+    assert [label, *found[1:]] == [
+        f"spec.affinity.nodeAffinity.{preferred}[0].preference.matchExpressions[0].values[0]: a b",
+        'volume "v" (ConfigMap "c"): overlapping paths: "a/b" with "a"',
+        'volume "w" (Projected): overlapping paths: "t/u" (Secret "s") with "t" (DownwardAPI)',
+        f'spec.containers[1].ports[0]: duplicate port name "http" with {first}, '
+        f"services and probes that select ports by name will use {first}",
+        f"spec.affinity.podAffinity.{required}[0].labelSelector: {nothing}",
+        f"spec.affinity.podAffinity.{preferred}[0].podAffinityTerm.labelSelector: {nothing}",
+        'spec.hostAliases[0].ip: IPv6 address "fd00:0::1" should be in RFC 5952 canonical format ("fd00::1")',
+    ]
+
+
+async def test_a_probe_by_grpc_names_the_service_that_is_asked(w: KindsWorld) -> None:
+    probe = {"grpc": {"port": 1}}
+    made = await w.create("pods", pod(containers=[{"name": "c", "image": "i", "readinessProbe": probe}]))
+    assert made["spec"]["containers"][0]["readinessProbe"]["grpc"] == {"port": 1, "service": ""}

@@ -194,3 +194,18 @@ async def test_leases_are_put_with_their_version_alone(w: KindsWorld) -> None:
     assert texts == ["metadata.resourceVersion: Invalid value: 0: must be specified for an update"]
     made["spec"]["holderIdentity"] = "b"
     assert (await w.update(kind, made))["spec"] == {"holderIdentity": "b"}
+
+
+async def test_blocks_that_were_mistakable_before_stay(w: KindsWorld) -> None:
+    kind = "networkpolicies.networking.k8s.io"
+    policy = {**meta("n"), "spec": {"podSelector": {}, "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.5/24"}}]}]}}
+    text = "must not have bits set beyond the prefix length"
+    assert await w.wrong(w.create(kind, policy)) == [
+        f'spec.egress[0].to[0].ipBlock.cidr: Invalid value: "10.0.0.5/24": {text}'
+    ]
+    policy["spec"]["egress"][0]["to"][0]["ipBlock"] = {"cidr": "2001:db8:0::/64", "except": ["2001:db8:0::/65"]}
+    path, canonical = "spec.egress[0].to[0].ipBlock", "should be in RFC 5952 canonical format"
+    assert await w.warnings(kind, policy) == [
+        f'{path}.cidr: IPv6 CIDR value "2001:db8:0::/64" {canonical} ("2001:db8::/64")',
+        f'{path}.except[0]: IPv6 CIDR value "2001:db8:0::/65" {canonical} ("2001:db8::/65")',
+    ]

@@ -168,7 +168,7 @@ async def test_a_range_of_services_has_one_cidr_of_each_family(
             ["10.1.0.0/24", "fd00::1/112"],
             [
                 'spec.cidrs[0]: Invalid value: "10.1.0.0/24": field is immutable',
-                'spec.cidrs[1]: Invalid value: "fd00::1/112": must be in canonical form ("fd00::/112")',
+                'spec.cidrs[1]: Invalid value: "fd00::1/112": must not have bits set beyond the prefix length',
             ],
         ),
     ],
@@ -202,3 +202,31 @@ async def test_a_port_of_two_protocols_has_one_node_port_whichever_of_the_two_as
     plain = await w.create("services", service("later", ports=[{**port, "nodePort": 0} for port in ports]))
     changed = await w.update("services", {**plain, "spec": {**plain["spec"], "type": "NodePort"}})
     assert len({port["nodePort"] for port in changed["spec"]["ports"]}) == 2
+
+
+async def test_addresses_are_unmistakable(w: KindsWorld) -> None:
+    spec = {"ports": [{"port": 1}], "type": "LoadBalancer", "externalIPs": ["010.1.1.1"]}
+    spec["loadBalancerSourceRanges"] = ["10.0.0.5/24"]
+    assert await w.wrong(w.create("services", {**meta("s"), "spec": spec})) == [
+        'spec.externalIPs[0]: Invalid value: "010.1.1.1": must not have leading 0s',
+        'spec.LoadBalancerSourceRanges[0]: Invalid value: "10.0.0.5/24": '
+        "must not have bits set beyond the prefix length",
+    ]
+    slice_ = {**meta("e"), "addressType": "IPv4", "endpoints": [{"addresses": ["x"]}, {"addresses": ["fd00::1"]}]}
+    assert await w.wrong(w.create("endpointslices.discovery.k8s.io", slice_)) == [
+        'endpoints[0].addresses[0]: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)',
+        'endpoints[1].addresses[0]: Invalid value: "fd00::1": must be an IPv4 address',
+    ]
+
+
+async def test_what_does_nothing_in_a_service_is_warned_of(w: KindsWorld) -> None:
+    spec = {"ports": [{"port": 1}], "externalName": "a.b", "trafficDistribution": "PreferClose"}
+    assert await w.warnings("services", {**meta("s"), "spec": spec}) == [
+        'spec.externalName is ignored when spec.type is not "ExternalName"',
+        'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"',
+    ]
+    slice_ = {**meta("e"), "addressType": "IPv6", "endpoints": [{"addresses": ["fd00:0::1"]}]}
+    text = 'IPv6 address "fd00:0::1" should be in RFC 5952 canonical format ("fd00::1")'
+    assert await w.warnings("endpointslices.discovery.k8s.io", slice_) == [f"endpoints[0].addresses[0]: {text}"]
+    points = {**meta("e"), "subsets": [{"addresses": [{"ip": "fd00:0::1"}]}]}
+    assert await w.warnings("endpoints", points) == [f"subsets[0].addresses[0].ip: {text}"]

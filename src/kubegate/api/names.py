@@ -317,19 +317,84 @@ def parse_cidr(value: str) -> tuple[IPAddress, IPNetwork] | None:
     """The address as written, and its network."""
     text, slash, bits = value.partition("/")
     address = parse_ip(text)
-    if address is None or not slash or not (bits.isascii() and bits.isdigit()) or (bits[0] == "0" and bits != "0"):
+    if address is None or not slash or not (bits.isascii() and bits.isdigit()):
         return None
+    bits = bits.lstrip("0") or "0"
     if len(bits) > 3 or int(bits) > address.max_prefixlen:
         return None
     return address, ipaddress.ip_network(f"{address}/{bits}", strict=False)
 
 
-def is_valid_ip(value: str) -> list[str]:
-    return [] if parse_ip(value) else ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+def is_valid_ip(value: str, *, borne: bool = False) -> list[str]:
+    """`borne`: it was stored before it was asked to be unmistakable."""
+    found = parse_ip(value)
+    if found is None:
+        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    if borne:
+        return []
+    if _has_leading_zeros(value):
+        return ["must not have leading 0s"]
+    return ["must not be an IPv4-mapped IPv6 address"] if is_mapped(found) else []
 
 
-def is_valid_cidr(value: str) -> list[str]:
-    return [] if parse_cidr(value) else ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+def is_valid_cidr(value: str, *, borne: bool = False) -> list[str]:
+    found = parse_cidr(value)
+    if found is None:
+        return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+    address, network = found
+    if borne:
+        return []
+    if _has_leading_zeros(value):
+        return ["must not have leading 0s in IP or prefix length"]
+    if is_mapped(address):
+        return ["must not have an IPv4-mapped IPv6 address"]
+    return [] if address == network.network_address else ["must not have bits set beyond the prefix length"]
+
+
+def is_mapped(address: IPAddress) -> bool:
+    """An IPv4 address in the clothes of an IPv6 one."""
+    return isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+
+
+def _has_leading_zeros(value: str) -> bool:
+    """In an IPv4 part or in the length of a prefix; in IPv6 they are plain."""
+    address, _, bits = value.partition("/")
+    tail = address.rpartition(":")[2]
+    parts = [*(tail.split(".") if "." in tail else ()), bits]
+    return any(len(part) > 1 and part[0] == "0" for part in parts)
+
+
+def ip_warnings(value: str, path: str) -> list[str]:
+    """What is to be said of an address that is taken, though others may read it otherwise."""
+    found = parse_ip(value)
+    if found is None:
+        return []
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    if _has_leading_zeros(value) or mapped is not None:
+        text = "will be considered invalid in a future Kubernetes release"
+        return [f'{path}: non-standard IP address "{value}" {text}: use "{mapped or found}"']
+    if found.version == 6 and str(found) != value:
+        return [f'{path}: IPv6 address "{value}" should be in RFC 5952 canonical format ("{found}")']
+    return []
+
+
+def cidr_warnings(value: str, path: str) -> list[str]:
+    found = parse_cidr(value)
+    if found is None:
+        return []
+    address, network = found
+    warnings = []
+    if address != network.network_address:
+        single = f"{address}/{address.max_prefixlen}"
+        text = f'is ambiguous in this context (should be "{network}" or "{single}"?)'
+        warnings.append(f'{path}: CIDR value "{value}" {text}')
+    if _has_leading_zeros(value) or is_mapped(address):
+        text = f'will be considered invalid in a future Kubernetes release: use "{network}"'
+        warnings.append(f'{path}: non-standard CIDR value "{value}" {text}')
+    canonical = f"{address}/{network.prefixlen}"
+    if not warnings and address.version == 6 and canonical != value:
+        warnings.append(f'{path}: IPv6 CIDR value "{value}" should be in RFC 5952 canonical format ("{canonical}")')
+    return warnings
 
 
 def path_segment_name(value: str, prefix: bool = False) -> list[str]:

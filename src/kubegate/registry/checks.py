@@ -75,12 +75,13 @@ def one_of(value: str, path: str, supported: Iterable[str], *, required: bool = 
     return [] if value in choices else [field.not_supported(path, value, choices)]
 
 
-def ip(value: str, path: str) -> list[FieldError]:
-    return wrong(path, value, names.is_valid_ip(value))
+def ip(value: str, path: str, before: Iterable[str] = ()) -> list[FieldError]:
+    """Addresses that were there `before` need not be unmistakable."""
+    return wrong(path, value, names.is_valid_ip(value, borne=value in before))
 
 
-def cidr(value: str, path: str) -> list[FieldError]:
-    return wrong(path, value, names.is_valid_cidr(value))
+def cidr(value: str, path: str, before: Iterable[str] = ()) -> list[FieldError]:
+    return wrong(path, value, names.is_valid_cidr(value, borne=value in before))
 
 
 def endpoint_ip(value: str, path: str) -> list[FieldError]:

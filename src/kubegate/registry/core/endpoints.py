@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
-from kubegate.registry.checks import dns_label, dns_subdomain, endpoint_ip, ip, listed, qualified_name, wrong
+from kubegate.registry.checks import dns_label, dns_subdomain, endpoint_ip, ip, listed, mapped, qualified_name, wrong
 from kubegate.registry.core.podspec.containers import PROTOCOLS
 from kubegate.registry.objectmeta import checked
 
@@ -64,8 +66,24 @@ def _port(port: Object, name_wanted: bool, path: str) -> list[FieldError]:
     return errors
 
 
+def _addresses(obj: Object) -> Iterator[tuple[str, str]]:
+    """Paths and addresses."""
+    for position, subset in enumerate(listed(obj, "subsets")):
+        for name in ("addresses", "notReadyAddresses"):
+            here = field.child(field.index("subsets", position), name)
+            for number, address in enumerate(listed(subset, name)):
+                yield field.child(field.index(here, number), "ip"), address.get("ip", "")
+
+
+def _warnings(obj: Object, old: Object | None) -> list[str]:
+    if mapped(obj["metadata"], "labels").get("endpoints.kubernetes.io/managed-by") == "endpoint-controller":
+        return []
+    return [text for path, address in _addresses(obj) for text in names.ip_warnings(address, path)]
+
+
 RULES = Rules(
     default=defaulted("io.k8s.api.core.v1.Endpoints", _default),
     validate=checked(_validate, again="subdomain"),
+    warnings=_warnings,
     create_on_update=True,
 )

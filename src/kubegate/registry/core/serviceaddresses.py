@@ -5,13 +5,14 @@ Follows pkg/registry/core/service/storage/alloc.go of Kubernetes v1.36, for clus
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from kubegate.api import Object, field, names, status
 from kubegate.api.field import FieldError
 from kubegate.registry import Scope
 from kubegate.registry.allocation import IPV4, IPV6, AllocationError, ServiceAllocator, allocator_of, family_of
-from kubegate.registry.checks import is_dual_stack, listed
+from kubegate.registry.checks import ip, is_dual_stack, listed
 
 NONE: Final = "None"
 SINGLE: Final = "SingleStack"
@@ -346,7 +347,7 @@ def _drop(spec: Object, before: Object, group: tuple[str, ...]) -> None:
 
 
 # ---------------------------------------------------------------------- validation
-def related_fields(spec: Object) -> list[FieldError]:
+def related_fields(spec: Object, before: Iterable[str] = ()) -> list[FieldError]:
     """clusterIP, clusterIPs, ipFamilies and ipFamilyPolicy, each alone and together."""
     if spec.get("type") == "ExternalName":
         return []
@@ -369,7 +370,7 @@ def related_fields(spec: Object) -> list[FieldError]:
     policy, policies = spec.get("ipFamilyPolicy"), (PREFER_DUAL, REQUIRE_DUAL, SINGLE)
     if policy is not None and policy not in policies:
         errors.append(field.not_supported("spec.ipFamilyPolicy", policy, policies))
-    bad = _bad_addresses(addresses)
+    bad = _bad_addresses(addresses, before)
     errors += bad
     if len(addresses) > 2:
         errors.append(field.invalid(path, addresses, "may only hold up to 2 values"))
@@ -386,7 +387,7 @@ def related_fields(spec: Object) -> list[FieldError]:
     return errors
 
 
-def _bad_addresses(addresses: list[str]) -> list[FieldError]:
+def _bad_addresses(addresses: list[str], before: Iterable[str]) -> list[FieldError]:
     errors: list[FieldError] = []
     for position, address in enumerate(addresses):
         if position == 0 and address == NONE:
@@ -395,7 +396,7 @@ def _bad_addresses(addresses: list[str]) -> list[FieldError]:
                 errors.append(field.invalid("spec.clusterIPs", addresses, text))
             continue
         here = field.index("spec.clusterIPs", position)
-        errors += [field.invalid(here, address, text) for text in names.is_valid_ip(address)]
+        errors += ip(address, here, before)
     return errors
 
 

@@ -87,10 +87,11 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
             port, before = spec.get("healthCheckNodePort", 0), old["spec"].get("healthCheckNodePort", 0)
             if port != before:
                 errors.append(field.forbidden("spec.healthCheckNodePort", "field is immutable"))
-    return errors + _validate_service(obj)
+    return errors + _validate_service(obj, {} if old is None else old["spec"])
 
 
-def _validate_service(obj: Object) -> list[FieldError]:
+def _validate_service(obj: Object, before: Object) -> list[FieldError]:
+    """`before` is the stored spec."""
     spec, annotations = obj["spec"], mapped(obj["metadata"], "annotations")
     errors = []
     if _HINTS in annotations and _MODE in annotations and annotations[_HINTS] != annotations[_MODE]:
@@ -109,16 +110,16 @@ def _validate_service(obj: Object) -> list[FieldError]:
         errors += _port(port, field.index("spec.ports", position), len(ports) > 1, seen)
     errors += validate_labels(spec.get("selector"), "spec.selector")
     errors += _session_affinity(spec)
-    errors += related_fields(spec)
+    errors += related_fields(spec, listed(before, "clusterIPs"))
     for position, address in enumerate(listed(spec, "externalIPs")):
         here = field.index("spec.externalIPs", position)
-        errors += ip(address, here) or endpoint_ip(address, here)
+        errors += ip(address, here, listed(before, "externalIPs")) or endpoint_ip(address, here)
     if not kind:
         errors.append(field.required("spec.type"))
     elif kind not in _TYPES:
         errors.append(field.not_supported("spec.type", kind, _TYPES))
     errors += _node_ports(ports, kind) + _duplicate_ports(ports)
-    errors += _source_ranges(spec, annotations)
+    errors += _source_ranges(spec, annotations, listed(before, "loadBalancerSourceRanges"))
     allocates = spec.get("allocateLoadBalancerNodePorts")
     only_load_balancer = "may only be used when `type` is 'LoadBalancer'"
     if allocates is not None and kind != "LoadBalancer":
@@ -220,7 +221,7 @@ def _duplicate_ports(ports: list[Object]) -> list[FieldError]:
     return errors
 
 
-def _source_ranges(spec: Object, annotations: dict[str, Any]) -> list[FieldError]:
+def _source_ranges(spec: Object, annotations: dict[str, Any], before: list[str]) -> list[FieldError]:
     ranges = listed(spec, "loadBalancerSourceRanges")
     forbidden = "may only be used when `type` is 'LoadBalancer'"
     errors = []
@@ -229,7 +230,7 @@ def _source_ranges(spec: Object, annotations: dict[str, Any]) -> list[FieldError
         if spec.get("type") != "LoadBalancer":
             errors.append(field.forbidden(path, forbidden))
         for position, value in enumerate(ranges):
-            errors += cidr(value.strip(), field.index(path, position))
+            errors += cidr(value.strip(), field.index(path, position), before)
     elif _SOURCE_RANGES in annotations:
         path = field.key("metadata.annotations", _SOURCE_RANGES)
         if spec.get("type") != "LoadBalancer":
@@ -319,20 +320,44 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 # ---------------------------------------------------------------------- warnings and selection
 def _warnings(obj: Object, old: Object | None) -> list[str]:
-    spec = obj["spec"]
+    spec, kind = obj["spec"], obj["spec"].get("type")
     found = []
-    headless = is_headless(spec)
-    if headless and spec.get("loadBalancerIP"):
-        found.append("spec.loadBalancerIP is ignored for headless services")
-    if listed(spec, "externalIPs"):
-        if headless:
+    headless, outside = is_headless(spec), listed(spec, "externalIPs")
+    if _HINTS in mapped(obj["metadata"], "annotations"):
+        found.append(f"annotation {_HINTS} is deprecated, please use {_MODE} instead")
+    if not headless:
+        for position, address in enumerate(listed(spec, "clusterIPs")):
+            found += names.ip_warnings(address, field.index("spec.clusterIPs", position))
+    else:
+        if spec.get("loadBalancerIP"):
+            found.append("spec.loadBalancerIP is ignored for headless services")
+        if outside:
             found.append("spec.externalIPs is ignored for headless services")
-        elif spec.get("type") == "ExternalName":
+        if spec.get("sessionAffinity") != "None":
+            found.append("spec.SessionAffinity is ignored for headless services")
+    for position, address in enumerate(outside):
+        found += names.ip_warnings(address, field.index("spec.externalIPs", position))
+    if spec.get("loadBalancerIP"):
+        found += names.ip_warnings(spec["loadBalancerIP"], "spec.loadBalancerIP")
+    for position, value in enumerate(listed(spec, "loadBalancerSourceRanges")):
+        found += names.cidr_warnings(value, field.index("spec.loadBalancerSourceRanges", position))
+    if kind == "ExternalName":
+        if outside:
             found.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
-        else:
+    else:
+        if outside and not headless:
             found.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
-    if headless and spec.get("sessionAffinity") != "None":
-        found.append("spec.SessionAffinity is ignored for headless services")
+        if spec.get("externalName"):
+            found.append('spec.externalName is ignored when spec.type is not "ExternalName"')
+    if spec.get("trafficDistribution") == "PreferClose":
+        found.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+    return found
+
+
+def _status_warnings(obj: Object, old: Object | None) -> list[str]:
+    found = []
+    for position, point in enumerate(listed(mapped(obj.get("status"), "loadBalancer"), "ingress")):
+        found += names.ip_warnings(point.get("ip", ""), field.index("status.loadBalancer.ingress", position))
     return found
 
 
@@ -352,5 +377,5 @@ RULES = Rules(
     status=True,
     create_on_update=True,
     returns_deleted=True,
-    subresources={"status": Rules(validate=checked(_validate_status))},
+    subresources={"status": Rules(validate=checked(_validate_status), warnings=_status_warnings)},
 )

@@ -14,9 +14,8 @@ from kubegate.registry.objectmeta import checked
 def _name(name: str, prefix: bool = False) -> list[str]:
     """The canonical form of an address."""
     found = names.parse_ip(name)
-    if found is None:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return [] if str(found) == name else [f'must be in canonical form ("{found}")']
+    texts = names.is_valid_ip(name)
+    return texts if texts or str(found) == name else [f'must be in canonical form ("{found}")']
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_selector
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
-from kubegate.registry.checks import cidr, listed, wrong
+from kubegate.registry.checks import cidr, listed, mapped, wrong
 from kubegate.registry.objectmeta import checked
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
@@ -25,15 +27,16 @@ def _default(obj: Object) -> None:
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    spec, lenient = obj["spec"], False
+    spec, lenient, before = obj["spec"], False, set[str]()
     if old is not None:
         lenient = bool(validate_selector(old["spec"].get("podSelector"), ""))
-    errors = _spec(spec, lenient)
+        before = _ranges(old["spec"])
+    errors = _spec(spec, lenient, before)
     # An update is looked at as a new object and as an update, so that everything is told twice.
     return errors if old is None else errors * 2
 
 
-def _spec(spec: Object, lenient: bool) -> list[FieldError]:
+def _spec(spec: Object, lenient: bool, before: set[str]) -> list[FieldError]:
     errors = validate_selector(spec.get("podSelector"), "spec.podSelector", allow_invalid_values=lenient)
     for side, peers in (("ingress", "from"), ("egress", "to")):
         for position, rule in enumerate(listed(spec, side)):
@@ -41,7 +44,7 @@ def _spec(spec: Object, lenient: bool) -> list[FieldError]:
             for place, port in enumerate(listed(rule, "ports")):
                 errors += _port(port, field.index(field.child(path, "ports"), place))
             for place, peer in enumerate(listed(rule, peers)):
-                errors += _peer(peer, field.index(field.child(path, peers), place), lenient)
+                errors += _peer(peer, field.index(field.child(path, peers), place), lenient, before)
     types = listed(spec, "policyTypes")
     if len(types) > len(_TYPES):
         errors.append(field.invalid("spec.policyTypes", types, "may not specify more than two policyTypes"))
@@ -74,7 +77,7 @@ def _port(port: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def _peer(peer: Object, path: str, lenient: bool) -> list[FieldError]:
+def _peer(peer: Object, path: str, lenient: bool, before: set[str]) -> list[FieldError]:
     errors, count = [], 0
     for name in ("podSelector", "namespaceSelector"):
         if peer.get(name) is not None:
@@ -83,7 +86,7 @@ def _peer(peer: Object, path: str, lenient: bool) -> list[FieldError]:
     block = peer.get("ipBlock")
     if block is not None:
         count += 1
-        errors += _block(block, field.child(path, "ipBlock"))
+        errors += _block(block, field.child(path, "ipBlock"), before)
     if count == 0:
         errors.append(field.required(path, "must specify a peer"))
     elif count > 1 and block is not None:
@@ -91,18 +94,18 @@ def _peer(peer: Object, path: str, lenient: bool) -> list[FieldError]:
     return errors
 
 
-def _block(block: Object, path: str) -> list[FieldError]:
+def _block(block: Object, path: str, before: set[str]) -> list[FieldError]:
     value, where = block.get("cidr", ""), field.child(path, "cidr")
     if not value:
         return [field.required(where)]
-    errors = cidr(value, where)
+    errors = cidr(value, where, before)
     found = names.parse_cidr(value)
     if found is None:
         return errors
     network = found[1]
     for position, text in enumerate(listed(block, "except")):
         here = field.index(field.child(path, "except"), position)
-        errors += cidr(text, here)
+        errors += cidr(text, here, before)
         inner = names.parse_cidr(text)
         if inner is None:
             continue
@@ -112,8 +115,32 @@ def _block(block: Object, path: str) -> list[FieldError]:
     return errors
 
 
+def _blocks(spec: Object) -> Iterator[tuple[str, Object]]:
+    """The address blocks of all rules, with their paths."""
+    for direction, side in (("ingress", "from"), ("egress", "to")):
+        for position, rule in enumerate(listed(spec, direction)):
+            here = field.child(field.index(field.child("spec", direction), position), side)
+            for number, peer in enumerate(listed(rule, side)):
+                if "ipBlock" in peer:
+                    yield field.child(field.index(here, number), "ipBlock"), mapped(peer, "ipBlock")
+
+
+def _ranges(spec: Object) -> set[str]:
+    return {text for _, block in _blocks(spec) for text in (block.get("cidr", ""), *listed(block, "except"))}
+
+
+def _warnings(obj: Object, old: Object | None) -> list[str]:
+    found = []
+    for path, block in _blocks(obj["spec"]):
+        found += names.cidr_warnings(block.get("cidr", ""), field.child(path, "cidr"))
+        for position, text in enumerate(listed(block, "except")):
+            found += names.cidr_warnings(text, field.index(field.child(path, "except"), position))
+    return found
+
+
 RULES = Rules(
     default=defaulted("io.k8s.api.networking.v1.NetworkPolicy", _default),
     validate=checked(_validate, again="subdomain"),
+    warnings=_warnings,
     generation=True,
 )

@@ -6,7 +6,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted, with_blank_status
-from kubegate.registry.checks import listed
+from kubegate.registry.checks import listed, wrong
 from kubegate.registry.objectmeta import checked
 
 _TYPE = "io.k8s.api.networking.v1.ServiceCIDR"
@@ -48,10 +48,9 @@ def _check_change(cidrs: list[str], old: list[str]) -> list[FieldError]:
 
 def _canonical(cidr: str, path: str) -> list[FieldError]:
     found = names.parse_cidr(cidr)
-    if found is None:
-        return [field.invalid(path, cidr, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
-    if str(found[1]) == cidr:
-        return []
+    errors = wrong(path, cidr, names.is_valid_cidr(cidr))
+    if errors or found is None or str(found[1]) == cidr:
+        return errors
     return [field.invalid(path, cidr, f'must be in canonical form ("{found[1]}")')]
 
 

@@ -110,7 +110,7 @@ def _default_handler(handler: Object) -> None:
         get.setdefault("scheme", "HTTP")
     grpc = handler.get("grpc")
     if isinstance(grpc, dict):
-        grpc.setdefault("service", "")
+        grpc["service"] = grpc.get("service") or ""  # Go writes the field always
 
 
 def _default_field_ref(holder: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from kubegate.api import Object, field
+from kubegate.api import Object, field, names
 from kubegate.registry.checks import amount, listed, mapped
 from kubegate.registry.core.podspec.security import every_container
 
@@ -65,6 +65,7 @@ def _all(metadata: Object, spec: Object, path: str) -> Iterator[str]:
         if name in annotations:
             yield f"{field.key(annotations_path, name)}: {text}"
     yield from _volumes(spec, spec_path)
+    yield from _overlapping_paths(spec)
     yield from _duplicates(spec, spec_path)
     for name in _BYTES:
         if name in mapped(spec, "overhead"):
@@ -87,6 +88,13 @@ def _all(metadata: Object, spec: Object, path: str) -> Iterator[str]:
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         here = field.child(spec_path, "terminationGracePeriodSeconds")
         yield f"{here}: must be >= 0; negative values are invalid and will be treated as 1"
+    yield from _pod_affinity(mapped(spec, "affinity"), field.child(spec_path, "affinity"))
+    servers = field.child(spec_path, "dnsConfig.nameservers")
+    for position, server in enumerate(listed(spec.get("dnsConfig"), "nameservers")):
+        yield from names.ip_warnings(server, field.index(servers, position))
+    for position, alias in enumerate(listed(spec, "hostAliases")):
+        here = field.index(field.child(spec_path, "hostAliases"), position)
+        yield from names.ip_warnings(alias.get("ip", ""), field.child(here, "ip"))
 
 
 def _node_labels(spec: Object, path: str) -> Iterator[str]:
@@ -101,7 +109,8 @@ def _node_labels(spec: Object, path: str) -> Iterator[str]:
     preferred = "preferredDuringSchedulingIgnoredDuringExecution"
     here = field.child(path, f"affinity.nodeAffinity.{preferred}")
     for position, term in enumerate(listed(affinity, preferred)):
-        yield from _term_labels(mapped(term, "preference"), field.child(field.index(here, position), "preference"))
+        where = field.child(field.index(here, position), "preference")
+        yield from _term_labels(mapped(term, "preference"), where, with_values=True)
     for position, constraint in enumerate(listed(spec, "topologySpreadConstraints")):
         here = field.index(field.child(path, "topologySpreadConstraints"), position)
         key = constraint.get("topologyKey", "")
@@ -111,12 +120,28 @@ def _node_labels(spec: Object, path: str) -> Iterator[str]:
             yield f"{field.child(here, 'labelSelector')}: a null labelSelector results in matching no pod"
 
 
-def _term_labels(term: Object, path: str) -> Iterator[str]:
+def _term_labels(term: Object, path: str, *, with_values: bool = False) -> Iterator[str]:
     for position, expression in enumerate(listed(term, "matchExpressions")):
-        key = expression.get("key", "")
+        key, here = expression.get("key", ""), field.index(field.child(path, "matchExpressions"), position)
         if key in _LABELS:
-            here = field.index(field.child(path, "matchExpressions"), position)
             yield f"{field.child(here, 'key')}: {key} is {_LABELS[key]}"
+        for number, value in enumerate(listed(expression, "values") if with_values else ()):
+            for text in names.is_valid_label_value(value):
+                yield f"{field.index(field.child(here, 'values'), number)}: {value} is invalid, {text}"
+
+
+def _pod_affinity(affinity: Object, path: str) -> Iterator[str]:
+    nothing = "a null labelSelector results in matching no pod"
+    for name in ("podAffinity", "podAntiAffinity"):
+        terms, here = mapped(affinity, name), field.child(path, name)
+        required, preferred = (f"{one}DuringSchedulingIgnoredDuringExecution" for one in ("required", "preferred"))
+        for position, term in enumerate(listed(terms, required)):
+            if "labelSelector" not in term:
+                yield f"{field.index(field.child(here, required), position)}.labelSelector: {nothing}"
+        for position, term in enumerate(listed(terms, preferred)):
+            if "labelSelector" not in mapped(term, "podAffinityTerm"):
+                where = field.index(field.child(here, preferred), position)
+                yield f"{where}.podAffinityTerm.labelSelector: {nothing}"
 
 
 def deprecated_sources(volume: Object, path: str) -> list[str]:
@@ -125,12 +150,6 @@ def deprecated_sources(volume: Object, path: str) -> list[str]:
 
 
 def _volumes(spec: Object, path: str) -> Iterator[str]:
-    tokens = {
-        source["serviceAccountToken"].get("path", "")
-        for volume in listed(spec, "volumes")
-        for source in listed(volume.get("projected"), "sources")
-        if "serviceAccountToken" in source
-    }
     for position, volume in enumerate(listed(spec, "volumes")):
         here = field.index(field.child(path, "volumes"), position)
         yield from deprecated_sources(volume, here)
@@ -139,23 +158,64 @@ def _volumes(spec: Object, path: str) -> Iterator[str]:
         if storage is not None:
             claim_path = field.child(here, "ephemeral.volumeClaimTemplate.spec.resources.requests[storage]")
             yield from fractional_bytes(claim_path, storage)
-    if tokens:
-        yield from _token_paths(spec, path, tokens)
 
 
-def _token_paths(spec: Object, path: str, tokens: set[str]) -> Iterator[str]:
-    for position, volume in enumerate(listed(spec, "volumes")):
-        here = field.child(field.index(field.child(path, "volumes"), position), "projected.sources")
+_SOURCES: Final = ("secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate")
+_OF_CERTIFICATE: Final = (
+    ("certificateChainPath", "PodCertificate chain"),
+    ("keyPath", "PodCertificate key"),
+    ("credentialBundlePath", "PodCertificate credential bundle"),
+)
+
+
+def _overlapping_paths(spec: Object) -> Iterator[str]:
+    """Files of one volume that are each other's folders, or the same file."""
+    for volume in listed(spec, "volumes"):
+        quoted = f'volume "{volume.get("name", "")}"'
+        for sort, shown, name in (
+            ("configMap", "ConfigMap", "name"),
+            ("secret", "Secret", "secretName"),
+            ("downwardAPI", "DownwardAPI", ""),
+        ):
+            source = mapped(volume, sort)
+            about = f'{shown} "{source.get(name, "")}"' if name else shown
+            paths = [(item.get("path", ""), "") for item in listed(source, "items")]
+            for text in _overlaps(paths):
+                yield f"{quoted} ({about}): overlapping paths: {text}"
+        paths = []
         for source in listed(volume.get("projected"), "sources"):
-            for name, shown in (("configMap", "configMap"), ("secret", "secrets"), ("downwardAPI", "downwardAPI")):
-                for index, item in enumerate(listed(source.get(name), "items")):
-                    if item.get("path") in tokens:
-                        where = field.index(field.child(here, shown), index)
-                        yield f'{where}: has duplicated path with ServiceAccountToken "{item["path"]}"'
-            bundle = mapped(source, "clusterTrustBundle").get("path")
-            if bundle in tokens:
-                where = field.child(here, "ClusterTrustBundle")
-                yield f'{where}: has duplicated path with ServiceAccountToken "{bundle}"'
+            if not any(name in source for name in _SOURCES):
+                yield f"{quoted} (Projected) has no sources provided"
+            paths += _projected_paths(source)
+        for text in _overlaps(paths):
+            yield f"{quoted} (Projected): overlapping paths: {text}"
+
+
+def _projected_paths(source: Object) -> list[tuple[str, str]]:
+    """Paths, and what they hold."""
+    for sort, shown in (("configMap", "ConfigMap"), ("secret", "Secret"), ("downwardAPI", "DownwardAPI")):
+        if items := listed(source.get(sort), "items"):
+            holds = shown if sort == "downwardAPI" else f'{shown} "{source[sort].get("name", "")}"'
+            return [(item.get("path", ""), holds) for item in items]
+    if "serviceAccountToken" in source:
+        return [(source["serviceAccountToken"].get("path", ""), "ServiceAccountToken")]
+    if "clusterTrustBundle" in source:
+        bundle = source["clusterTrustBundle"]
+        name = bundle.get("name", bundle.get("signerName", ""))
+        return [(bundle.get("path", ""), f'ClusterTrustBundle "{name}"')]
+    certificate = mapped(source, "podCertificate")
+    return [(certificate[name], holds) for name, holds in _OF_CERTIFICATE if certificate.get(name)]
+
+
+def _overlaps(paths: list[tuple[str, str]]) -> Iterator[str]:
+    seen: list[tuple[str, str]] = []
+    for given, holds in paths:
+        path = given.rstrip("/")
+        shown = f'"{path}" ({holds})' if holds else f'"{path}"'
+        for other, held in seen:
+            if path and other and (f"{other}/".startswith(f"{path}/") or f"{path}/".startswith(f"{other}/")):
+                yield f"{shown} with " + (f'"{other}" ({held})' if held else f'"{other}"')
+        seen.append((path, holds))
 
 
 def _duplicates(spec: Object, path: str) -> Iterator[str]:
@@ -218,3 +278,17 @@ def _ports(spec: Object, path: str) -> Iterator[str]:
                 elif host == other_host and (not address or not other_address):
                     yield f"{here}: dangerously ambiguous port definition with {other_path}"
             seen.setdefault(key, []).append((here, port))
+    yield from _port_names(spec, path)
+
+
+def _port_names(spec: Object, path: str) -> Iterator[str]:
+    seen: dict[str, str] = {}
+    for container, where in every_container(spec, path):
+        for position, port in enumerate(listed(container, "ports")):
+            name, here = port.get("name", ""), field.index(field.child(where, "ports"), position)
+            if name in seen:
+                other = seen[name]
+                text = f"services and probes that select ports by name will use {other}"
+                yield f'{here}: duplicate port name "{name}" with {other}, {text}'
+            elif name:
+                seen[name] = here
