@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -11,6 +12,7 @@ from kubegate.api.names import path_segment_name
 
 _READS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NO_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
 
 class RequestInfo(Struct, frozen=True, cache_hash=True):
@@ -61,18 +63,22 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
     name = rest[1] if len(rest) > 1 else ""
     subresource = rest[2] if len(rest) > 2 else ""
     if not name and verb == "get":
-        name = _selected_name((query.get("fieldSelector") or [""])[0])
+        name = _selected_name(query)
         verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
     return RequestInfo(True, path, verb, prefix, group, version, namespace, resource, subresource, name, tuple(rest))
 
 
-def _selected_name(selector: str) -> str:
-    """The one name that a field selector lets through, if there is one."""
+def _selected_name(query: Mapping[str, Sequence[str]]) -> str:
+    """The one name that the field selector lets through, if there is one and all of the options can be read."""
+    selector = (query.get("fieldSelector") or [""])[0]
     if "metadata.name" not in selector:
         return ""
+    if any(_INTEGER.fullmatch(query[name][0]) is None for name in ("limit", "timeoutSeconds") if query.get(name)):
+        return ""
     try:
+        selectors.parse_labels((query.get("labelSelector") or [""])[0])
         name = selectors.parse_fields(selector).exact("metadata.name") or ""
     except selectors.SelectorError:
         return ""

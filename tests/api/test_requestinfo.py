@@ -1,0 +1,28 @@
+"""What a list is of: one name where the field selector lets only that through."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+import pytest
+
+from kubegate.api import requestinfo
+
+
+@pytest.mark.parametrize(
+    ("query", "verb", "name"),
+    [
+        ("fieldSelector=metadata.name%3Da", "list", "a"),
+        ("fieldSelector=metadata.name%3D%3Da,spec.x%3Db&watch=1&limit=5&timeoutSeconds=9", "watch", "a"),
+        ("fieldSelector=metadata.name!%3Da", "list", ""),
+        ("fieldSelector=metadata.name%3Da%2Fb", "list", ""),
+        # an option that cannot be read takes the name with it, and leaves the verb
+        ("fieldSelector=metadata.name%3Da&limit=x&watch=1", "watch", ""),
+        ("fieldSelector=metadata.name%3Da&timeoutSeconds=", "list", ""),
+        ("fieldSelector=metadata.name%3Da&labelSelector=((", "list", ""),
+        ("fieldSelector=((metadata.name%3Da", "list", ""),
+    ],
+)
+def test_a_list_is_of_one_name_where_all_of_its_options_can_be_read(query: str, verb: str, name: str) -> None:
+    found = requestinfo.parse("GET", "/api/v1/namespaces/x/pods", parse_qs(query, keep_blank_values=True))
+    assert (found.verb, found.name) == (verb, name)
