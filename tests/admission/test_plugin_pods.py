@@ -145,6 +145,9 @@ async def test_who_asks_for_a_device_tolerates_its_taint(world: World):
         {"key": "example.org/gpu", "operator": "Exists", "effect": "NoSchedule"},
     ]
     assert await run(chain, attributes("pods", stored, sent)) == stored
+    theirs = stored["spec"]["tolerations"]
+    sent["spec"]["tolerations"] = [*theirs[:2], {**theirs[2], "tolerationSeconds": 5}]
+    assert await run(chain, attributes("pods", sent)) == stored
 
 
 # ---------------------------------------------------------------- LimitPodHardAntiAffinityTopology

@@ -249,3 +249,20 @@ def test_values_are_left_as_they_were() -> None:
     before = {"list": [1], "map": {"a": 1}}
     evaluate("x.list + [2] == [1, 2] && x.map.transformMap(k, v, v + 1) == {'a': 2}", x=before)
     assert before == {"list": [1], "map": {"a": 1}}
+
+
+def test_patterns_that_are_none_are_told_when_the_expression_is_made_or_when_they_come():
+    said = "error parsing regexp: missing closing ): `(`"
+    assert (
+        refusal("'x'.find('(') == ''")
+        == refusal("'x'.findAll('(', 1) == []")
+        == f"program instantiation failed: {said}"
+    )
+    assert failure("'x'.find(object.pattern)", object={"pattern": "("}) == f"Illegal regex: {said}"
+    assert failure("'x'.matches(object.pattern)", object={"pattern": "("}) == said
+
+
+def test_names_in_backticks_are_refused():
+    said = "ERROR: <input>:1:8: unsupported syntax: '`'\n | object.`a-b` == 1\n | .......^"
+    assert refusal("object.`a-b` == 1") == said
+    assert evaluate("object.metadata.name != '`x`' && r\"`\" != '' // `y`")

@@ -286,6 +286,11 @@ async def test_a_policy_is_completed(world: World) -> None:
              "ERROR: <input>:1:11: Syntax error: "],
         ),
         (
+            {"validations": [{"expression": "'x'.find('[') == ''"}]},
+            ["validations[0].expression: Internal error: program instantiation failed: "
+             "error parsing regexp: missing closing ]: `[`"],
+        ),
+        (
             {"validations": [{"expression": "params.x == 1"}]},
             ['validations[0].expression: Invalid value: "params.x == 1": compilation failed: ERROR: <input>:1:1: '
              "undeclared reference to 'params' (in container '')\n | params.x == 1\n | ^"],

@@ -33,7 +33,8 @@ __all__ = [
 
 
 class CompileError(Exception):
-    """The expression cannot be used. `kind` is `syntax` (parsing, types) or `result` (it gives the wrong type)."""
+    """The expression cannot be used. `kind` is `syntax` (parsing, types), `result` (it gives the wrong type) or
+    `program` (a part of it that is the same in every evaluation fails)."""
 
     def __init__(self, message: str, kind: str = "syntax") -> None:
         super().__init__(message)

@@ -13,6 +13,7 @@ from typing import Any
 from kubegate.cel import costs, standard, types, values
 from kubegate.cel.checker import Checked
 from kubegate.cel.functions import Overload
+from kubegate.cel.libraries import regex
 from kubegate.cel.run import Run, Step
 from kubegate.cel.syntax import (
     Call,
@@ -39,6 +40,7 @@ def build(checked: Checked) -> Step:
 
 
 _CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
+_FINDING = frozenset({"find", "findAll"})
 _CONSTANT = object()
 
 
@@ -136,6 +138,8 @@ class _Builder:
         if name == "@in" and _constant_list(parts[1]):
             return _member_of(arguments[0], [_value(e) for e in parts[1].elements])  # type: ignore[union-attr]
         step = self._invoke(name, overloads, parts, arguments)
+        if name in _FINDING and isinstance(parts[1], Constant):
+            _check_pattern(str(parts[1].value))
         if name in _CONVERSIONS and node.target is None and isinstance(parts[0], Constant):
             return _folded(step)
         return step
@@ -356,6 +360,13 @@ def _folded(step: Step) -> Step:
     except EvaluationError as error:
         raise ConstantError(str(error)) from None
     return _constant(value)
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        regex.compiled(pattern)
+    except EvaluationError as error:
+        raise ConstantError(str(error)) from None
 
 
 def _accumulated(name: str) -> Step:

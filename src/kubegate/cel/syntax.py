@@ -152,6 +152,17 @@ _REWORDED = (
 )
 
 
+# Names in backticks, which kube-apiserver does not let expressions have; strings and comments may hold them.
+_RAW = r"[bB]?[rR][bB]?"
+_ESCAPED_NAME = re.compile(
+    r"//[^\n]*"
+    rf"|{_RAW}(?:\"\"\".*?\"\"\"|\'\'\'.*?\'\'\'|\"[^\"\n]*\"|'[^'\n]*')"
+    r"|\"\"\"(?:\\.|.)*?\"\"\"|\'\'\'(?:\\.|.)*?\'\'\'|\"(?:\\.|[^\\\"\n])*\"|'(?:\\.|[^\\'\n])*'"
+    r"|(?P<name>`[^`\n]+`)",
+    re.DOTALL,
+)
+
+
 @lru_cache(maxsize=1)
 def _parser() -> Any:
     from cel_expr_python import cel
@@ -170,6 +181,10 @@ def parse(text: str) -> Tree:
         for pattern, instead in _REWORDED:
             words = pattern.sub(instead, words)
         raise SyntaxProblem(words) from None
+    if "`" in text:
+        escaped = [match.start() for match in _ESCAPED_NAME.finditer(text) if match["name"]]
+        if escaped:
+            raise SyntaxProblem(describe(text, [Problem(at, "unsupported syntax: '`'") for at in escaped]))
     parsed = _field(serialized, 2)
     root = _Decoder().node(_field(parsed, 2))
     positions = {}

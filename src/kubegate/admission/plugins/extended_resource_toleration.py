@@ -33,7 +33,11 @@ class ExtendedResourceToleration:
         for name in sorted(asked):
             wanted = {"key": name, "operator": "Exists", "effect": "NoSchedule"}
             given = spec.get("tolerations") or []
-            if all(any(t.get(field, "") != wanted.get(field, "") for field in _IDENTITY) for t in given):
+            same = [all(t.get(field, "") == wanted.get(field, "") for field in _IDENTITY) for t in given]
+            if any(same):
+                # Without the seconds, which are for other effects.
+                spec["tolerations"] = [wanted if found else t for t, found in zip(given, same, strict=True)]
+            else:
                 spec["tolerations"] = [*given, wanted]
 
 

@@ -20,6 +20,14 @@ def compiled(pattern: str) -> Any:
         raise EvaluationError(str(error)) from None
 
 
+def _given(pattern: str) -> Any:
+    """What an object brings; a pattern that the expression itself holds is looked at when that is compiled."""
+    try:
+        return goregexp.compiled(pattern)
+    except goregexp.BadPattern as error:
+        raise EvaluationError(f"Illegal regex: {error}") from None
+
+
 def is_valid(pattern: str) -> bool:
     try:
         compiled(pattern)
@@ -30,7 +38,7 @@ def is_valid(pattern: str) -> bool:
 
 @overload("string.find(string) -> string")
 def _find(text: str, pattern: str) -> str:
-    found = compiled(pattern).search(text)
+    found = _given(pattern).search(text)
     return str(found.group(0)) if found else ""
 
 
@@ -42,7 +50,7 @@ def _find_all(text: str, pattern: str) -> list[str]:
 @overload("string.findAll(string, int) -> list(string)")
 def _find_some(text: str, pattern: str, count: int) -> list[str]:
     found: list[str] = []
-    for match in compiled(pattern).finditer(text):
+    for match in _given(pattern).finditer(text):
         if 0 <= count <= len(found):
             break
         found.append(match.group(0))

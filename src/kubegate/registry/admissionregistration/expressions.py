@@ -23,6 +23,8 @@ _RESERVED = frozenset(
 
 
 def invalid(path: str, expression: str, error: cel.CompileError) -> FieldError:
+    if error.kind == "program":
+        return field.internal(path, error.message)
     return field.invalid(path, expression, programs.describe(error))
 
 

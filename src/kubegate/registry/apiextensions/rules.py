@@ -221,7 +221,7 @@ def _compile(rule: Mapping[str, Any], schema: Structural, root: bool) -> _Rule:
         except CompileError as problem:
             words = problem.message
             error = "cel expression must evaluate to a bool" if problem.kind == "result" else words
-            if problem.kind != "result" and not words.startswith("compilation failed"):
+            if problem.kind == "syntax" and not words.startswith("compilation failed"):
                 error = f"compilation failed: {words}"
     if message.strip():
         try:
@@ -229,7 +229,7 @@ def _compile(rule: Mapping[str, Any], schema: Structural, root: bool) -> _Rule:
                 message, both if uses_old else alone, result=(types.STRING,), objects=known.objects
             )
         except CompileError as problem:
-            what = "messageExpression compilation failed: "
+            what = "messageExpression " + ("compilation failed: " if problem.kind == "syntax" else "")
             message_error = (
                 "messageExpression must evaluate to a string"
                 if problem.kind == "result"
