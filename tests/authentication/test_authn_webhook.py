@@ -135,6 +135,23 @@ async def test_an_answer_is_remembered_for_its_time_and_its_audiences(make: Make
     assert len(server.received) == 3
 
 
+async def test_a_good_token_is_remembered_for_a_time_of_its_own_and_a_bad_one_is_not(make: Make) -> None:
+    hook, server, clock = await make(always(answer(known())), cache_ttl=1.0, at_least=10.0)
+    await hook.authenticate_token("sesame")
+    clock.move(9)
+    await hook.authenticate_token("sesame")
+    assert len(server.received) == 1
+    clock.move(2)
+    await hook.authenticate_token("sesame")
+    assert len(server.received) == 2
+
+    hook, server, clock = await make(always(answer({"authenticated": False})), cache_ttl=1.0, at_least=10.0)
+    await hook.authenticate_token("wrong")
+    clock.move(2)
+    await hook.authenticate_token("wrong")
+    assert len(server.received) == 2
+
+
 async def test_a_no_is_remembered_for_less_time_and_a_failure_not_at_all(make: Make) -> None:
     hook, server, clock = await make(always(answer({"authenticated": False})))
     await hook.authenticate_token("wrong")

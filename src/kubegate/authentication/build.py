@@ -45,6 +45,9 @@ log = logging.getLogger("kubegate.authentication")
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 RELOAD_SECONDS = 5.0
+_GOOD_TOKEN_TTL = 10.0
+"""kube-apiserver asks nobody about a token again that was good within these seconds. Here that is so for those that a
+webhook knows; what one is told of by the store alone is looked at each time."""
 
 
 class AuthenticationOptions(Struct, frozen=True, kw_only=True):
@@ -295,6 +298,7 @@ async def _build(
                 clock,
                 version=options.authentication_token_webhook_version,
                 cache_ttl=options.authentication_token_webhook_cache_ttl,
+                at_least=_GOOD_TOKEN_TTL,
                 api_audiences=api_audiences,
                 digest=digest,
             )

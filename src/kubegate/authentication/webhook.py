@@ -69,18 +69,22 @@ class WebhookTokenAuthenticator:
         *,
         version: str,
         cache_ttl: float,
+        at_least: float = 0.0,
         api_audiences: tuple[str, ...],
         backoff: retry.Backoff = retry.DEFAULT,
         timeout: float = REQUEST_TIMEOUT,
         digest: Digest | None = None,
     ) -> None:
-        """Raises ValueError for another version than v1 and v1beta1, or an endpoint that cannot be used."""
+        """`at_least` is how long, in seconds, a token that was good is remembered whatever `cache_ttl` says.
+
+        Raises ValueError for another version than v1 and v1beta1, or an endpoint that cannot be used.
+        """
         if version not in VERSIONS:
             raise ValueError(f"unsupported webhook authenticator version {version!r}, must be v1beta1 or v1")
         self._client = Client(endpoint)
         self._clock, self._version, self._api_audiences = clock, version, api_audiences
         self._backoff, self._timeout = backoff, timeout
-        self._success_ttl, self._failure_ttl = cache_ttl, min(cache_ttl, _FAILURE_TTL)
+        self._success_ttl, self._failure_ttl = max(cache_ttl, at_least), min(cache_ttl, _FAILURE_TTL)
         self._digest = digest or Digest()
         self._known: BoundedCache[tuple[Authenticated | None]] = BoundedCache(_REMEMBERED)
         self._calls: dict[object, asyncio.Task[Authenticated | None]] = {}
