@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import msgspec
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Struct
 
 from kubegate.remote.client import RemoteError, Response
-from kubegate.remote.result import into
+from kubegate.remote.result import Reviews, into, into_kind
 from kubegate.remote.retry import Backoff, with_backoff
 
 STATUS = b'{"kind":"Status","apiVersion":"v1","status":"Failure","message":"short and stout","code":418}'
@@ -92,3 +99,50 @@ async def test_other_failures_are_not_tried_again() -> None:
     with pytest.raises(RemoteError, match="no"):
         await with_backoff(fail, clock=clock)
     assert (len(calls), clock.slept) == (1, [])
+
+
+class ReviewStatus(Struct):
+    allowed: bool = False
+    denied: bool = False
+    reason: str = ""
+    evaluationError: str = ""
+
+
+class ReviewSpec(Struct, forbid_unknown_fields=True):
+    user: str = ""
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=3) | st.just([]) | st.just({})
+REVIEWS = st.fixed_dictionaries(
+    {"kind": st.sampled_from(["SubjectAccessReview", "Status"]), "apiVersion": st.just("authorization.k8s.io/v1")},
+    optional={
+        "metadata": SCALARS | st.just({"creationTimestamp": None}) | st.just({"name": "x"}) | st.just({"name": 1}),
+        "spec": SCALARS | st.dictionaries(st.sampled_from(["user", "groups", "uid", "x"]), SCALARS),
+        "status": SCALARS | st.dictionaries(st.sampled_from(["allowed", "denied", "reason", "x"]), SCALARS),
+        "x": SCALARS,
+    },
+)
+
+
+@given(REVIEWS)
+def test_a_review_is_read_at_once_as_it_is_read_step_by_step(review: dict[str, object]) -> None:
+    group, version, kind = "authorization.k8s.io", "v1", "SubjectAccessReview"
+    response = answer(200, orjson.dumps(review))
+
+    def outcome(read: Callable[[], ReviewStatus]) -> object:
+        try:
+            return read()
+        except RemoteError as error:
+            return str(error)
+
+    def step_by_step() -> ReviewStatus:
+        return msgspec.convert(into_kind(response, group, version, kind).get("status") or {}, ReviewStatus)
+
+    reviews = Reviews(group, version, kind, ReviewStatus, ReviewSpec)
+    assert outcome(lambda: reviews.read(response)) == outcome(step_by_step)
+
+
+def test_a_review_that_is_nested_without_end_is_refused() -> None:
+    reviews = Reviews("authorization.k8s.io", "v1", "SubjectAccessReview", ReviewStatus, ReviewSpec)
+    with pytest.raises(RemoteError):
+        reviews.read(answer(200, b'{"x":' + b"[" * 100_000))

@@ -8,9 +8,11 @@ for a while, so that it cannot hold up those whose tokens it does not know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
+from msgspec import Struct
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import (
@@ -31,6 +33,25 @@ _REMEMBERED = 10_000
 _FAILURE_TTL = 10.0
 _MAX_ANSWER = 1024 * 1024
 _IN_FLIGHT = 50
+
+
+class _User(Struct):
+    username: str = ""
+    uid: str = ""
+    groups: list[str] | None = None
+    extra: dict[str, list[str] | None] | None = None
+
+
+class _Status(Struct):
+    authenticated: bool = False
+    user: _User | None = None
+    audiences: list[str] | None = None
+    error: str = ""
+
+
+class _Spec(Struct, forbid_unknown_fields=True):
+    token: str = ""
+    audiences: list[str] | None = None
 
 
 @dataclass(slots=True)
@@ -85,6 +106,7 @@ class WebhookTokenAuthenticator:
         self._clock, self._version, self._api_audiences = clock, version, api_audiences
         self._backoff, self._timeout = backoff, timeout
         self._success_ttl, self._failure_ttl = max(cache_ttl, at_least), min(cache_ttl, _FAILURE_TTL)
+        self._reviews = result.Reviews(_GROUP, version, _KIND, _Status, _Spec)
         self._digest = digest or Digest()
         self._known: BoundedCache[tuple[Authenticated | None]] = BoundedCache(_REMEMBERED)
         self._calls: dict[object, asyncio.Task[Authenticated | None]] = {}
@@ -119,17 +141,16 @@ class WebhookTokenAuthenticator:
         self._circuit.record(True, self._clock.monotonic())
         granted: tuple[str, ...] | None = None
         if wanted:
-            offered = status.get("audiences") or list(self._api_audiences)
-            granted = intersect(wanted, offered)
+            granted = intersect(wanted, status.audiences or self._api_audiences)
             if not granted:
                 return None
-        if status.get("authenticated") is not True:
-            if status.get("error"):
-                raise AuthenticationError(str(status["error"]).replace(token, "<token>"))
+        if not status.authenticated:
+            if status.error:
+                raise AuthenticationError(status.error.replace(token, "<token>"))
             return None
-        return Authenticated(_user(status.get("user") or {}), self.name, granted)
+        return Authenticated(_user(status.user or _User()), self.name, granted)
 
-    async def _review(self, token: str, wanted: tuple[str, ...]) -> Mapping[str, Any]:
+    async def _review(self, token: str, wanted: tuple[str, ...]) -> _Status:
         spec: dict[str, Any] = {"token": token}
         if wanted:
             spec["audiences"] = list(wanted)
@@ -140,13 +161,12 @@ class WebhookTokenAuthenticator:
             "spec": spec,
             "status": {"user": {}},
         }
+        body = orjson.dumps(review)
 
-        async def call() -> dict[str, Any]:
-            response = await self._client.post_json(review, within=self._timeout, replay=True)
-            return result.into_kind(response, _GROUP, self._version, _KIND)
+        async def call() -> _Status:
+            return self._reviews.read(await self._client.post_json(body, within=self._timeout, replay=True))
 
-        answer = await retry.with_backoff(call, clock=self._clock, backoff=self._backoff)
-        return answer.get("status") or {}
+        return await retry.with_backoff(call, clock=self._clock, backoff=self._backoff)
 
     async def close(self) -> None:
         for call in list(self._calls.values()):
@@ -159,12 +179,7 @@ def endpoint(config_file: Any) -> Endpoint:
     return Endpoint.from_kubeconfig(config_file, in_flight=_IN_FLIGHT, max_response=_MAX_ANSWER)
 
 
-def _user(user: Mapping[str, Any]) -> UserInfo:
+def _user(user: _User) -> UserInfo:
     """What the webhook says of the user."""
-    name = user.get("username") or ""
-    return UserInfo(
-        name,
-        user.get("uid") or "",
-        with_authenticated(name, tuple(user.get("groups") or ())),
-        {key: tuple(values or ()) for key, values in (user.get("extra") or {}).items()},
-    )
+    extra = {key: tuple(values or ()) for key, values in (user.extra or {}).items()}
+    return UserInfo(user.username, user.uid, with_authenticated(user.username, tuple(user.groups or ())), extra)

@@ -10,9 +10,10 @@ import logging
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock
@@ -23,9 +24,43 @@ from kubegate.remote.client import Client, Endpoint, RemoteError
 
 log = logging.getLogger(__name__)
 GROUP = "authorization.k8s.io"
+_KIND = "SubjectAccessReview"
+_BEFORE_SPEC = b'{"kind":"SubjectAccessReview","apiVersion":"authorization.k8s.io/v1","metadata":{},"spec":'
+_AFTER_SPEC = b',"status":{"allowed":false}}'
 CACHE_ENTRIES = 8192
 _LARGEST_CACHED = 10_000
 """Bytes of what the client chooses (names, paths); a longer question is not kept, lest clients fill the memory."""
+
+
+class _Status(Struct):
+    allowed: bool = False
+    denied: bool = False
+    reason: str = ""
+    evaluationError: str = ""
+
+
+class _Resource(Struct, forbid_unknown_fields=True):
+    namespace: str = ""
+    verb: str = ""
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    name: str = ""
+
+
+class _Path(Struct, forbid_unknown_fields=True):
+    path: str = ""
+    verb: str = ""
+
+
+class _Spec(Struct, forbid_unknown_fields=True):
+    resourceAttributes: _Resource | None = None
+    nonResourceAttributes: _Path | None = None
+    user: str = ""
+    groups: list[str] | None = None
+    extra: dict[str, list[str] | None] | None = None
+    uid: str = ""
 
 
 class ConditionError(Exception):
@@ -69,7 +104,8 @@ class WebhookAuthorizer:
 
     def __init__(self, client: Client, settings: Settings, clock: Clock, conditions: Conditions | None = None) -> None:
         self._client, self._settings, self._clock, self._conditions = client, settings, clock, conditions
-        self._answers: OrderedDict[bytes, tuple[float, Object]] = OrderedDict()
+        self._reviews = result.Reviews(GROUP, settings.version, _KIND, _Status, _Spec)
+        self._answers: OrderedDict[bytes, tuple[float, _Status]] = OrderedDict()
 
     async def authorize(self, attributes: Attributes) -> Decision:
         spec = spec_of(attributes)
@@ -83,11 +119,10 @@ class WebhookAuthorizer:
         status = self._known(key)
         if status is None:
             try:
-                status = await self._ask(spec)
+                status = await self._ask(spec, key)
             except RemoteError as error:
                 log.warning("authorization webhook %s: %s", self._settings.name, error)
-                late = " (Client.Timeout exceeded while awaiting headers)" if error.timeout else ""
-                return self._failed(f"{error}{late}")
+                return self._failed(f"{error}{_late(error)}")
             if _may_be_kept(attributes):
                 self._keep(key, status)
         return self._decide(status)
@@ -98,32 +133,30 @@ class WebhookAuthorizer:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _ask(self, spec: Object) -> Object:
-        body = orjson.dumps(review_of(spec, self._settings.version))
-        within = self._settings.timeout
+    async def _ask(self, spec: Object, written: bytes) -> _Status:
+        """`written` is the spec in JSON."""
+        version, within = self._settings.version, self._settings.timeout
+        if version == "v1":
+            body = b"%b%b%b" % (_BEFORE_SPEC, written, _AFTER_SPEC)
+        else:
+            body = orjson.dumps(review_of(spec, version))
 
-        async def once() -> Object:
-            response = await self._client.post_json(body, within=within)
-            return result.into_kind(response, GROUP, self._settings.version, "SubjectAccessReview")
+        async def once() -> _Status:
+            return self._reviews.read(await self._client.post_json(body, within=within))
 
-        answer = await retry.with_backoff(once, clock=self._clock, backoff=self._settings.backoff)
-        return answer.get("status") or {}
+        return await retry.with_backoff(once, clock=self._clock, backoff=self._settings.backoff)
 
-    def _decide(self, status: Object) -> Decision:
-        allowed, denied = status.get("allowed") is True, status.get("denied") is True
-        reason = status.get("reason") or ""
+    def _decide(self, status: _Status) -> Decision:
         name = self._settings.name
-        if denied and allowed:
-            error = "webhook subject access review returned both allow and deny response"
-            return Decision(Verdict.DENY, reason, error, name)
-        if denied:
-            return Decision(Verdict.DENY, reason, "", name)
-        return Decision(Verdict.ALLOW if allowed else Verdict.NO_OPINION, reason, "", name)
+        if status.denied:
+            error = "webhook subject access review returned both allow and deny response" if status.allowed else ""
+            return Decision(Verdict.DENY, status.reason, error, name)
+        return Decision(Verdict.ALLOW if status.allowed else Verdict.NO_OPINION, status.reason, "", name)
 
     def _failed(self, error: str) -> Decision:
         return Decision(self._settings.failure, "", error, self._settings.name)
 
-    def _known(self, key: bytes) -> Object | None:
+    def _known(self, key: bytes) -> _Status | None:
         found = self._answers.get(key)
         if found is None:
             return None
@@ -133,14 +166,23 @@ class WebhookAuthorizer:
         self._answers.move_to_end(key)
         return found[1]
 
-    def _keep(self, key: bytes, status: Object) -> None:
+    def _keep(self, key: bytes, status: _Status) -> None:
         settings = self._settings
-        ttl = settings.authorized_ttl if status.get("allowed") is True else settings.unauthorized_ttl
+        ttl = settings.authorized_ttl if status.allowed else settings.unauthorized_ttl
         if ttl <= 0:
             return
         self._answers[key] = (self._clock.monotonic() + ttl, status)
         while len(self._answers) > CACHE_ENTRIES:
             self._answers.popitem(last=False)
+
+
+def _late(error: RemoteError) -> str:
+    """What Go's client adds where its own timeout was over."""
+    if not error.timeout:
+        return ""
+    if error.in_body:
+        return " (Client.Timeout or context cancellation while reading body)"
+    return " (Client.Timeout exceeded while awaiting headers)"
 
 
 def _may_be_kept(attributes: Attributes) -> bool:
@@ -156,36 +198,42 @@ def _may_be_kept(attributes: Attributes) -> bool:
 
 def spec_of(attributes: Attributes) -> Object:
     """The spec of the v1 SubjectAccessReview that asks this; what is empty is left out."""
-    spec: Object = {}
+    asked: Object = {}
     if attributes.resource_request:
-        resource: Object = {
-            "namespace": attributes.namespace,
-            "verb": attributes.verb,
-            "group": attributes.api_group,
-            "version": attributes.api_version,
-            "resource": attributes.resource,
-            "subresource": attributes.subresource,
-            "name": attributes.name,
-        }
-        resource = {key: value for key, value in resource.items() if value}
-        for name, requirements in (
-            ("fieldSelector", attributes.field_requirements),
-            ("labelSelector", attributes.label_requirements),
-        ):
-            if requirements:
-                resource[name] = {"requirements": list(requirements)}
-        spec["resourceAttributes"] = resource
+        if attributes.namespace:
+            asked["namespace"] = attributes.namespace
+        if attributes.verb:
+            asked["verb"] = attributes.verb
+        if attributes.api_group:
+            asked["group"] = attributes.api_group
+        if attributes.api_version:
+            asked["version"] = attributes.api_version
+        if attributes.resource:
+            asked["resource"] = attributes.resource
+        if attributes.subresource:
+            asked["subresource"] = attributes.subresource
+        if attributes.name:
+            asked["name"] = attributes.name
+        if attributes.field_requirements:
+            asked["fieldSelector"] = {"requirements": list(attributes.field_requirements)}
+        if attributes.label_requirements:
+            asked["labelSelector"] = {"requirements": list(attributes.label_requirements)}
+        spec: Object = {"resourceAttributes": asked}
     else:
-        path = {"path": attributes.path, "verb": attributes.verb}
-        spec["nonResourceAttributes"] = {key: value for key, value in path.items() if value}
+        if attributes.path:
+            asked["path"] = attributes.path
+        if attributes.verb:
+            asked["verb"] = attributes.verb
+        spec = {"nonResourceAttributes": asked}
     user = attributes.user
-    about: dict[str, Any] = {
-        "user": user.name,
-        "groups": list(user.groups),
-        "extra": {key: list(values) for key, values in user.extra.items()},
-        "uid": user.uid,
-    }
-    spec.update({key: value for key, value in about.items() if value})
+    if user.name:
+        spec["user"] = user.name
+    if user.groups:
+        spec["groups"] = list(user.groups)
+    if user.extra:
+        spec["extra"] = {key: list(values) for key, values in user.extra.items()}
+    if user.uid:
+        spec["uid"] = user.uid
     return spec
 
 

@@ -108,8 +108,12 @@ class Client:
             asked = f'{method.capitalize()} "{url}": '
             if failure.in_body:  # client-go reads it, and says so
                 asked = "unexpected error when reading response body. Please retry. Original error: "
-            timeout = isinstance(failure, OutOfTime)
-            raise RemoteError(f"{asked}{failure}", transient=failure.transient, timeout=timeout) from None
+            raise RemoteError(
+                f"{asked}{failure}",
+                transient=failure.transient,
+                timeout=isinstance(failure, OutOfTime),
+                in_body=failure.in_body,
+            ) from None
 
     def retire(self) -> None:
         """Keep no connections from now on: those not in use end now, the others with their calls."""

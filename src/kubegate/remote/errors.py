@@ -11,12 +11,14 @@ from datetime import UTC, datetime
 class RemoteError(Exception):
     """A call that failed; the text is Go's. `transient`: the same call may succeed soon (client-go would retry it).
 
-    `timeout`: the time given was over. `code` is the answer's HTTP status (0: there was no answer).
+    `timeout`: the time given was over; `in_body`: the answer had begun. `code` is its HTTP status (0: there was none).
     """
 
-    def __init__(self, text: str, *, transient: bool = False, timeout: bool = False, code: int = 0) -> None:
+    def __init__(
+        self, text: str, *, transient: bool = False, timeout: bool = False, in_body: bool = False, code: int = 0
+    ) -> None:
         super().__init__(text)
-        self.transient, self.timeout, self.code = transient, timeout, code
+        self.transient, self.timeout, self.in_body, self.code = transient, timeout, in_body, code
 
 
 class Failed(Exception):

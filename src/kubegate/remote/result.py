@@ -5,13 +5,17 @@ Follows k8s.io/client-go/rest (Request.transformResponse, Result.Into) and apima
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+import msgspec
 import orjson
+from msgspec import Struct
 
 from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.schema import schema_for
 from kubegate.remote.client import RemoteError, Response
+
+Status = TypeVar("Status", bound=Struct)
 
 _SHOWN = 2048  # of a text body, in the error
 
@@ -65,6 +69,43 @@ def into_kind(response: Response, group: str, version: str, kind: str) -> dict[s
         return normalize(found, schema).value
     except TypeMismatch as error:
         raise RemoteError(str(error), code=response.status) from None
+
+
+class _NoMetadata(Struct, forbid_unknown_fields=True):
+    creationTimestamp: None = None
+
+
+class Reviews(Generic[Status]):
+    """Answers that are one kind of review, of whose status a `Status` is made.
+
+    What is right is decoded and checked in one step, in a tenth of the time. What that does not take is read again by
+    `into_kind`, which knows what is left out, and what client-go says to the rest.
+    """
+
+    def __init__(self, group: str, version: str, kind: str, status: type[Status], spec: type[Struct]) -> None:
+        """No field of `status` and `spec` is required; `spec` forbids fields that it does not know."""
+        self._group, self._version, self._kind, self._status = group, version, kind, status
+        self._api_version = f"{group}/{version}"
+        fields: list[Any] = [
+            ("kind", str),
+            ("apiVersion", str),
+            ("metadata", _NoMetadata | None, None),
+            ("spec", spec | None, None),
+            ("status", status | None, None),
+        ]
+        self._decoder = msgspec.json.Decoder(msgspec.defstruct(kind, fields))
+
+    def read(self, response: Response) -> Status:
+        """Raises RemoteError."""
+        if response.status == 200:
+            try:
+                found: Any = self._decoder.decode(response.body)
+                if found.kind == self._kind and found.apiVersion == self._api_version:
+                    return found.status or self._status()
+            except (msgspec.DecodeError, RecursionError):
+                pass
+        said = into_kind(response, self._group, self._version, self._kind)
+        return msgspec.convert(said.get("status") or {}, self._status)
 
 
 def decode(response: Response) -> dict[str, Any]:
