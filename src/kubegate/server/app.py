@@ -182,7 +182,7 @@ class App:
                 else:
                     refusal = forbidden_error(attributes, decision)
                     refusal.headers["X-Content-Type-Options"] = "nosniff"
-                    raise refusal
+                    response = _refusal(refusal, call)  # raised, it and this frame would keep each other
         except StatusError as error:
             response = _refusal(error, call)
         if audit is not None:
