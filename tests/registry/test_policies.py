@@ -209,3 +209,9 @@ async def test_blocks_that_were_mistakable_before_stay(w: KindsWorld) -> None:
         f'{path}.cidr: IPv6 CIDR value "2001:db8:0::/64" {canonical} ("2001:db8::/64")',
         f'{path}.except[0]: IPv6 CIDR value "2001:db8:0::/65" {canonical} ("2001:db8::/65")',
     ]
+
+
+async def test_parameters_of_an_ingress_class_are_the_clusters(w: KindsWorld) -> None:
+    spec = {"controller": "example.org/c", "parameters": {"kind": "K", "name": "n"}}
+    made = await w.create("ingressclasses.networking.k8s.io", {**meta("i"), "spec": spec})
+    assert made["spec"]["parameters"]["scope"] == "Cluster"

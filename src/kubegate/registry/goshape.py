@@ -29,6 +29,24 @@ _TYPES: Final[dict[str, str]] = {
         "SchedulingGates[PodSchedulingGate ResourceClaims[PodResourceClaim Resources*ResourceRequirements "
         "HostnameOverride! SchedulingGroup*PodSchedulingGroup"
     ),
+    "ResourceClaimSpec": "Devices:DeviceClaim",
+    "DeviceClaim": "Requests[DeviceRequest Constraints[DeviceConstraint Config[DeviceClaimConfiguration",
+    "DeviceRequest": "Name Exactly*ExactDeviceRequest FirstAvailable[DeviceSubRequest",
+    "ExactDeviceRequest": (
+        "DeviceClassName Selectors[DeviceSelector AllocationMode Count# AdminAccess! Tolerations[DeviceToleration "
+        "Capacity*CapacityRequirements"
+    ),
+    "DeviceSubRequest": (
+        "Name DeviceClassName Selectors[DeviceSelector AllocationMode Count# Tolerations[DeviceToleration "
+        "Capacity*CapacityRequirements"
+    ),
+    "DeviceSelector": "CEL=cel*CELDeviceSelector",
+    "CELDeviceSelector": "Expression",
+    "CapacityRequirements": "Requests!",
+    "DeviceToleration": "Key Operator Value Effect TolerationSeconds!",
+    "DeviceConstraint": "Requests! MatchAttribute! DistinctAttribute!",
+    "DeviceClaimConfiguration": "Requests! Opaque*OpaqueDeviceConfiguration",
+    "OpaqueDeviceConfiguration": "Driver Parameters!",
     "PodOS": "Name",
     "PodSchedulingGate": "Name",
     "PodSchedulingGroup": "PodGroupName!",

@@ -16,7 +16,7 @@ _MAX_CONTROLLER = 250
 def _default(obj: Object) -> None:
     parameters = obj["spec"].get("parameters")
     if parameters is not None:
-        parameters.setdefault("scope", "Cluster")
+        parameters["scope"] = parameters.get("scope") or "Cluster"  # Go writes the field always
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:

@@ -1,9 +1,94 @@
-"""ResourceSlices: a kubelet finds its own by the node's name, and is let list them in no other way."""
+"""ResourceSlices: what a driver has to give.
+
+A kubelet finds its own by the node's name, and is let list them in no other way.
+"""
 
 from __future__ import annotations
 
-from kubegate.api import Object
-from kubegate.registry import Rules
+from typing import Final
+
+from kubegate.api import Object, field
+from kubegate.api.field import FieldError
+from kubegate.registry import Rules, Scope
+from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped
+from kubegate.registry.core.podspec.volumes import csi_driver_name
+from kubegate.registry.objectmeta import checked
+
+_LONGEST_POOL: Final = 253
+_MOST_DEVICES, _MOST_SPECIAL_DEVICES = 128, 64
+_PLACES: Final = ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
+
+
+def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    spec = obj["spec"]
+    errors = csi_driver_name(spec.get("driver", ""), "spec.driver") + _pool(mapped(spec, "pool"))
+    if old is not None:
+        before = old["spec"]
+        errors += field.immutable("spec.pool.name", _pool_name(spec), _pool_name(before))
+        errors += field.immutable("spec.driver", spec.get("driver", ""), before.get("driver", ""))
+        errors += field.immutable("spec.nodeName", spec.get("nodeName"), before.get("nodeName"))
+    return errors + _place(spec) + _devices(listed(spec, "devices"))
+
+
+def _pool_name(spec: Object) -> str:
+    return str(mapped(spec, "pool").get("name", ""))
+
+
+def _pool(pool: Object) -> list[FieldError]:
+    name, path, errors = pool.get("name", ""), "spec.pool.name", []
+    if not name:
+        errors.append(field.required(path))
+    else:
+        if len(name) > _LONGEST_POOL:
+            errors.append(field.too_long(path, _LONGEST_POOL))
+        errors += [error for part in name.split("/") for error in dns_subdomain(part, path)]
+    count, generation = pool.get("resourceSliceCount", 0), pool.get("generation", 0)
+    if count <= 0:
+        errors.append(field.invalid("spec.pool.resourceSliceCount", count, "must be greater than zero"))
+    if generation < 0:
+        text = "must be greater than or equal to zero"
+        errors.append(field.invalid("spec.pool.generation", generation, text))
+    return errors
+
+
+def _place(spec: Object) -> list[FieldError]:
+    """Which nodes the devices can be used from."""
+    errors, given = [], []
+    for name in _PLACES:
+        value, path = spec.get(name), field.child("spec", name)
+        if value is None:
+            continue
+        if value == "":
+            errors.append(field.invalid(path, value, "must be either unset or set to a non-empty string"))
+        elif value is False:
+            errors.append(field.invalid(path, value, "must be either unset or set to true"))
+        else:
+            given.append(f"`{name}`")
+            errors += dns_subdomain(value, path) if name == "nodeName" else []
+    text = f"exactly one of {', '.join(f'`{name}`' for name in _PLACES)} is required"
+    if not given:
+        errors.append(field.required("spec", text))
+    elif len(given) > 1:
+        errors.append(field.invalid("spec", f"{{{', '.join(given)}}}", f"{text}, but multiple fields are set"))
+    return errors
+
+
+def _devices(devices: list[Object]) -> list[FieldError]:
+    special = any("taints" in one or "consumesCounters" in one for one in devices)
+    most = _MOST_SPECIAL_DEVICES if special else _MOST_DEVICES
+    if len(devices) > most:
+        return [field.too_many("spec.devices", len(devices), most)]
+    errors: list[FieldError] = []
+    seen: dict[str, int] = {}
+    for position, device in enumerate(devices):
+        errors += dns_label(device.get("name", ""), f"{field.index('spec.devices', position)}.name")
+    for position, device in enumerate(devices):
+        name = device.get("name", "")
+        if name in seen:
+            errors.append(field.duplicate(field.index("spec.devices", position), name))
+        seen[name] = position
+    return errors
 
 
 def _fields(obj: Object) -> dict[str, str]:
@@ -11,4 +96,10 @@ def _fields(obj: Object) -> dict[str, str]:
     return {"spec.nodeName": spec.get("nodeName") or "", "spec.driver": spec.get("driver") or ""}
 
 
-RULES = Rules(fields=_fields, field_labels=("spec.driver", "spec.nodeName"), generation=True)
+RULES = Rules(
+    default=defaulted("io.k8s.api.resource.v1.ResourceSlice"),
+    validate=checked(_validate),
+    fields=_fields,
+    field_labels=("spec.driver", "spec.nodeName"),
+    generation=True,
+)
