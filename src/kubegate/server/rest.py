@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
+from kubegate.api.managedfields.zero import zero
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.schema import schema_for
@@ -134,12 +135,9 @@ class Rest:
         if not seconds:
             seconds = self._min_watch_seconds * (1 + random.random())
         prefix = self._registry.keys.prefix(resource.group_resource, _namespace(call, resource))
-        partial = accepted.transform.startswith("PartialObjectMetadata")
         request = watch.WatchRequest(
             prefix=prefix,
-            # who watches metadata alone knows no other kind, not even of a bookmark
-            kind="PartialObjectMetadata" if partial else resource.kind,
-            api_version=f"meta.k8s.io/{accepted.version}" if partial else resource.api_version,
+            empty=_empty(resource),
             after=after,
             seconds=seconds,
             matches=matches,
@@ -568,6 +566,13 @@ def _nested_namespaces(path: str) -> bool:
     """Whether `/namespaces/A/namespaces…` is asked for, which is nowhere."""
     segments = path.strip("/").split("/")
     return len(segments) > 4 and segments[2] == "namespaces" and segments[4] == "namespaces"
+
+
+def _empty(resource: Resource) -> Object:
+    """An object in which nothing is set, as Go writes one."""
+    schema = schema_of(resource)
+    made = zero(schema) if schema is not None and resource.custom is None else {}
+    return {"kind": resource.kind, "apiVersion": resource.api_version, **made}
 
 
 def _forces(call: Call) -> bool:

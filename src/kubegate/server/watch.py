@@ -7,13 +7,14 @@ sendInitialEvents, bookmarks and selectors.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import lru_cache
 
 import orjson
 from msgspec import Struct
 
-from kubegate.api import status
+from kubegate.api import Object, status
 from kubegate.api.clock import Clock
 from kubegate.registry import wire
 from kubegate.storage import Compacted, EventType, FutureRevision
@@ -24,12 +25,15 @@ Render = Callable[[bytes], bytes]
 Convert = Callable[[bytes], Awaitable[bytes]]
 
 BOOKMARK_SECONDS = 60.0
+LAST_BOOKMARK_SECONDS = 2.0
 FRESH_SECONDS = 3.0
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 
 
 class WatchRequest(Struct, frozen=True):
-    """`after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
+    """`empty`: an object of what is watched in which nothing is set, as bookmarks are.
+
+    `after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
 
     `settle` makes of a change what it is under today's definition of the kind.
     `convert` asks a webhook for the bytes in the version wanted, before `render`; it raises StatusError.
@@ -39,8 +43,7 @@ class WatchRequest(Struct, frozen=True):
     """
 
     prefix: str
-    kind: str
-    api_version: str
+    empty: Object
     after: int | None
     seconds: float
     matches: Matches | None = None
@@ -72,16 +75,18 @@ async def stream(
         if request.after is None:
             async for frame in _initial(cache, request):
                 yield frame
-        deadline = clock.monotonic() + request.seconds
-        next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
+        now = clock.monotonic()
+        deadline = now + request.seconds
+        due = _next_bookmark(now, deadline) if request.bookmarks else math.inf
         while True:
-            until = min(deadline, next_bookmark) if request.bookmarks else deadline
-            batch = await _next(watcher, until - clock.monotonic())
+            batch = await _next(watcher, min(deadline, due) - clock.monotonic())
             if batch is None:
-                if clock.monotonic() >= deadline:
+                now = clock.monotonic()
+                if now >= deadline:
                     return
-                next_bookmark = clock.monotonic() + BOOKMARK_SECONDS
-                yield _bookmark(request, cache.revision, {})
+                if now >= due:  # timers may wake a little early
+                    due = _next_bookmark(now, deadline)
+                    yield _bookmark(request, cache.revision, {})
                 continue
             if request.settle is not None:
                 batch = [request.settle(event) for event in batch]
@@ -100,6 +105,12 @@ async def stream(
         yield _error(status.expired(f"the watch was ended: {error}"))
     finally:
         watcher.close()
+
+
+def _next_bookmark(now: float, deadline: float) -> float:
+    """Every minute, and once shortly before the watch ends; infinity where there is none to come."""
+    soon = min(now + BOOKMARK_SECONDS, deadline - LAST_BOOKMARK_SECONDS)
+    return soon if soon > now else math.inf
 
 
 async def _next(watcher: Watcher, seconds: float) -> Sequence[CacheEvent] | None:
@@ -182,11 +193,11 @@ def _line(kind: bytes, data: bytes, render: Render | None) -> bytes:
 
 
 def _bookmark(request: WatchRequest, revision: int, annotations: dict[str, str]) -> bytes:
-    metadata: dict[str, object] = {"resourceVersion": str(revision), "creationTimestamp": None}
+    """An empty object at a revision, shown as other objects are."""
+    metadata: Object = {"resourceVersion": str(revision)}
     if annotations:
         metadata["annotations"] = annotations
-    obj = {"kind": request.kind, "apiVersion": request.api_version, "metadata": metadata}
-    return b'{"type":"BOOKMARK","object":%s}\n' % orjson.dumps(obj)
+    return _line(b"BOOKMARK", orjson.dumps({**request.empty, "metadata": metadata}), request.render)
 
 
 def _error(error: status.StatusError) -> bytes:
