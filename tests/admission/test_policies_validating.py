@@ -485,6 +485,24 @@ def test_types_of_what_wildcards_match_are_not_checked() -> None:
     assert _checked({"expression": "object.nowhere"}, rules=[anything]) == []
 
 
+def test_of_variables_only_simple_types_lists_and_maps_are_known() -> None:
+    variables = [
+        {"name": "name", "expression": "object.metadata.name"},
+        {"name": "labels", "expression": "object.metadata.labels"},
+        {"name": "metadata", "expression": "object.metadata"},
+        {"name": "bad", "expression": "object.nowhere"},
+    ]
+    fine = [{"expression": f"variables.{name} == 1"} for name in ("metadata.nowhere", "bad", "bad.x")]
+    assert _checked(*fine, variables=variables) == []
+    wrong = [{"expression": f"variables.{name} == 1"} for name in ("name", "labels.x")]
+    assert len(_checked(*wrong, variables=variables)) == 2
+
+
+def test_who_asks_about_the_requests_resource_is_warned() -> None:
+    [(_, warning)] = _checked({"expression": "authorizer.requestResource.check('delete').allowed()"})
+    assert "ERROR: <input>:1:11: unexpected failed resolution of 'kubernetes.authorization.Authorizer'\n" in warning
+
+
 def test_a_rule_of_the_core_group_names_the_kinds_of_all_groups() -> None:
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["events"]}
     [(_, warning)] = _checked({"expression": "object.involvedObject.name == object.regarding.name"}, rules=[rule])

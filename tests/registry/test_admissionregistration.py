@@ -330,6 +330,20 @@ async def test_a_policy_is_completed(world: World) -> None:
             ['variables[0].expression: Invalid value: "variables.b": compilation failed: ERROR: <input>:1:10: '
              "undefined field 'b'\n | variables.b\n | .........^"],
         ),
+        (
+            # of a variable that cannot be used nothing is known, and that is told once
+            {"variables": [{"name": "a", "expression": "1 +"}], "validations": [{"expression": "variables.a == 1"}]},
+            ['variables[0].expression: Invalid value: "1 +": compilation failed: ERROR: <input>:1:4: Syntax error: '],
+        ),
+        (
+            {
+                "variables": [{"name": "q", "expression": "quantity('1')"}, {"name": "n", "expression": "request"}],
+                "validations": [{"expression": "variables.n.foo == 1"}, {"expression": "variables.q.isLessThan(1)"}],
+            },
+            ['validations[1].expression: Invalid value: "variables.q.isLessThan(1)": compilation failed: '
+             "ERROR: <input>:1:23: found no matching overload for 'isLessThan' applied to 'dyn.(int)'\n "
+             "| variables.q.isLessThan(1)\n | ......................^"],
+        ),
         ({"paramKind": {"apiVersion": "v1", "kind": ""}}, ["paramKind.kind: Required value"]),
         (
             {"paramKind": {"apiVersion": "a/b/c", "kind": "K"}},

@@ -167,7 +167,7 @@ class _Checker:
         match target.kind:
             case "map":
                 kind = target.parameters[1]
-            case "object":
+            case "object" | "opaque":
                 kind = self._field(node, target, name) or ERROR
             case "parameter":
                 self._assignable(DYN, target)

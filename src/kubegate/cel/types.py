@@ -70,6 +70,13 @@ def parameter(name: str) -> CelType:
     return CelType("parameter", name)
 
 
+def declared(kind: CelType) -> CelType:
+    """What is known of a policy's variable that an expression of this type gives: only simple types, lists and maps."""
+    if kind.kind in ("list", "map"):
+        return CelType(kind.kind, kind.name, tuple(declared(p) for p in kind.parameters))
+    return _SIMPLE.get(kind.kind, DYN)
+
+
 LIST = list_of(DYN)
 MAP = map_of(DYN, DYN)
 

@@ -39,7 +39,7 @@ class Environment(Struct, frozen=True):
     has_params: bool
     variables: Mapping[str, Compiled]
     fields: Mapping[str, CelType]
-    """The types of the variables that could be compiled."""
+    """The types of the variables."""
 
     def compile(
         self, expression: str, result: Sequence[CelType] | None, *, authorizer: bool = True, mutation: bool = False
@@ -55,8 +55,7 @@ def environment(spec: Object) -> Environment:
     for variable in spec.get("variables") or ():
         name = variable.get("name", "")
         program = programs[name] = _compiled(variable.get("expression", ""), has_params, fields, None, True, False)
-        if isinstance(program, cel.Program):
-            fields[name] = program.result
+        fields[name] = types.declared(program.result) if isinstance(program, cel.Program) else types.DYN
     return Environment(has_params, programs, fields)
 
 

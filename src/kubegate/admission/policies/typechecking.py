@@ -18,7 +18,7 @@ from kubegate.api.codec import split_api_version
 from kubegate.api.field import child, index
 from kubegate.api.resources import Resources
 from kubegate.api.schema import Schema
-from kubegate.cel import CelType
+from kubegate.cel import CelType, types
 from kubegate.cel.schema import Types
 
 MOST_KINDS = 10
@@ -73,6 +73,8 @@ class _Checker:
         self._fields: dict[str, CelType] = {}
         self._types = Types({**OBJECTS, programs.VARIABLES.name: self._fields})
         self._variables: dict[str, CelType] = programs.declared(has_params=False)
+        # kube-apiserver does not know of it here, and warns of those who use it
+        del self._variables["authorizer.requestResource"]
         declared = self._types.of(schema, kind.kind)
         assert declared is not None
         self._variables["object"] = self._variables["oldObject"] = declared
@@ -86,9 +88,9 @@ class _Checker:
         self._variables["variables"] = programs.VARIABLES
         for variable in spec.get("variables") or ():
             try:
-                self._fields[variable["name"]] = self._type(variable["expression"])
+                self._fields[variable["name"]] = types.declared(self._type(variable["expression"]))
             except cel.CompileError:
-                continue
+                self._fields[variable["name"]] = types.DYN
 
     def warning(self, expression: str) -> str:
         """What is wrong with it, "" where it fits."""

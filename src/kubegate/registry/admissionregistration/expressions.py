@@ -93,8 +93,9 @@ class Compiler:
             errors.append(field.required(child(path, "expression"), "expression is not specified"))
             return errors
         try:
-            self._fields[name] = self._compile(expression, None, True, False).result
+            self._fields[name] = types.declared(self._compile(expression, None, True, False).result)
         except cel.CompileError as error:
+            self._fields[name] = types.DYN
             errors.append(invalid(child(path, "expression"), expression, error))
         return errors
 
