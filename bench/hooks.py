@@ -1,4 +1,4 @@
-"""A webhook that allows all, except that `/hang` never answers: `python -m bench.hooks PORT PAIR`."""
+"""A webhook that allows all and knows everybody; `/hang` never answers: `python -m bench.hooks PORT PAIR`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ async def allow(request: web.Request) -> web.Response:
     review = orjson.loads(await request.read())
     if request.path == "/hang":
         await asyncio.sleep(3600)
-    answer = {
-        "apiVersion": "admission.k8s.io/v1",
-        "kind": "AdmissionReview",
-        "response": {"uid": review["request"]["uid"], "allowed": True},
-    }
+    answer = {"apiVersion": review["apiVersion"], "kind": review["kind"]}
+    if "request" in review:
+        answer["response"] = {"uid": review["request"]["uid"], "allowed": True}
+    elif review["kind"] == "TokenReview":
+        user = {"username": "jane", "uid": "u-1", "groups": ["dev", "ops"]}
+        answer["status"] = {"authenticated": True, "user": user}
+    else:
+        answer["status"] = {"allowed": True}
     return web.Response(body=orjson.dumps(answer), content_type="application/json")
 
 

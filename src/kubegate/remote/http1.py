@@ -1,11 +1,11 @@
 """HTTP/1.1 as a client speaks it: one request at a time over a connection that is kept.
 
 Why not a library: a call over TLS took 133 µs of processor time with aiohttp, most of it in layers that webhooks have
-no use for (sessions, cookies, redirects, payload writers, traces); with this it takes a fifth of that, and nothing
-has to be imported before the first call. httpx is dearer than aiohttp, and h11 alone costs as much as all of this. The
-price is this module and its tests. What is left out: HTTP/2 (Kubernetes speaks it with webhooks, but whoever speaks it
-speaks HTTP/1.1, too; in Python its frames cost more than connections do), bodies in pieces, and resumed TLS sessions
-(kube-apiserver resumes none: a resumed session's certificate is not looked at again).
+no use for (sessions, cookies, redirects, payload writers, traces); with this it takes a third of that, and nothing has
+to be imported before the first call. httpx has as many layers, over a parser in pure Python. The price is this module
+and its tests. What is left out: HTTP/2 (Kubernetes speaks it with webhooks, but whoever speaks it speaks HTTP/1.1,
+too), bodies in pieces, and resumed TLS sessions (kube-apiserver resumes none: a resumed session's certificate is not
+looked at again).
 """
 
 from __future__ import annotations
