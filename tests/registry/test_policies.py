@@ -143,6 +143,16 @@ async def test_an_autoscaler_that_names_no_metric_looks_at_the_cpu(w: KindsWorld
     assert made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
 
 
+async def test_how_an_autoscaler_behaves_is_kept_in_a_note_of_the_first_version(w: KindsWorld) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    made = await w.create(second, {**meta("h"), "spec": {**SCALED, "behavior": {"scaleDown": {"tolerance": "0.1"}}}})
+    note = w.get(first, "h")["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/behavior"]
+    assert note.startswith('{"ScaleUp":{"StabilizationWindowSeconds":0,"SelectPolicy":"Max","Policies":[{"Type":"Pods"')
+    assert note.endswith('"Tolerance":"100m"}}')
+    await w.patch(first, "h", {"spec": {"maxReplicas": 5}})
+    assert w.get(second, "h")["spec"]["behavior"] == made["spec"]["behavior"]
+
+
 async def test_an_autoscalers_bounds_agree(w: KindsWorld) -> None:
     kind = "horizontalpodautoscalers.autoscaling@v2"
     spec = {"minReplicas": 4, "maxReplicas": 3, "scaleTargetRef": {"kind": "", "name": "d"}}

@@ -15,6 +15,7 @@ from kubegate.api import Object, clone
 from kubegate.api.normalize import complete
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
+from kubegate.registry import goshape
 
 _EVENT_FIELDS: Final = {
     "involvedObject": "regarding",
@@ -88,7 +89,10 @@ def _v2_to_v1(obj: Object) -> Object:
             current.append(_old_metric(metric, "current"))
     _keep(annotations, _CURRENT_METRICS, current)
     _keep(annotations, _CONDITIONS, status.pop("conditions", None))
-    _keep(annotations, _BEHAVIOR, spec.pop("behavior", None))
+    behavior = spec.pop("behavior", None)
+    # kube-apiserver writes its internal type here, by Go's names.
+    shown = goshape.shape(behavior, "HorizontalPodAutoscalerBehavior") if behavior is not None else None
+    _keep(annotations, _BEHAVIOR, shown)
     status.setdefault("currentReplicas", 0)
     status.setdefault("desiredReplicas", 0)
     return obj
@@ -112,7 +116,7 @@ def _v1_to_v2(obj: Object) -> Object:
     conditions = _taken(annotations, _CONDITIONS, [])
     if conditions:
         status["conditions"] = conditions
-    behavior = _taken(annotations, _BEHAVIOR, {})
+    behavior = _by_json_names(_taken(annotations, _BEHAVIOR, {}))
     if behavior:
         spec["behavior"] = behavior
     if not annotations:
@@ -137,6 +141,14 @@ def _keep(annotations: dict[str, str], name: str, value: Any) -> None:
         annotations[name] = orjson.dumps(value).decode()
     else:
         annotations.pop(name, None)
+
+
+def _by_json_names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_by_json_names(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name[:1].lower() + name[1:]: _by_json_names(one) for name, one in value.items() if one is not None}
 
 
 def _taken(annotations: dict[str, str], name: str, otherwise: Any) -> Any:

@@ -29,6 +29,9 @@ _TYPES: Final[dict[str, str]] = {
         "SchedulingGates[PodSchedulingGate ResourceClaims[PodResourceClaim Resources*ResourceRequirements "
         "HostnameOverride! SchedulingGroup*PodSchedulingGroup"
     ),
+    "HorizontalPodAutoscalerBehavior": "ScaleUp*HPAScalingRules ScaleDown*HPAScalingRules",
+    "HPAScalingRules": "StabilizationWindowSeconds! SelectPolicy! Policies[HPAScalingPolicy Tolerance!",
+    "HPAScalingPolicy": "Type Value# PeriodSeconds#",
     "ResourceClaimSpec": "Devices:DeviceClaim",
     "DeviceClaim": "Requests[DeviceRequest Constraints[DeviceConstraint Config[DeviceClaimConfiguration",
     "DeviceRequest": "Name Exactly*ExactDeviceRequest FirstAvailable[DeviceSubRequest",
