@@ -12,6 +12,7 @@ from controllers_world import ControllersWorld, Flags, certificate_files, contro
 
 from kubegate.controllers.bootstrap_signer import detached
 from kubegate.controllers.manager import MODULES, chosen
+from kubegate.controllers.serviceendpoints import LAST_TRIGGER
 from kubegate.pki import certificates, keys
 
 Object = dict[str, Any]
@@ -171,7 +172,10 @@ async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) 
     spec = {"selector": {"app": "x"}, "ports": [{"port": 80, "targetPort": 8080}], "clusterIP": "None"}
     await world.create("services", {"metadata": {"name": "s"}, "spec": spec})
     assert len(world.names("endpointslices.discovery.k8s.io")) == 1
+    created = world.must("services", "s")["metadata"]["creationTimestamp"]
+    assert world.must("endpoints", "s")["metadata"]["annotations"] == {LAST_TRIGGER: created}
     await world.create("pods", pod(labels={"app": "x"}))
+    await world.advance(5)
     await world.ready("p", "10.1.2.3")
     [subset] = world.must("endpoints", "s")["subsets"]
     assert subset["addresses"][0]["ip"] == "10.1.2.3"
@@ -179,6 +183,9 @@ async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) 
     [name] = world.names("endpointslices.discovery.k8s.io")
     [endpoint] = world.must("endpointslices.discovery.k8s.io", name)["endpoints"]
     assert endpoint["conditions"] == {"ready": True, "serving": True, "terminating": False}
+    [ready] = [one for one in world.must("pods", "p")["status"]["conditions"] if one["type"] == "Ready"]
+    annotations = world.must("endpointslices.discovery.k8s.io", name)["metadata"]["annotations"]
+    assert annotations == {LAST_TRIGGER: ready["lastTransitionTime"]}
     await world.delete("services", "s")
     assert world.names("endpoints") == world.names("endpointslices.discovery.k8s.io") == []
 

@@ -8,7 +8,16 @@ from kubegate.api import Object
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import split_key, tolerant
-from kubegate.controllers.serviceendpoints import HEADLESS_LABEL, Backend, backends, follow, is_headless, selects
+from kubegate.controllers.serviceendpoints import (
+    HEADLESS_LABEL,
+    Backend,
+    TriggerTimes,
+    backends,
+    follow,
+    is_headless,
+    selects,
+    triggered,
+)
 from kubegate.storage import ObjectEvent
 
 _MANAGED_BY = "endpoints.kubernetes.io/managed-by"
@@ -20,9 +29,11 @@ class Endpoints(Loop):
 
     name = "endpoints-controller"
     account = "endpoint-controller"
+    _times: TriggerTimes
 
     def start(self, world: World) -> None:
         super().start(world)
+        self._times = TriggerTimes()
         follow(world.reader, self.queue)
         world.reader.subscribe("endpoints", self._endpoints_changed)
 
@@ -35,6 +46,7 @@ class Endpoints(Loop):
         service = await self._client.get("services", namespace, name)
         current = self._reader.get("endpoints", namespace, name)
         if service is None:
+            self._times.forget(key)
             if current is not None and _MANAGED_BY in (current["metadata"].get("labels") or {}):
                 await tolerant(self._client.delete("endpoints", namespace, name))
             return
@@ -43,16 +55,19 @@ class Endpoints(Loop):
         labels = {**(service["metadata"].get("labels") or {}), _MANAGED_BY: "endpoint-controller"}
         if is_headless(service):
             labels[HEADLESS_LABEL] = ""
+        trigger = self._times.since_last(key, service, self._reader)
         family = (service["spec"].get("ipFamilies") or ["IPv4"])[0]
         found = list(backends(self._reader, service, family))[:_MOST]
         subsets = _subsets([one for one in found if not one.terminating or one.ready])
         if current is None:
-            made: Object = {"metadata": {"name": name, "namespace": namespace, "labels": labels}}
+            metadata = triggered({"name": name, "namespace": namespace, "labels": labels}, trigger)
+            made: Object = {"metadata": metadata}
             if subsets:
                 made["subsets"] = subsets
             await tolerant(self._client.create("endpoints", namespace, made), "AlreadyExists", "NotFound", "Forbidden")
         elif (current.get("subsets") or []) != subsets or current["metadata"].get("labels") != labels:
-            changed = {**current, "metadata": {**current["metadata"], "labels": labels}, "subsets": subsets}
+            metadata = triggered({**current["metadata"], "labels": labels}, trigger)
+            changed = {**current, "metadata": metadata, "subsets": subsets}
             await tolerant(self._client.update("endpoints", namespace, name, changed))
 
 

@@ -8,11 +8,13 @@ from kubegate.controllers import World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.endpointslices import MANAGED_BY, RESOURCE, SERVICE_LABEL, reconcile, slices_of
 from kubegate.controllers.objects import controller_reference, key_of, split_key
+from kubegate.controllers.serviceendpoints import LAST_TRIGGER
 from kubegate.storage import ObjectEvent
 
 _MANAGER = "endpointslicemirroring-controller.k8s.io"
 _SKIP = "endpointslice.kubernetes.io/skip-mirror"
 _LEADER = "control-plane.alpha.kubernetes.io/leader"
+_NOT_MIRRORED = (LAST_TRIGGER, "kubectl.kubernetes.io/last-applied-configuration")
 _MOST = 1000
 
 
@@ -63,12 +65,15 @@ def _mirrored(endpoints: Object) -> bool:
 
 def _metadata(endpoints: Object, namespace: str, name: str) -> Object:
     labels = {**(endpoints["metadata"].get("labels") or {}), SERVICE_LABEL: name, MANAGED_BY: _MANAGER}
-    return {
+    metadata = {
         "generateName": f"{name}-",
         "namespace": namespace,
         "labels": labels,
         "ownerReferences": [controller_reference("v1", "Endpoints", endpoints)],
     }
+    given = endpoints["metadata"].get("annotations") or {}
+    annotations = {name: text for name, text in given.items() if name not in _NOT_MIRRORED}
+    return {**metadata, "annotations": annotations} if annotations else metadata
 
 
 def _parts(subset: Object) -> list[Object]:

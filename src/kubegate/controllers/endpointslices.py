@@ -8,7 +8,17 @@ from kubegate.api import Object
 from kubegate.controllers import Client, World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.objects import controller_reference, split_key, tolerant
-from kubegate.controllers.serviceendpoints import HEADLESS_LABEL, Backend, backends, follow, is_headless, selects
+from kubegate.controllers.serviceendpoints import (
+    HEADLESS_LABEL,
+    LAST_TRIGGER,
+    Backend,
+    TriggerTimes,
+    backends,
+    follow,
+    is_headless,
+    selects,
+    triggered,
+)
 from kubegate.storage import ObjectEvent, Reader
 
 RESOURCE = "endpointslices.discovery.k8s.io"
@@ -21,9 +31,11 @@ class EndpointSlices(Loop):
     """Keys are `NAMESPACE/NAME` of services."""
 
     name = "endpointslice-controller"
+    _times: TriggerTimes
 
     def start(self, world: World) -> None:
         super().start(world)
+        self._times = TriggerTimes()
         follow(world.reader, self.queue)
         world.reader.subscribe(RESOURCE, self._slice_changed)
 
@@ -37,6 +49,7 @@ class EndpointSlices(Loop):
         service = await self._client.get("services", namespace, name)
         present = slices_of(self._reader, namespace, name, _MANAGER)
         if service is None or not selects(service):
+            self._times.forget(key)
             await reconcile(self._client, namespace, present, [])
             return
         labels = {**(service["metadata"].get("labels") or {}), SERVICE_LABEL: name, MANAGED_BY: _MANAGER}
@@ -48,6 +61,7 @@ class EndpointSlices(Loop):
             "labels": labels,
             "ownerReferences": [controller_reference("v1", "Service", service)],
         }
+        metadata = triggered(metadata, self._times.since_last(key, service, self._reader))
         wanted = []
         for family in service["spec"].get("ipFamilies") or ("IPv4",):
             found = list(backends(self._reader, service, family))
@@ -81,7 +95,10 @@ async def reconcile(client: Client, namespace: str, present: list[Object], wante
             await tolerant(client.delete(RESOURCE, namespace, name))
             continue
         left.remove(alike)
-        metadata = {**found["metadata"], "labels": alike["metadata"]["labels"]}
+        given = alike["metadata"].get("annotations") or {}
+        annotations = {**(found["metadata"].get("annotations") or {}), **given}
+        metadata = {**found["metadata"], "labels": alike["metadata"]["labels"], "annotations": annotations}
+        metadata = triggered(metadata, given.get(LAST_TRIGGER, ""))
         changed = {**found, **alike, "metadata": metadata}
         await tolerant(client.update(RESOURCE, namespace, name, changed))
     for one in left:

@@ -8,11 +8,12 @@ from msgspec import Struct
 
 from kubegate.api import Object, selectors
 from kubegate.api.names import parse_ip
-from kubegate.controllers.objects import ending, pod_phase, pod_ready
+from kubegate.controllers.objects import condition, ending, pod_phase, pod_ready
 from kubegate.controllers.queue import Queue
 from kubegate.storage import ObjectEvent, Reader
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+LAST_TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 
 
 class Backend(Struct, frozen=True):
@@ -38,6 +39,39 @@ class Backend(Struct, frozen=True):
     @property
     def hostname(self) -> str:
         return str(self.pod["spec"].get("hostname", ""))
+
+
+class TriggerTimes:
+    """When that happened which changes a service's endpoints: what is written says so, for those who measure delays."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[dict[str, str], str]] = {}
+
+    def since_last(self, key: str, service: Object, reader: Reader) -> str:
+        """The earliest of what changed since this was last asked; empty where nothing tells a time."""
+        selector = selectors.from_set(service["spec"]["selector"])
+        pods, created = {}, str(service["metadata"].get("creationTimestamp", ""))
+        for pod in reader.list("pods", service["metadata"]["namespace"]):
+            since = (condition(pod, "Ready") or {}).get("lastTransitionTime")
+            if since and selector.matches(pod["metadata"].get("labels") or {}):
+                pods[pod["metadata"]["name"]] = since
+        before, self._seen[key] = self._seen.get(key), (pods, created)
+        if before is None:
+            return created
+        changed = [since for name, since in pods.items() if since > before[0].get(name, "")]
+        return min([*changed, created] if created > before[1] else changed, default="")
+
+    def forget(self, key: str) -> None:
+        self._seen.pop(key, None)
+
+
+def triggered(metadata: Object, trigger: str) -> Object:
+    """The metadata with this time, or with none."""
+    annotations = {name: text for name, text in (metadata.get("annotations") or {}).items() if name != LAST_TRIGGER}
+    if trigger:
+        annotations[LAST_TRIGGER] = trigger
+    others = {name: value for name, value in metadata.items() if name != "annotations"}
+    return {**others, "annotations": annotations} if annotations else others
 
 
 def is_headless(service: Object) -> bool:
