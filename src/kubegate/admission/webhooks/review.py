@@ -92,20 +92,33 @@ def answer(response: Response, uid: str, version: str, mutating: bool) -> Answer
 
     Raises RemoteError where the HTTP answer is no AdmissionReview, InvalidResponse where it is one not to be followed.
     """
-    if response.status == 200:
-        # As nearly all answers are: decoded and checked in one step. What this does not take is read again, slowly, by
-        # those who know what kube-apiserver says to it.
+    found = _right(response, uid, version, mutating) if response.status == 200 else None
+    return found or verify(decode(response, version), uid, version, mutating)
+
+
+def _right(response: Response, uid: str, version: str, mutating: bool) -> Answer | None:
+    """The answer, decoded and checked in one step, where all is as it should be, as it nearly always is.
+
+    What this does not take is read again, slowly, by those who know what kube-apiserver says to it.
+    """
+    try:
+        found = _decoder.decode(response.body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    said, patch = found.response, b""
+    if found.kind != "AdmissionReview" or found.apiVersion != f"admission.k8s.io/{version}":
+        return None
+    if said.uid != uid or said.status:
+        return None
+    if said.patch or said.patchType is not None:
+        if not (mutating and said.patch and said.patchType and version == "v1"):
+            return None
         try:
-            found = _decoder.decode(response.body)
-        except (msgspec.DecodeError, RecursionError):
-            pass
-        else:
-            said = found.response
-            right = found.kind == "AdmissionReview" and found.apiVersion == f"admission.k8s.io/{version}"
-            if right and said.uid == uid and said.patch is None and said.patchType is None and not said.status:
-                annotations, warnings = said.auditAnnotations or {}, tuple(said.warnings or ())
-                return Answer(said.allowed, warnings=warnings, audit_annotations=annotations)
-    return verify(decode(response, version), uid, version, mutating)
+            patch = base64.b64decode(said.patch, validate=True)
+        except binascii.Error:
+            return None
+    annotations, warnings = said.auditAnnotations or {}, tuple(said.warnings or ())
+    return Answer(said.allowed, patch, said.patchType or "", warnings=warnings, audit_annotations=annotations)
 
 
 def decode(response: Response, version: str) -> Object:
