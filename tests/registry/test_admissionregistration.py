@@ -266,6 +266,26 @@ async def test_a_policy_is_completed(world: World) -> None:
     assert made["status"] == {}
 
 
+async def test_the_status_of_a_policy_is_looked_at(world: World) -> None:
+    made = await create(world, "validatingadmissionpolicies", {"spec": SPEC})
+    resource = world.resource("validatingadmissionpolicies.admissionregistration.k8s.io")
+    condition = {
+        "type": "Ready",
+        "status": "Maybe",
+        "reason": "R",
+        "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    made["status"] = {"typeChecking": {"expressionWarnings": [{"fieldRef": " "}]}, "conditions": [condition]}
+    with pytest.raises(StatusError) as caught:
+        await world.registry.update(resource, "", "n", made, context(ADMIN), "status")
+    assert [f"{cause['field']}: {cause['message']}" for cause in (caught.value.details or {})["causes"]] == [
+        "status.typeChecking.expressionWarnings[0].warning: Required value",
+        "status.typeChecking.expressionWarnings[0].fieldRef: Required value",
+        'status.conditions[0].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown"',
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

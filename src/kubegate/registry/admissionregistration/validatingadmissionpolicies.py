@@ -9,6 +9,8 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.admissionregistration import policies
 from kubegate.registry.admissionregistration.expressions import Compiler
 from kubegate.registry.canonical import defaulted
+from kubegate.registry.checks import listed, mapped
+from kubegate.registry.conditions import conditions
 
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 MOST_ANNOTATIONS = 20
@@ -92,6 +94,18 @@ def _value(annotation: Object, compiler: Compiler, path: str) -> list[FieldError
     return compiler.errors(trimmed, path, (types.STRING, types.NULL), shown=expression)
 
 
+def _validate_status(new: Object, old: Object | None, scope: Scope) -> list[FieldError]:
+    status = mapped(new, "status")
+    errors: list[FieldError] = []
+    for position, warning in enumerate(listed(mapped(status, "typeChecking"), "expressionWarnings")):
+        where = index("status.typeChecking.expressionWarnings", position)
+        if not warning.get("warning"):
+            errors.append(field.required(child(where, "warning")))
+        if not (warning.get("fieldRef") or "").strip():
+            errors.append(field.required(child(where, "fieldRef")))
+    return errors + conditions(status, "status.conditions")
+
+
 RULES = Rules(
     default=defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", policies.default_policy),
     guard=policies.guard_policy(validate),
@@ -100,5 +114,5 @@ RULES = Rules(
     status=True,
     generation=True,
     unconditional_update=False,
-    subresources={"status": Rules()},
+    subresources={"status": Rules(validate=_validate_status)},
 )
