@@ -6,12 +6,10 @@ The names, the order and what is on by default are kube-apiserver v1.36's
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from msgspec import Struct
 
 from kubegate.api import Object
@@ -137,12 +135,16 @@ def only(found: Mapping[str, Any], known: Iterable[str], where: str) -> None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f", did you mean {by_lower[found[0]]}?" if found else ""
 
 
 def _load(file: Path) -> Object:
+    import yaml  # most servers have no such file
+
     try:
         document = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:

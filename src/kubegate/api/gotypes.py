@@ -7,7 +7,6 @@ type's text with `,o` for omitempty and `,z` for omitzero.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -29,7 +28,7 @@ class GoField(Struct, frozen=True):
 
 @cache
 def _facts() -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(gzip.decompress(data("go-types.json.gz")))
+    found: dict[str, Any] = orjson.loads(data("go-types.json.gz"))
     return found
 
 

@@ -11,7 +11,6 @@ Follows k8s.io/apimachinery/pkg/runtime/serializer/protobuf.
 from __future__ import annotations
 
 import base64
-import gzip
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,7 +33,7 @@ class ProtobufError(ValueError):
 
 @cache
 def _messages() -> dict[str, dict[int, tuple[str, str]]]:
-    found = orjson.loads(gzip.decompress(data("protobuf.json.gz")))
+    found = orjson.loads(data("protobuf.json.gz"))
     return {
         name: {int(number): (field[0], field[1]) for number, field in fields.items()} for name, fields in found.items()
     }

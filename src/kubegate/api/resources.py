@@ -6,14 +6,17 @@ and taken away as their definitions come and go.
 
 from __future__ import annotations
 
-import importlib.resources
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
 from msgspec import Struct, field
 from msgspec.structs import force_setattr
+
+_DATA = Path(__file__).with_name("data")
 
 
 class Subresource(Struct, frozen=True):
@@ -178,8 +181,9 @@ class Resources:
 
 
 def data(name: str) -> bytes:
-    """A file of `api/data`."""
-    return importlib.resources.files("kubegate.api").joinpath("data", name).read_bytes()
+    """What a file of `api/data` holds; where its name ends in .gz, decompressed."""
+    found = _DATA.joinpath(name).read_bytes()
+    return zlib.decompress(found, wbits=31) if name.endswith(".gz") else found
 
 
 def _built_in() -> Iterator[Resource]:

@@ -6,7 +6,6 @@ is compiled, and a named type is compiled once, so that `PodSpec` is one object 
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -126,7 +125,7 @@ def object_meta() -> Schema:
 
 @cache
 def _definitions() -> dict[str, Any]:
-    found: dict[str, Any] = orjson.loads(gzip.decompress(data("openapi-schemas.json.gz")))
+    found: dict[str, Any] = orjson.loads(data("openapi-schemas.json.gz"))
     return found
 
 

@@ -8,6 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,14 +161,17 @@ class BuiltAuthentication(Struct):
         if self.signer is None or not self.signer.issuer.startswith("https://"):
             return {}
         issuer = self.signer.issuer
-        key_set = Document("application/jwk-set+json", signing.jwks(self.public_keys))
+
+        @cache
+        def key_set() -> Document:
+            return Document("application/jwk-set+json", signing.jwks(self.public_keys))
 
         def configuration() -> Document:
             uri = self.options.service_account_jwks_uri or f"https://{address()}{signing.JWKS_PATH}"
             body = signing.openid_configuration(issuer, uri, self.public_keys)
             return Document("application/json", body)
 
-        served = {DISCOVERY_PATH: configuration, signing.JWKS_PATH: lambda: key_set}
+        served: dict[str, Callable[[], Document]] = {DISCOVERY_PATH: configuration, signing.JWKS_PATH: key_set}
         # kube-apiserver's router takes a slash at the end as well
         return served | {f"{path}/": make for path, make in served.items()}
 

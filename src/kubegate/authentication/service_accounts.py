@@ -11,6 +11,7 @@ import binascii
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from msgspec import Struct
@@ -53,14 +54,16 @@ class PublicKeys:
     """The keys that tokens are checked with; a key named by a token's `kid` is asked first and alone."""
 
     def __init__(self, found: Sequence[keys.PublicKey]) -> None:
-        self.keys = tuple(found)
-        self._all = [jose.verification_key(key) for key in found]
-        self._by_id: dict[str, list[jose.VerificationKey]] = {}
-        for key in self._all:
-            self._by_id.setdefault(key.key_id, []).append(key)
+        self._found = tuple(found)
 
     def verify(self, token: jose.Token) -> bool:
-        return jose.verify(token, self._by_id.get(token.key_id) or self._all)
+        named = [key for key in self._keys if key.key_id == token.key_id]
+        return jose.verify(token, named or self._keys)
+
+    @cached_property
+    def _keys(self) -> list[jose.VerificationKey]:
+        """Made with the first token: a start does not wait for it."""
+        return [jose.verification_key(key) for key in self._found]
 
 
 class _Signatures:

@@ -6,6 +6,7 @@ Follows k8s.io/kubernetes/pkg/serviceaccount (claims.go, legacy.go, openidmetada
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -56,7 +57,12 @@ class TokenSigner:
     def __init__(self, key: keys.PrivateKey, issuer: str) -> None:
         self.issuer = issuer
         self._header = {"alg": jose.algorithm_of(key), "kid": keys.key_id(key.public_key())}
-        self._key = jose.import_key(keys.kind(key), keys.private_pem(key))
+        self._private = key
+
+    @cached_property
+    def _key(self) -> jose.Key:
+        """Made with the first token: a start does not wait for it."""
+        return jose.import_key(keys.kind(self._private), keys.private_pem(self._private))
 
     def sign(self, claims: Mapping[str, Any]) -> str:
         from joserfc import jws

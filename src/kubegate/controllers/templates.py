@@ -7,7 +7,6 @@ all zero values. `api/data/go-pod-template.json.gz` has those types: for each st
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -60,7 +59,7 @@ def _fnv1a(text: bytes, digest: int = _OFFSET) -> int:
 
 @cache
 def _types() -> Mapping[str, Any]:
-    found: Mapping[str, Any] = orjson.loads(gzip.decompress(data("go-pod-template.json.gz")))
+    found: Mapping[str, Any] = orjson.loads(data("go-pod-template.json.gz"))
     return found
 
 

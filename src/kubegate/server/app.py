@@ -27,7 +27,7 @@ from kubegate.authorization.texts import forbidden_error
 from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
 from kubegate.server.audit import Auditor
-from kubegate.server.call import Call, parse_query
+from kubegate.server.call import SHORT_PATH, Call, parse_query
 from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
 from kubegate.server.limits import Limits
@@ -43,7 +43,6 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MAX_PATH = 64 * 1024
-_SHORT = 512  # longer paths are not kept
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 
 
@@ -128,7 +127,9 @@ class App:
             query_string=query_string,
             query=query,
             headers=headers,
-            info=_info(method, path) if not query and len(path) < _SHORT else requestinfo.parse(method, path, query),
+            info=_info(method, path)
+            if not query and len(path) < SHORT_PATH
+            else requestinfo.parse(method, path, query),
             receive=receive,
             max_body=self._max_body,
             remote_address=client[0] if client else "",

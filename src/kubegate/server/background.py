@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
-import uuid
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from kubegate.admission.quota import Reservations
+from kubegate.api import metadata
 from kubegate.api.clock import Clock
 from kubegate.authentication.signing import TokenSigner
 from kubegate.controllers import World
@@ -36,8 +37,7 @@ def check(options: Options) -> None:
         raise UsageError("--simulate-nodes-exec runs commands in pods of simulated nodes: give --simulate-nodes=N too")
 
 
-@dataclass(frozen=True, slots=True)
-class Background:
+class Background(Struct, frozen=True):
     """`worker` None: this process is no worker of several. `address` gives HOST:PORT of this server."""
 
     registry: Registry
@@ -56,6 +56,8 @@ class Background:
         from kubegate.controllers.manager import Manager
 
         simulation = self._simulation()
+        if not self.options.aws_iam_cluster_id:
+            names = [name for name in names if name != "aws-iam-mapping-controller"]
         if simulation is None and not names:
             return
         registry = self.registry
@@ -90,7 +92,7 @@ class Background:
 
         if self.worker is not None and self.worker.kept:
             return FileLead(self.worker.lead, self.clock)
-        return LeaderElection(client("leader-election"), self.clock, f"{platform.node()}_{uuid.uuid4()}")
+        return LeaderElection(client("leader-election"), self.clock, f"{socket.gethostname()}_{metadata.new_uid()}")
 
     def _simulation(self) -> Simulation | None:
         """The nodes of --simulate-nodes; every process knows of them, whichever keeps them."""

@@ -17,6 +17,8 @@ from kubegate.authentication import Headers, UserInfo
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 NOBODY = UserInfo("")
+SHORT_PATH = 512
+"""Nothing is remembered of paths that are not shorter."""
 _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport bounds the time between two bytes
 
 

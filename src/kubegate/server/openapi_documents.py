@@ -6,7 +6,6 @@ package kubernetes-validate where it is installed. Those of custom resources com
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
@@ -93,7 +92,7 @@ def _built_in_paths() -> dict[str, list[str]]:
 
 @cache
 def _built_in_schemas() -> Mapping[str, Document]:
-    found: dict[str, Document] = orjson.loads(gzip.decompress(data("openapi-schemas.json.gz")))
+    found: dict[str, Document] = orjson.loads(data("openapi-schemas.json.gz"))
     found |= {name: dict(schema) for name, schema in _DISCOVERY_SCHEMAS.items() if name not in found}
     prose = _descriptions()
     if prose:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import platform
+import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -97,12 +98,12 @@ def version() -> dict[str, str]:
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
-        "goVersion": f"python{platform.python_version()}",
+        "goVersion": f"python{sys.version.split()[0]}",
         "compiler": "gc",  # clients compare it; what runs is told by goVersion
-        "platform": f"{platform.system().lower()}/{_machine()}",
+        "platform": f"{sys.platform}/{_machine()}",
     }
 
 
 def _machine() -> str:
-    machine = platform.machine().lower()
+    machine = os.uname().machine.lower()
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

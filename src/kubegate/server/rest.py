@@ -6,7 +6,6 @@ Follows k8s.io/apiserver/pkg/endpoints: installer (which paths exist) and handle
 from __future__ import annotations
 
 import asyncio
-import gzip
 import random
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -26,7 +25,7 @@ from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
 from kubegate.server import accept, bodies, connect, explain, lists, responses, watch
 from kubegate.server.accept import Accepted
-from kubegate.server.call import Call
+from kubegate.server.call import SHORT_PATH, Call
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response
 from kubegate.server.routing import method_not_allowed, no_such_resource
@@ -55,7 +54,8 @@ class Rest:
         registry.resources.on_change(self._route.cache_clear)
 
     async def handle(self, call: Call) -> Response:
-        route = self._route(call.info, call.method)
+        find = self._route if len(call.path) < SHORT_PATH else self._find_route
+        route = find(call.info, call.method)
         if route is None:
             return responses.not_found_page()
         if route.warning:
@@ -587,6 +587,8 @@ async def _compressed(call: Call, response: Response) -> Response:
     """Large answers are compressed for those who take gzip; off the event loop, for it takes its time."""
     if len(response.body) < _GZIP_FROM or "gzip" not in call.header("accept-encoding"):
         return response
+    import gzip  # most answers are short
+
     body = response.body
     response.body = await asyncio.to_thread(gzip.compress, body, 1)
     response.headers.append((b"content-encoding", b"gzip"))

@@ -17,9 +17,10 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from kubegate.storage import Compacted, EventType, KeyValue, RevisionConflict, StoreEvent, StoreUnavailable
 
@@ -69,8 +70,7 @@ _LATEST = """
 """The last revision of each key that exists at a revision (`created` is that of the row with the maximum)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """A put, or with `value` None a deletion, under the condition that the key is at `expected` (None: anywhere)."""
 
     key: str

@@ -14,7 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 STEADY = 10.0
 """Seconds after which a child that died is no reason to wait with the next."""
@@ -25,8 +26,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _TOLD = (signal.SIGTERM, signal.SIGINT)
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """What a child has of the process that watches over it.
 
     `lifeline` is a descriptor that becomes readable when that process is gone: then the child ends in good order.
@@ -54,8 +54,7 @@ class Failed(Exception):
         self.code = code
 
 
-@dataclass(slots=True, eq=False)
-class Child:
+class Child(Struct, eq=False):
     """`last`: it is told to end when all others have ended. `said` is what it said when it was ready."""
 
     name: str
