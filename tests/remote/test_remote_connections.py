@@ -481,3 +481,9 @@ async def test_a_proxy_that_is_not_there_reads_as_in_go(serve: Serve) -> None:
 def test_a_proxy_of_another_kind_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="'socks5' is neither"):
         Client(Endpoint("https://127.0.0.1:1/", proxy_url="socks5://127.0.0.1:1"))
+
+
+async def test_who_is_asked_over_tls_after_all_and_has_no_authority_is_told() -> None:
+    async with calling(Endpoint("http://127.0.0.1:1/", authority=b"no PEM")) as client:
+        text = 'Get "https://127.0.0.1:1/": http://127.0.0.1:1/: the certificate authority is no PEM certificate'
+        assert await told(client.get("https://127.0.0.1:1/")) == text

@@ -77,7 +77,12 @@ class Dialer:
         self._names: dict[tuple[str, int], tuple[float, asyncio.Future[list[_Address]]]] = {}
 
     async def connect(self, origin: Origin) -> Connection:
-        """A connection over which `origin` can be asked. Raises Failed, and OSError where nobody knows its text."""
+        """A connection over which `origin` can be asked. Raises Failed."""
+        if origin.encrypted:
+            try:
+                self._context()
+            except ValueError as error:
+                raise Failed(str(error)) from None
         if self.proxy is None:
             host, port = self._endpoint.resolve or (origin.host, origin.port)
             return await self._connected(await self._dial(host, port), origin, self._server_name(origin))
