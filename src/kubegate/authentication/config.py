@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 API_VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
 MAX_ISSUERS = 64
+SIGNING_ALGORITHMS = ALGORITHMS - {"EdDSA"}
+"""What issuers may sign with; go-oidc v2 knows no EdDSA."""
 
 
 class BadConfiguration(ValueError):
@@ -88,7 +90,7 @@ class JwtAuthenticator:
     extra: tuple[tuple[str, Program], ...] = ()
     claim_rules: tuple[ClaimRule, ...] = ()
     user_rules: tuple[UserRule, ...] = ()
-    algorithms: frozenset[str] = ALGORITHMS
+    algorithms: frozenset[str] = SIGNING_ALGORITHMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def from_oidc_flags(options: AuthenticationOptions) -> JwtAuthenticator:
         if not equals:
             raise BadConfiguration(f"--oidc-required-claim: {pair!r} is not of the form key=value")
         rules.append(ClaimRule(name, value))
-    unknown = sorted(set(options.oidc_signing_algs) - ALGORITHMS)
+    unknown = sorted(set(options.oidc_signing_algs) - SIGNING_ALGORITHMS)
     if unknown:
         raise BadConfiguration(f"--oidc-signing-algs: unsupported signing alg: {', '.join(unknown)}")
     authority = Path(options.oidc_ca_file).read_bytes() if options.oidc_ca_file else None

@@ -5,7 +5,7 @@ Follows go-oidc (its `idToken` and `Verify`), with encoding/json's words for val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,8 +15,8 @@ from kubegate.api.codec import json_type
 from kubegate.api.field import quoted
 from kubegate.authentication import AuthenticationError
 
-NOT_BEFORE_LEEWAY = 300.0
-"""Seconds that an issuer's clock may be ahead, as in go-oidc. The end of a token is taken to the second."""
+NOT_BEFORE_LEEWAY = 60.0
+"""Seconds that an issuer's clock may be ahead, as in go-oidc v2. The end of a token is taken to the second."""
 
 _NAMES, _SOURCES = "_claim_names", "_claim_sources"
 
@@ -154,6 +154,13 @@ def check_times(token: IdToken, now: float) -> None:
     if token.not_before is not None and now + NOT_BEFORE_LEEWAY < token.not_before:
         before = f"the nbf (not before) time: {_shown(token.not_before)}"
         raise AuthenticationError(f"oidc: current time {_shown(now)} before {before}")
+
+
+def check_algorithm(algorithm: str, supported: Collection[str]) -> None:
+    """Raises AuthenticationError."""
+    if algorithm not in supported:
+        told = f"expected {_listed(sorted(supported))} got {quoted(algorithm)}"
+        raise AuthenticationError(f"oidc: id token signed with unsupported algorithm, {told}")
 
 
 def check_audience(token: IdToken, wanted: Sequence[str]) -> None:

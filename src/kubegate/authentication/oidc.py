@@ -235,6 +235,7 @@ class _Authenticator:
         try:
             checked = idtoken.read(claims)
             idtoken.check_times(checked, self._clock.now())
+            idtoken.check_algorithm(token.algorithm, configured.algorithms)
             if not await self._provider.verify(token, configured.algorithms):
                 raise AuthenticationError("failed to verify signature: failed to verify id token signature")
             idtoken.check_audience(checked, configured.issuer.audiences)
