@@ -249,8 +249,25 @@ async def test_a_daemon_set_follows_the_nodes_that_take_its_pods(world: Controll
     await world.create("nodes", {"metadata": {"name": "b"}, "spec": {"taints": [taint]}}, "")
     assert len(world.names("pods")) == 1
     assert world.must("daemonsets.apps", "web")["status"]["desiredNumberScheduled"] == 1
+    # Who is there already stays where no new ones may come.
+    await world.update("nodes", "a", lambda node: node["spec"].update(taints=[taint]), "")
+    status = world.must("daemonsets.apps", "web")["status"]
+    assert (len(world.names("pods")), status["desiredNumberScheduled"], status["numberMisscheduled"]) == (1, 0, 1)
+    await world.update("nodes", "a", lambda node: node["spec"].pop("taints"), "")
     await world.delete("nodes", "a", "")
     assert world.names("pods") == []
+
+
+async def test_a_daemon_set_looks_at_the_affinity_of_its_pods(world: ControllersWorld) -> None:
+    term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    found = deployment(template=template(affinity={"nodeAffinity": required}))
+    del found["spec"]["replicas"]
+    await world.create("daemonsets.apps", found)
+    await world.create("nodes", {"metadata": {"name": "a"}}, "")
+    assert world.names("pods") == []
+    await world.create("nodes", {"metadata": {"name": "b", "labels": {"disk": "fast"}}}, "")
+    assert len(world.names("pods")) == 1
 
 
 async def test_a_job_is_complete_when_its_pod_succeeded_and_was_counted_once(world: ControllersWorld) -> None:

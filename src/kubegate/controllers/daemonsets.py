@@ -7,6 +7,7 @@ from kubegate.controllers import World, revisions
 from kubegate.controllers.base import Loop
 from kubegate.controllers.claims import Owner, claim
 from kubegate.controllers.events import Recorder
+from kubegate.controllers.nodeselectors import matches_node
 from kubegate.controllers.objects import (
     controlled_by,
     controller_keys,
@@ -36,6 +37,8 @@ _TOLERATED = (
     ("node.kubernetes.io/pid-pressure", "NoSchedule"),
     ("node.kubernetes.io/unschedulable", "NoSchedule"),
 )
+_NO_NETWORK = ("node.kubernetes.io/network-unavailable", "NoSchedule")
+_EVICTING = ("NoExecute",)
 
 
 class DaemonSets(Loop):
@@ -80,16 +83,19 @@ class DaemonSets(Loop):
         )
         digest = update["metadata"]["labels"][revisions.HASH_LABEL]
         nodes = {node["metadata"]["name"]: node for node in self._reader.list("nodes")}
-        wanted = {name for name, node in nodes.items() if runs_on(owner["spec"]["template"], node)}
+        template = owner["spec"]["template"]
+        wanted = {name for name, node in nodes.items() if runs_on(template, node)}
+        kept = {name for name, node in nodes.items() if runs_on(template, node, _EVICTING)}
         if not ending(owner):
-            await self._step(owner, pods, wanted, digest)
+            await self._step(owner, pods, wanted, kept, digest)
         pods = controlled_by(owner, self._reader.list("pods", namespace))
         await self._write_status(owner, pods, wanted, digest)
         live = {f"{name}-{(pod['metadata'].get('labels') or {}).get(revisions.HASH_LABEL)}" for pod in pods}
         live.add(update["metadata"]["name"])
         await revisions.forget(self._client, known, live, owner["spec"].get("revisionHistoryLimit", 10))
 
-    async def _step(self, owner: Object, pods: list[Object], wanted: set[str], digest: str) -> None:
+    async def _step(self, owner: Object, pods: list[Object], wanted: set[str], kept: set[str], digest: str) -> None:
+        """A pod on each of the `wanted` nodes. Those on others go, but from `kept`, which only take no new ones."""
         by_node: dict[str, list[Object]] = {}
         for pod in pods:
             if pod_phase(pod) in ("Failed", "Succeeded"):
@@ -97,7 +103,7 @@ class DaemonSets(Loop):
             else:
                 by_node.setdefault(node_of(pod), []).append(pod)
         for node, found in by_node.items():
-            for pod in found if node not in wanted else found[1:]:
+            for pod in found[1:] if node in wanted or node in kept else found:
                 if not ending(pod):
                     await self._delete(owner, pod)
         for node in sorted(wanted - by_node.keys()):
@@ -161,18 +167,18 @@ def node_of(pod: Object) -> str:
     return ""
 
 
-def runs_on(template: Object, node: Object) -> bool:
-    """Whether a DaemonSet's pod belongs on a node: its selector matches, and it bears what the node is tainted with."""
-    spec, labels = template["spec"], node["metadata"].get("labels") or {}
-    if any(labels.get(name) != value for name, value in (spec.get("nodeSelector") or {}).items()):
+def runs_on(template: Object, node: Object, effects: tuple[str, ...] = ("NoSchedule", *_EVICTING)) -> bool:
+    """Whether a DaemonSet's pod belongs on a node: it may run there, and bears the node's taints of these effects."""
+    spec = template["spec"]
+    if not matches_node(spec, node):
         return False
     if spec.get("nodeName") not in (None, "", node["metadata"]["name"]):
         return False
-    tolerations = [*(spec.get("tolerations") or ()), *_tolerations()]
+    tolerations = [*(spec.get("tolerations") or ()), *_tolerations(spec)]
     return all(
         any(tolerates(one, taint) for one in tolerations)
         for taint in node["spec"].get("taints") or ()
-        if taint["effect"] in ("NoSchedule", "NoExecute")
+        if taint["effect"] in effects
     )
 
 
@@ -185,8 +191,9 @@ def tolerates(toleration: Object, taint: Object) -> bool:
     return exists or (bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", ""))
 
 
-def _tolerations() -> list[Object]:
-    return [{"key": key, "operator": "Exists", "effect": effect} for key, effect in _TOLERATED]
+def _tolerations(spec: Object) -> list[Object]:
+    borne = (*_TOLERATED, _NO_NETWORK) if spec.get("hostNetwork") else _TOLERATED
+    return [{"key": key, "operator": "Exists", "effect": effect} for key, effect in borne]
 
 
 def _pod(owner: Object, node: str, digest: str) -> Object:
@@ -200,7 +207,7 @@ def _pod(owner: Object, node: str, digest: str) -> Object:
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
     affinity["nodeAffinity"] = {**(affinity.get("nodeAffinity") or {}), **required}
     given = list(spec.get("tolerations") or ())
-    spec |= {"affinity": affinity, "tolerations": [*given, *(one for one in _tolerations() if one not in given)]}
+    spec |= {"affinity": affinity, "tolerations": [*given, *(one for one in _tolerations(spec) if one not in given)]}
     return {**pod, "spec": spec}
 
 
