@@ -39,3 +39,24 @@ async def test_an_owner_that_is_named_twice_is_kept_once(client: Client) -> None
     found = await client.ask("PATCH", f"{CONFIGMAPS}/a", patch, Content_Type=kind)
     assert found.json["metadata"]["ownerReferences"] == [OWNER]
     assert "duplicate entries after mutating admission happens; API server" in found.headers["warning"]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field", "times"),
+    [
+        ({"labels": {"bad key": "x"}}, "metadata.labels", 3),
+        ({"annotations": {"bad key": "x"}}, "metadata.annotations", 3),
+        ({"ownerReferences": [{**OWNER, "kind": ""}]}, "metadata.ownerReferences.kind", 3),
+        ({"finalizers": ["bad name"]}, "metadata.finalizers", 1),
+    ],
+)
+async def test_bad_metadata_of_a_change_is_found_by_each_who_looks(
+    client: Client, metadata: object, field: str, times: int
+) -> None:
+    leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+    await client.ask("POST", leases, {"metadata": {"name": "a"}})
+    found = await client.ask(
+        "PATCH", f"{leases}/a", {"metadata": metadata}, Content_Type="application/merge-patch+json"
+    )
+    assert found.status == 422
+    assert [cause["field"] for cause in found.json["details"]["causes"]].count(field) == times

@@ -474,8 +474,10 @@ class Registry:
         if sub_rules is not None and sub_rules.prepare is not None:
             sub_rules.prepare(obj, current, scope)
         self._count_generation(rules, obj, current)
-        # Checked by the generic layer and again by each kind's own rules: clients are told both as causes.
-        errors = metadata.validate_update(obj["metadata"], current["metadata"]) * 2
+        # The generic layer checks it as if it were new and as a change, the latter is checked again by each kind's own
+        # rules: clients are told all of it as causes.
+        changed = metadata.validate_update(obj["metadata"], current["metadata"])
+        errors = metadata.validate_create(obj["metadata"], resource.namespaced, "path") + changed + changed
         errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
         if errors:
             raise _invalid(resource, name, errors)

@@ -310,7 +310,7 @@ async def _read_at(
         except Compacted as error:
             if found.continue_:
                 raise _expired_token(registry, prefix, after) from error
-            raise status.expired(f"too old resource version: {wanted} ({error.oldest})") from error
+            raise status.expired("The resourceVersion for the provided list is too old.") from error
         except FutureRevision as error:
             raise status.too_large_resource_version(wanted, error.current) from error
         if wanted <= 0:
