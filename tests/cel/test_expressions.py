@@ -266,3 +266,8 @@ def test_names_in_backticks_are_refused():
     said = "ERROR: <input>:1:8: unsupported syntax: '`'\n | object.`a-b` == 1\n | .......^"
     assert refusal("object.`a-b` == 1") == said
     assert evaluate("object.metadata.name != '`x`' && r\"`\" != '' // `y`")
+
+
+def test_of_one_mistake_only_one_is_told():
+    said = "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting ':'\n | a?b\n | ...^"
+    assert refusal("a?b") == said

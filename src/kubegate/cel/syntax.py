@@ -149,6 +149,8 @@ def describe(text: str, problems: list[Problem]) -> str:
 _REWORDED = (
     (re.compile(r"has\(\) argument must be a field selection"), "invalid argument to has() macro"),
     (re.compile(r"\w+\(\) variable name must be a simple identifier"), "argument must be a simple name"),
+    # of what is missing after another mistake cel-go says nothing
+    (re.compile(r"\nERROR: <input>:4294967295:0: [^\n]*"), ""),
 )
 
 
