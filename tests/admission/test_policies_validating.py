@@ -453,6 +453,34 @@ async def test_the_expressions_of_a_policy_share_a_budget(policies: Policies) ->
     )
 
 
+async def test_messages_count_as_well_also_those_that_are_not_told(policies: Policies) -> None:
+    half = DEAR.replace("[1,2,3,4,5,6,7,8,9,10].all(f, ", "[1].all(f, ")
+    dear = {"expression": "true", "messageExpression": f"string({half})"}
+    policies.policy(*[dear] * 12)
+    policies.bind()
+    await policies.passes(config_map())
+    policies.policy(*[dear] * 60)
+    assert await policies.said(config_map()) == (
+        "failed messageExpression: validation failed due to running out of cost budget, no further validation rules "
+        "will be run"
+    )
+    policies.policy(*[dear] * 60, failurePolicy="Ignore")
+    await policies.passes(config_map())
+
+
+async def test_messages_and_annotations_cannot_ask_the_authorizer(policies: Policies) -> None:
+    may = "authorizer.group('').resource('pods').check('get').allowed()"
+    variables = [{"name": "may", "expression": may}]
+    rule = {"expression": "variables.may", "messageExpression": "string(variables.may)", "message": "plain"}
+    policies.policy(rule, variables=variables)
+    policies.bind()
+    assert await policies.said(config_map()) == "plain"
+    policies.policy("true", auditAnnotations=[{"key": "k", "valueExpression": f"string({may})"}])
+    assert await policies.said(config_map()) == (
+        f"expression 'string({may})' resulted in error: no such attribute(s): authorizer"
+    )
+
+
 # --- type checking
 
 

@@ -25,7 +25,7 @@ from kubegate.admission.webhooks.matching import Equivalents
 from kubegate.api import Object
 from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
-from kubegate.cel import types
+from kubegate.cel import costs, types
 from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET, POLICY_BUDGET
 from kubegate.cel.decisions import Answers
 from kubegate.storage import Reader
@@ -235,12 +235,38 @@ def _validated(policy: Policy, values: Mapping[str, Any], budget: cel.Budget, fo
         except Failed as error:
             if not forgiving:
                 denials.append(Denial(str(error), position=position))
-    if not failing:
+    every = _may_cost_too_much(policy, budget)
+    if not failing and not every:
         return denials
-    messages = Evaluation(policy.environment, values, budget)
-    for position, validation in failing:
-        denials.append(Denial(_message(validation, messages), validation.reason, position))
+    messages = Evaluation(policy.environment, _unauthorized(values), budget)
+    told = {position for position, _ in failing}
+    try:
+        said = {
+            position: _message(validation, messages)
+            for position, validation in enumerate(policy.validations)
+            if every or position in told
+        }
+    except OutOfBudget as error:
+        if forgiving:
+            return denials
+        broken = {denial.position for denial in denials}
+        unbroken = [position for position in range(len(policy.validations)) if position not in broken]
+        denials += [Denial(f"failed messageExpression: {error}", position=position) for position in unbroken]
+    else:
+        denials += [Denial(said[position], validation.reason, position) for position, validation in failing]
     return sorted(denials, key=lambda d: d.position or 0)
+
+
+def _may_cost_too_much(policy: Policy, budget: cel.Budget) -> bool:
+    """Whether the messages could use up what is left: all count then, also those of what is not refused."""
+    messages = sum(validation.message_program is not None for validation in policy.validations)
+    most = (messages + len(policy.environment.variables)) * (costs.PER_CALL * 2)
+    return bool(messages) and most > budget.limit - budget.spent
+
+
+def _unauthorized(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Messages and annotations cannot ask the authorizer, nor can the variables in them."""
+    return {name: value for name, value in values.items() if not name.startswith("authorizer")}
 
 
 def _message(validation: Validation, messages: Evaluation) -> str:
@@ -260,7 +286,7 @@ def _message(validation: Validation, messages: Evaluation) -> str:
 def _annotated(
     policy: Policy, values: Mapping[str, Any], budget: cel.Budget, forgiving: bool
 ) -> list[tuple[str, str | Denial | None]]:
-    evaluation = Evaluation(policy.environment, values, budget)
+    evaluation = Evaluation(policy.environment, _unauthorized(values), budget)
     found: list[tuple[str, str | Denial | None]] = []
     for annotation in policy.annotations:
         try:
