@@ -25,12 +25,13 @@ def token_of(request: Request) -> str:
     header = request.header("authorization")
     if not header:
         return ""
-    parts = header.strip(_SPACE).split(" ", 2)
-    if len(parts) < 2 or parts[0].lower() != "bearer":
+    scheme, space, rest = header.strip(_SPACE).partition(" ")
+    if not space or scheme.lower() != "bearer":
         return ""
-    if not parts[1]:
+    token = rest.partition(" ")[0]
+    if not token:
         request.warnings = (EXTRA_SPACE,)
-    return parts[1]
+    return token
 
 
 class BearerAuthenticator:
