@@ -45,7 +45,7 @@ class Scope(Struct, frozen=True):
 
     `registry` is for the few rules that write elsewhere (a Service's addresses, an eviction). `named` is the name in
     the address of a PUT or apply that creates the object. Whoever takes something for the object before it is stored
-    adds to `undo` how it is given back; it is asked where the write is refused.
+    adds to `undo` how it is given back.
     """
 
     resource: Resource
@@ -56,6 +56,11 @@ class Scope(Struct, frozen=True):
     registry: Registry
     named: str = ""
     undo: list[Callable[[], None]] = field(default_factory=list)
+
+    def give_back(self) -> None:
+        """The write was refused."""
+        for undo in self.undo:
+            undo()
 
 
 Change = Callable[[Object, Object | None, Scope], None]

@@ -7,8 +7,7 @@ validating admission -> the store, guarded by the revision. Follows k8s.io/apise
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Protocol
@@ -58,17 +57,6 @@ class Conversions(Protocol):
     async def convert_once(self, obj: Object, api_version: str, resource: Resource) -> Object: ...
 
     async def close(self) -> None: ...
-
-
-@contextmanager
-def _given_back(scope: Scope) -> Iterator[None]:
-    """What was taken for an object is free again where the object is refused."""
-    try:
-        yield
-    except (status.StatusError, RevisionConflict):
-        for undo in scope.undo:
-            undo()
-        raise
 
 
 class Written(Struct, frozen=True):
@@ -193,8 +181,11 @@ class Registry:
         scope = self.scope(resource, "", context)
         if named:
             scope = replace(scope, named=named)
-        with _given_back(scope):
+        try:
             return await self._create_scoped(scope, namespace, obj)
+        except (status.StatusError, RevisionConflict):
+            scope.give_back()
+            raise
 
     async def _create_scoped(self, scope: Scope, namespace: str, obj: Object) -> Object:
         resource, context, named = scope.resource, scope.context, scope.named
@@ -247,9 +238,7 @@ class Registry:
         # a name that admission changed stays unknown to it
         attributes.object, attributes.name = obj, attributes.name or name
         await self.admission.validate(attributes)
-        problems = path_segment_name(name)
-        if problems:
-            raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
+        _check_parameter(name)
         _as_read_back(resource, obj, patched)
         if meta.get("resourceVersion") not in (None, "", "0"):
             raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")
@@ -398,10 +387,12 @@ class Registry:
                 raise self._uid_conflict(resource, key, name, wanted_uid, current["metadata"].get("uid", ""))
             scope = self.scope(resource, subresource, context)
             try:
-                with _given_back(scope):
-                    return await self._update_once(scope, namespace, name, obj, key, current, entry, rules)
+                return await self._update_once(scope, namespace, name, obj, key, current, entry, rules)
             except RevisionConflict:
-                continue
+                scope.give_back()
+            except status.StatusError:
+                scope.give_back()
+                raise
         raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
 
     async def _create_from_update(
