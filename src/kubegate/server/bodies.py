@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from kubegate.api import Object, codec, field, gojson, gotypes, negotiate, normalize, patch, status
+from kubegate.api import Object, clone, codec, field, gojson, gotypes, negotiate, normalize, patch, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.schema import schema_for
@@ -101,7 +101,7 @@ def _of_its_kind(obj: Object, by: Patch, expected: tuple[str, str, str], *, cust
         if custom:
             if not obj.get("kind"):
                 raise DecodeError(f"Object 'Kind' is missing in '{gojson.sorted_text(obj)}'")
-            return obj
+            return clone(obj)  # which loses what its schema does not know; a refusal shows all of it
         codec.check_convertible(obj, expected, gotypes.registered)
     except DecodeError as error:
         raise by.refusal(obj, str(error)) from None
