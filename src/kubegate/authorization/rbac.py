@@ -25,6 +25,8 @@ ROLE_BINDINGS = f"rolebindings.{GROUP}"
 CLUSTER_ROLE_BINDINGS = f"clusterrolebindings.{GROUP}"
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 NAME = "rbac"
+_MOST_USERS = 1024
+"""Users of whom one scope remembers what is bound to them and their groups, until its bindings change."""
 
 _ResourceRule = tuple[frozenset[str] | None, frozenset[str] | None, frozenset[str] | None]
 """Verbs, API groups and names that one rule takes; None takes all."""
@@ -56,7 +58,7 @@ class _Compiled:
         self.prefixes = prefixes
 
     def allow(self, attributes: Attributes, keys: tuple[str, ...]) -> bool:
-        """`keys` are the resource as rules may write it (`pods/log`, `*/log`, `*`); none for a path."""
+        """`keys` are the resource as rules may write it: `pods/log`, `*/log`, `*`."""
         verb, group, name = attributes.verb, attributes.api_group, attributes.name
         for key in keys:
             for verbs, groups, names in self.resources.get(key, ()):
@@ -66,9 +68,9 @@ class _Compiled:
                     and (names is None or name in names)
                 ):
                     return True
-        return not attributes.resource_request and self._allow_path(attributes.path, verb)
+        return False
 
-    def _allow_path(self, path: str, verb: str) -> bool:
+    def allow_path(self, path: str, verb: str) -> bool:
         for verbs in self.urls.get(path, ()):
             if verbs is None or verb in verbs:
                 return True
@@ -180,22 +182,26 @@ def user_of(subject: Subject, binding_namespace: str) -> str | None:
 class _Scope:
     """The bindings of the cluster, or of one namespace, by user name and by group name."""
 
-    __slots__ = ("groups", "users")
+    __slots__ = ("_found", "groups", "users")
 
     def __init__(self) -> None:
         self.users: dict[str, list[Binding]] = {}
         self.groups: dict[str, list[Binding]] = {}
+        self._found: dict[tuple[str, tuple[str, ...]], list[list[Binding]]] = {}
 
     def of(self, user: UserInfo) -> list[list[Binding]]:
         """What the user's own name has, then what each of its groups has; a binding may come more than once."""
-        groups = self.groups
-        found = [bindings for group in user.groups if (bindings := groups.get(group))]
-        own = self.users.get(user.name)
-        if own:
-            found.insert(0, own)
+        key = (user.name, user.groups)
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= _MOST_USERS:
+                self._found.clear()
+            names = self.users.get(user.name), *map(self.groups.get, user.groups)
+            found = self._found[key] = [bindings for bindings in names if bindings]
         return found
 
     def add(self, binding: Binding) -> None:
+        self._found.clear()
         for where, name in self._places(binding):
             known = where.get(name)
             if known is None:
@@ -204,6 +210,7 @@ class _Scope:
                 known.append(binding)
 
     def remove(self, binding: Binding) -> None:
+        self._found.clear()
         for where, name in self._places(binding):
             known = where[name]
             known.remove(binding)
@@ -361,7 +368,7 @@ class RbacIndex:
                     rules = binding.role.compiled()
                     if rules is None:
                         errors.append(binding.role.missing)
-                    elif rules.allow(attributes, keys):
+                    elif rules.allow(attributes, keys) if keys else rules.allow_path(attributes.path, attributes.verb):
                         return _allow(binding, user)
         if errors:
             return Decision(Verdict.NO_OPINION, f"RBAC: {aggregate(errors)}", "", NAME)
