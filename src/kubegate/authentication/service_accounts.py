@@ -169,10 +169,10 @@ class BoundTokenAuthenticator:
         found = self._reader.get("serviceaccounts", namespace, account.name)
         if found is None:
             raise AuthenticationError(f'serviceaccounts "{account.name}" not found')
-        if found["metadata"]["uid"] != account.uid:
-            uid = found["metadata"]["uid"]
-            raise AuthenticationError(f"service account UID ({uid}) does not match claim ({account.uid})")
-        if _gone(found, now):
+        meta = found["metadata"]
+        if meta["uid"] != account.uid:
+            raise AuthenticationError(f"service account UID ({meta['uid']}) does not match claim ({account.uid})")
+        if "deletionTimestamp" in meta and _gone(found, now):
             raise AuthenticationError("service account has been deleted")
         if claims.secret is not None:
             self._check_bound("secrets", namespace, claims.secret, "secret", now)

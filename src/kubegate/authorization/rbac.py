@@ -93,22 +93,23 @@ class Role:
     Bindings point at it, so that a change of the role is one assignment however many bindings there are.
     """
 
-    __slots__ = ("_compiled", "aggregated", "bound", "kind", "name", "namespace", "rules")
+    __slots__ = ("aggregated", "bound", "kind", "name", "namespace", "ready", "rules")
 
     def __init__(self, kind: str, namespace: str, name: str) -> None:
         self.kind, self.namespace, self.name = kind, namespace, name
         self.rules: Sequence[Rule] | None = None
         self.bound = 0
         self.aggregated = False
-        self._compiled: _Compiled | None = None
+        self.ready: _Compiled | None = None
+        """`rules`, compiled when somebody first asked."""
 
     def change(self, rules: Sequence[Rule] | None) -> None:
-        self.rules, self._compiled = rules, None
+        self.rules, self.ready = rules, None
 
     def compiled(self) -> _Compiled | None:
-        if self._compiled is None and self.rules is not None:
-            self._compiled = _Compiled(self.rules)
-        return self._compiled
+        if self.ready is None and self.rules is not None:
+            self.ready = _Compiled(self.rules)
+        return self.ready
 
     @property
     def missing(self) -> str:
@@ -365,7 +366,8 @@ class RbacIndex:
         for scope in scopes:
             for bindings in scope.of(user):
                 for binding in bindings:
-                    rules = binding.role.compiled()
+                    role = binding.role
+                    rules = role.ready or role.compiled()
                     if rules is None:
                         errors.append(binding.role.missing)
                     elif rules.allow(attributes, keys) if keys else rules.allow_path(attributes.path, attributes.verb):
