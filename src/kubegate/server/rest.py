@@ -137,7 +137,7 @@ class Rest:
         prefix = self._registry.keys.prefix(resource.group_resource, _namespace(call, resource))
         request = watch.WatchRequest(
             prefix=prefix,
-            empty=_empty(resource),
+            empty=lambda: _empty(resource),
             after=after,
             seconds=seconds,
             matches=matches,

@@ -31,7 +31,7 @@ _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 
 
 class WatchRequest(Struct, frozen=True):
-    """`empty`: an object of what is watched in which nothing is set, as bookmarks are.
+    """`empty` makes an object of what is watched in which nothing is set, as bookmarks are.
 
     `after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
 
@@ -43,7 +43,7 @@ class WatchRequest(Struct, frozen=True):
     """
 
     prefix: str
-    empty: Object
+    empty: Callable[[], Object]
     after: int | None
     seconds: float
     matches: Matches | None = None
@@ -197,7 +197,7 @@ def _bookmark(request: WatchRequest, revision: int, annotations: dict[str, str])
     metadata: Object = {"resourceVersion": str(revision)}
     if annotations:
         metadata["annotations"] = annotations
-    return _line(b"BOOKMARK", orjson.dumps({**request.empty, "metadata": metadata}), request.render)
+    return _line(b"BOOKMARK", orjson.dumps({**request.empty(), "metadata": metadata}), request.render)
 
 
 def _error(error: status.StatusError) -> bytes:
