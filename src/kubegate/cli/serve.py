@@ -55,6 +55,8 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     for name in parsed.ignored:
         print(f"kubegate: --{name} is taken and has no effect here", file=sys.stderr)
+    # Who writes to the file needs the interpreter for moments between two fsyncs, and would wait for it 5 ms each time.
+    sys.setswitchinterval(0.0002)
     # What is loaded and built now stays: the collector need not look at it while it grows, nor ever again.
     gc.disable()
     from kubegate.server.process import Server, run
