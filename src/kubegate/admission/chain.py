@@ -30,7 +30,6 @@ class _Turn(Struct, frozen=True):
 
     plugin: Plugin
     ask: Callable[[Attributes], Awaitable[None]]
-    name: str
     idle: Callable[[], bool]
     idly: Stage
 
@@ -73,7 +72,7 @@ class Chain:
                 stages.append(turn.idly)
                 continue
             start = time.perf_counter()
-            stage = Stage(turn.name, "allow", "validate")
+            stage = Stage(turn.idly.name, "allow", "validate")
             try:
                 await turn.ask(attributes)
             except Exception as error:
@@ -98,7 +97,7 @@ class Chain:
                 stages.append(turn.idly)
                 continue
             start = time.perf_counter()
-            stage = Stage(turn.name, "allow", "admit")
+            stage = Stage(turn.idly.name, "allow", "admit")
             watched = turn.plugin.changes and shown and attributes.object is not None
             if watched and not before:
                 before = orjson.dumps(attributes.object)
@@ -136,8 +135,8 @@ class Chain:
             if method is None or operation not in plugin.handles:
                 continue
             if plugin.resources is None or not wanted.isdisjoint(plugin.resources):
-                name, idle = f"admission/{plugin.name}", getattr(plugin, "idle", _never)
-                asked.append(_Turn(plugin, method, name, idle, Stage(name, "allow", turn)))
+                idly = Stage(f"admission/{plugin.name}", "allow", turn)
+                asked.append(_Turn(plugin, method, getattr(plugin, "idle", _never), idly))
         return asked
 
 

@@ -63,6 +63,11 @@ def quoted(text: str) -> str:
     return escaped
 
 
+def quoted_list(texts: Iterable[str]) -> str:
+    """Go's %q of a list of them: `["a" "b"]`."""
+    return "[" + " ".join(map(quoted, texts)) + "]"
+
+
 def invalid(path: str, value: Any, detail: str) -> FieldError:
     text = "Invalid value" if value is OMITTED else f"Invalid value: {shown(value)}"
     return FieldError("FieldValueInvalid", path, f"{text}: {detail}" if detail else text)

@@ -79,12 +79,7 @@ class Headers:
     def first(self, name: str) -> str:
         """The first value of a header (name in lower case), or ""."""
         found = self._first.get(name.encode())
-        if not found:
-            return ""
-        try:
-            return found.decode()
-        except UnicodeDecodeError:
-            return _text(found)
+        return _text(found) if found else ""
 
     def all(self, name: str) -> list[str]:
         wanted = name.encode()

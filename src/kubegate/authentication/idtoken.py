@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from kubegate.api.codec import json_type
-from kubegate.api.field import quoted
+from kubegate.api.field import quoted, quoted_list
 from kubegate.authentication import AuthenticationError
 
 NOT_BEFORE_LEEWAY = 60.0
@@ -159,14 +159,14 @@ def check_times(token: IdToken, now: float) -> None:
 def check_algorithm(algorithm: str, supported: Collection[str]) -> None:
     """Raises AuthenticationError."""
     if algorithm not in supported:
-        told = f"expected {_listed(sorted(supported))} got {quoted(algorithm)}"
+        told = f"expected {quoted_list(sorted(supported))} got {quoted(algorithm)}"
         raise AuthenticationError(f"oidc: id token signed with unsupported algorithm, {told}")
 
 
 def check_audience(token: IdToken, wanted: Sequence[str]) -> None:
     """One of the token's audiences must be one of those wanted. Raises AuthenticationError."""
     if not any(name in wanted for name in token.audience):
-        got = f"expected audience in {_listed(sorted(wanted))} got {_listed(token.audience)}"
+        got = f"expected audience in {quoted_list(sorted(wanted))} got {quoted_list(token.audience)}"
         raise AuthenticationError(f"oidc: {got}")
 
 
@@ -178,8 +178,3 @@ def _shown(seconds: float | None) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
     except (ValueError, OverflowError, OSError):
         return f"{seconds:.0f} s after 1970"
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Go's %q of a list of texts."""
-    return "[" + " ".join(quoted(value) for value in values) + "]"

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, parse_rfc3339
-from kubegate.api.field import quoted
+from kubegate.api.field import quoted_list
 from kubegate.authentication import (
     CREDENTIAL_ID,
     Authenticated,
@@ -148,7 +148,8 @@ class BoundTokenAuthenticator:
         requested = self._api_audiences if wanted is None else wanted
         granted = intersect(offered, requested)
         if not granted and self._api_audiences:
-            text = f"token audiences {_listed(offered)} is invalid for the target audiences {_listed(requested)}"
+            theirs, ours = quoted_list(offered), quoted_list(requested)
+            text = f"token audiences {theirs} is invalid for the target audiences {ours}"
             raise AuthenticationError(text)
         return granted
 
@@ -231,8 +232,8 @@ class LegacyTokenAuthenticator:
         requested = self._api_audiences if audiences is None else audiences
         granted = intersect(self._api_audiences, requested)
         if not granted and self._api_audiences:
-            offered = _listed(self._api_audiences)
-            text = f"token audiences {offered} is invalid for the target audiences {_listed(requested)}"
+            offered = quoted_list(self._api_audiences)
+            text = f"token audiences {offered} is invalid for the target audiences {quoted_list(requested)}"
             raise AuthenticationError(text)
         annotations = {f"{_ANNOTATIONS}legacy-token": claims.subject}
         warnings: tuple[str, ...] = ()
@@ -421,8 +422,3 @@ def _data(secret: Object, key: str) -> bytes:
         return base64.b64decode((secret.get("data") or {}).get(key) or "")
     except binascii.Error:
         return b""
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Go's %q of a list of texts."""
-    return "[" + " ".join(quoted(value) for value in values) + "]"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kubegate.api.field import quoted
+from kubegate.api.field import quoted_list
 from kubegate.authorization import Attributes
 
 Rule = Mapping[str, Any]
@@ -152,8 +152,3 @@ def compact_string(rule: Rule) -> str:
     """`{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}`, as escalation errors print a rule."""
     shown = (f"{label}:{quoted_list(rule[key])}" for key, label in _SHOWN if rule.get(key))
     return "{" + ", ".join(shown) + "}"
-
-
-def quoted_list(texts: Iterable[str]) -> str:
-    """Go's %q of a list of strings: `["a" "b"]`."""
-    return "[" + " ".join(quoted(text) for text in texts) + "]"
