@@ -13,12 +13,13 @@ from kubegate.controllers.objects import controller_of, controller_reference, en
 
 
 class Owner(Struct, frozen=True):
-    """An object that claims others; `resource` is its own group resource."""
+    """An object that claims others; `resource` is its own group resource, `finalizer` what it adopts is given."""
 
     api_version: str
     kind: str
     resource: str
     object: Object
+    finalizer: str = ""
 
 
 async def claim(
@@ -51,6 +52,9 @@ async def _adopt(client: Client, owner: Owner, resource: str, obj: Object) -> Ob
         controller_reference(owner.api_version, owner.kind, owner.object),
     ]
     changed = {**obj, "metadata": {**metadata, "ownerReferences": references}}
+    finalizers = metadata.get("finalizers") or []
+    if owner.finalizer and owner.finalizer not in finalizers:
+        changed["metadata"]["finalizers"] = [*finalizers, owner.finalizer]
     return await tolerant(client.update(resource, metadata.get("namespace", ""), _name(obj), changed))
 
 

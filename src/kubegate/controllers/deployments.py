@@ -27,6 +27,7 @@ from kubegate.controllers.objects import (
     created_at,
     ending,
     key_of,
+    namespace_ends,
     pod_phase,
     split_key,
     tolerant,
@@ -257,7 +258,7 @@ class Rollout(Struct):
         except StatusError as error:
             if error.reason == "AlreadyExists":
                 await self._collided(name, spec["template"], collisions or 0)
-            elif not _namespace_ends(error):
+            elif not namespace_ends(error):
                 text = f'Failed to create new replica set "{name}": {error}'
                 await self._failed_to_create(text)
             raise
@@ -501,11 +502,6 @@ def _total(replica_sets: Iterable[Object]) -> int:
 
 def _available(replicas: Object) -> int:
     return int((replicas.get("status") or {}).get("availableReplicas", 0))
-
-
-def _namespace_ends(error: StatusError) -> bool:
-    causes = (error.details or {}).get("causes") or ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def build() -> Deployments:

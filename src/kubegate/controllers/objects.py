@@ -105,6 +105,12 @@ def without_empty(status: dict[str, Any]) -> Object:
     return {name: value for name, value in status.items() if value not in (None, 0, "", [], {})}
 
 
+def namespace_ends(error: StatusError) -> bool:
+    """Whether something could not be made because its namespace is about to go."""
+    causes = (error.details or {}).get("causes") or ()
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+
+
 async def tolerant(write: Awaitable[Result], *reasons: str) -> Result | None:
     """Await a write; None where it failed for one of these reasons (NotFound where none is named)."""
     try:

@@ -24,6 +24,7 @@ from kubegate.controllers.objects import (
     created_at,
     ending,
     key_of,
+    namespace_ends,
     pod_active,
     pod_available,
     pod_phase,
@@ -110,7 +111,7 @@ class Replicas(Loop):
                 try:
                     await self._create(owner)
                 except StatusError as error:
-                    if _namespace_ends(error):
+                    if namespace_ends(error):
                         return None
                     await self._event(owner, "Warning", "FailedCreate", f"Error creating: {error}")
                     return "FailedCreate", error
@@ -214,11 +215,6 @@ def pod_of(owner: Object, reference: Object) -> Object:
 def _has(pod: Object, wanted: Object) -> bool:
     labels = pod["metadata"].get("labels") or {}
     return all(labels.get(name) == value for name, value in wanted.items())
-
-
-def _namespace_ends(error: StatusError) -> bool:
-    causes = (error.details or {}).get("causes") or ()
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
 
 
 def build() -> Replicas:
