@@ -270,6 +270,78 @@ async def test_a_daemon_set_looks_at_the_affinity_of_its_pods(world: Controllers
     assert len(world.names("pods")) == 1
 
 
+async def daemon_set(world: ControllersWorld, nodes: int, **rolling: Any) -> None:
+    """`web` with ready pods on so many nodes."""
+    for number in range(nodes):
+        await world.create("nodes", {"metadata": {"name": f"n{number}"}}, "")
+    found = deployment()
+    del found["spec"]["replicas"]
+    found["spec"]["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    await world.create("daemonsets.apps", found)
+    for name in world.names("pods"):
+        await world.ready(name)
+
+
+def images(world: ControllersWorld) -> list[str]:
+    return sorted(pod["spec"]["containers"][0]["image"] for pod in world.registry.reader.list("pods"))
+
+
+async def new_image(world: ControllersWorld, image: str) -> None:
+    await world.update(
+        "daemonsets.apps", "web", lambda found: found["spec"]["template"]["spec"]["containers"][0].update(image=image)
+    )
+
+
+async def test_a_daemon_set_replaces_as_many_pods_at_a_time_as_may_be_unavailable(world: ControllersWorld) -> None:
+    await daemon_set(world, 5, maxUnavailable="40%")
+    old = images(world)[0]
+    await new_image(world, "two")
+    assert images(world) == sorted([old] * 3 + ["two"] * 2)
+    await world.ready(next(p["metadata"]["name"] for p in world.registry.reader.list("pods") if _image(p) == "two"))
+    assert images(world).count("two") == 3
+    status = world.must("daemonsets.apps", "web")["status"]
+    assert (status["updatedNumberScheduled"], status["numberAvailable"], status["numberUnavailable"]) == (3, 3, 2)
+
+
+async def test_a_surging_daemon_set_has_a_new_pod_before_the_old_one_goes(world: ControllersWorld) -> None:
+    await daemon_set(world, 2, maxSurge=1, maxUnavailable=0)
+    old = images(world)[0]
+    await new_image(world, "two")
+    assert images(world) == sorted([old, old, "two"])
+    assert world.must("daemonsets.apps", "web")["status"]["numberAvailable"] == 2
+    for _ in range(2):
+        waiting = [pod for pod in world.registry.reader.list("pods") if _image(pod) == "two" and not _ready(pod)]
+        await world.ready(waiting[0]["metadata"]["name"])
+    assert images(world) == ["two", "two"]
+    status = world.must("daemonsets.apps", "web")["status"]
+    assert (status["updatedNumberScheduled"], status["numberReady"]) == (2, 2)
+
+
+async def test_ended_pods_of_a_daemon_set_are_told_of_and_replaced_each_time_later(world: ControllersWorld) -> None:
+    await daemon_set(world, 1)
+    for waits in (0, 1):
+        [name] = world.names("pods")
+        await world.status("pods", name, {"phase": "Failed"})
+        if waits:
+            assert world.names("pods") == [name]
+            await world.advance(waits)
+        text = f"Found failed daemon pod ns/{name} on node n0, will try to kill it"
+        assert ("FailedDaemonPod", text) in world.events()
+    [name] = world.names("pods")
+    await world.status("pods", name, {"phase": "Succeeded"})
+    text = f"Found succeeded daemon pod ns/{name} on node n0, will try to delete it"
+    assert ("SucceededDaemonPod", text) in world.events()
+    assert world.names("pods") != [name]
+
+
+def _image(pod: Object) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
+def _ready(pod: Object) -> bool:
+    return any(one["type"] == "Ready" for one in pod["status"].get("conditions") or ())
+
+
 async def test_a_job_is_complete_when_its_pod_succeeded_and_was_counted_once(world: ControllersWorld) -> None:
     await world.create("jobs.batch", job())
     [pod] = world.names("pods")
