@@ -50,13 +50,13 @@ def refusal(expression: str, **variables: types.CelType) -> str:
         ("has(object.spec.nodeName) || has(object.metadata.labels.app)", True),
         ("object.?spec.?nodeName.orValue('none')", "none"),
         ("object.metadata.labels[?'app'].hasValue()", True),
-        ("[?object.?spec.?nodeName, 'x']", ["x"]),
+        ("[?object.?spec.?nodeName, dyn('x')]", ["x"]),
         ("{?'a': object.?spec.?replicas, ?'b': object.?none}", {"a": 3}),
         ("optional.of(2).optMap(x, x * 2).value()", 4),
         ("object.spec.containers.first().value().name + object.spec.containers.last().value().name", "ab"),
         ("[].first().hasValue() || [].last().hasValue()", False),
         ("object.spec.containers.first().name.orValue('none')", "a"),
-        ("optional.unwrap([object.?spec.?nodeName, optional.of('x')])", ["x"]),
+        ("optional.unwrap([object.?spec.?nodeName, optional.of(dyn('x'))])", ["x"]),
         ("[optional.of(1), optional.none(), optional.of(2)].unwrapOpt()", [1, 2]),
         ("object.spec.replicas in [1, 2, 3]", True),
         ("'app' in object.metadata.labels", True),
@@ -73,7 +73,7 @@ def refusal(expression: str, **variables: types.CelType) -> str:
         ("timestamp('2026-01-01T00:30:00Z').getHours('+02:00')", 2),
         ("int('-12') + int(2.9) + int(duration('1ns'))", -9),
         ("true ? 1 : object.none", 1),
-        ("[[1]].all(list, list.size() == 1) && [int, string].exists(type, type == int)", True),
+        ("[[1]].all(list, list.size() == 1) && [int, type(1)].exists(type, type == int)", True),
         ("object.none == 1 || true", True),
         ("!(object.none == 1 && false)", True),
         ("[1, 0].exists(x, 1 / x == 1)", True),
@@ -271,3 +271,78 @@ def test_names_in_backticks_are_refused():
 def test_of_one_mistake_only_one_is_told():
     said = "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting ':'\n | a?b\n | ...^"
     assert refusal("a?b") == said
+
+
+@pytest.mark.parametrize(
+    ("expression", "column", "text"),
+    [
+        ("'%z'.format([1])", 12, 'could not parse formatting clause: unrecognized formatting clause "z"'),
+        (
+            "'%d'.format(['a'])",
+            14,
+            "error during formatting: decimal clause can only be used on integers, was given string",
+        ),
+        ("'%s %s'.format(['a'])", 15, "index 1 out of range"),
+        ("'%'.format([1])", 11, "unexpected end of string"),
+        ("'%s'.format([1, 2])", 12, "too many arguments supplied to string.format (expected 1, got 2)"),
+        (
+            "'%.f'.format([1.0])",
+            13,
+            "could not parse formatting clause: error while parsing precision: error while converting precision to"
+            ' integer: strconv.Atoi: parsing "": invalid syntax',
+        ),
+        (
+            "'%s'.format([[optional.of(1)]])",
+            26,
+            "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps,"
+            " lists, types, durations, and timestamps, was given optional_type",
+        ),
+    ],
+)
+def test_formats_are_checked_against_their_arguments_where_both_are_literals(
+    expression: str, column: int, text: str
+) -> None:
+    assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:{column}: {text}"
+
+
+def test_formatted_values_are_written_as_go_and_people_in_the_usa_write_them():
+    written = '["a", "b"] {"x":2.000000, "y":1.500000}'
+    assert evaluate("'%s %s'.format([dyn(['a', 'b']), dyn({'y': 1.5, 'x': 2.0})])") == written
+    assert evaluate("'%s'.format([[duration('1m'), duration('2s')]])") == '[duration("60s"), duration("2s")]'
+    assert evaluate("'%.2f %.1f'.format([1234567.891, -0.25])") == "1,234,567.89 -0.2"
+    assert evaluate("'%.3e'.format([1234.5])") == "1.234\u202f×\u202f10⁰³"
+    assert evaluate("'%f'.format([dyn('-Infinity')])") == "-∞"
+    assert evaluate("'%s'.format(x)", x=["a", "b"]) == "a"
+    assert failure("'%s%s'.format(x)", x=["a"]) == "index 1 out of range"
+    assert failure("'%d'.format(x)", x=[1.5]) == (
+        "error during formatting: decimal clause can only be used on integers, was given double"
+    )
+
+
+def test_lists_and_maps_are_of_one_type_even_where_it_is_dynamic():
+    assert refusal("object.x in ['a', object.y]") == (
+        "ERROR: <input>:1:25: expected type 'string' but found 'dyn'\n"
+        " | object.x in ['a', object.y]\n | ........................^"
+    )
+    assert refusal("{'a': 1, 'b': dyn(2)} == {}").splitlines()[0] == (
+        "ERROR: <input>:1:18: expected type 'int' but found 'dyn'"
+    )
+    assert evaluate("'%s is %d'.format(['a', dyn(2)])") == "a is 2"
+
+
+def test_places_in_texts_beyond_their_end_hold_nothing():
+    assert evaluate("['abc'.indexOf('a', 30), 'abc'.lastIndexOf('a', 3), 'abc'.lastIndexOf('')]") == [-1, -1, 3]
+    assert failure("''.lastIndexOf('a')") == "index out of range: -1"
+    assert failure("'abc'.indexOf('a', -1)") == "index out of range: -1"
+
+
+def test_literals_that_are_none_are_told_in_the_words_of_cel_go():
+    for expression, text in (
+        ("1e999 == 1.0", "invalid double literal"),
+        ("0xFFFFFFFFFFFFFFFFF == 1", "invalid int literal"),
+        ("0xFFFFFFFFFFFFFFFFFu == 1u", "invalid uint literal"),
+        ("'\\U00110000' == ''", "unable to unescape string"),
+        ("b'\\u00e9' == b''", "unable to unescape string"),
+    ):
+        assert refusal(expression) == f"ERROR: <input>:1:1: {text}\n | {expression}\n | ^"
+    assert evaluate("'\\ud83d'") == "\ufffd"

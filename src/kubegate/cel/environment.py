@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from kubegate.cel import CompileError, Program, checker, evaluate, standard, syntax, types
+from kubegate.cel import CompileError, Program, checker, evaluate, literals, standard, syntax, types
 from kubegate.cel.checker import Checked, Declarations
 from kubegate.cel.functions import Functions, collect
-from kubegate.cel.syntax import Call, Constant, Node, Problem
 from kubegate.cel.types import CelType
 
 
@@ -52,7 +51,7 @@ def check(
         objects = mutations.Objects(objects)
     checked, problems = checker.check(tree, Declarations(variables, functions(mutation), objects))
     if not problems:
-        problems = list(_literal_problems(checked))
+        problems = literals.problems(checked)
     if problems:
         raise CompileError(syntax.describe(expression, problems))
     return checked
@@ -76,57 +75,5 @@ def compile_program(
         step = evaluate.build(checked)
     except evaluate.ConstantError as error:
         raise CompileError(f"program instantiation failed: {error}", "program") from None
-    binds = any(isinstance(node, syntax.Comprehension) for node in nodes(checked.tree.root))
+    binds = any(isinstance(node, syntax.Comprehension) for node in syntax.nodes(checked.tree.root))
     return Program(expression, checked.result, step, binds)
-
-
-_LITERALS = {"duration": "duration", "timestamp": "timestamp", "matches": "matches"}
-
-
-def _literal_problems(checked: Checked) -> list[Problem]:
-    """Constants that could never be used: durations, times and regular expressions that are none."""
-    from kubegate.cel import values
-    from kubegate.cel.libraries import regex
-
-    problems = []
-    for node in nodes(checked.tree.root):
-        if not isinstance(node, Call) or node.function not in _LITERALS or not node.arguments:
-            continue
-        argument = node.arguments[-1]
-        if not isinstance(argument, Constant) or not isinstance(argument.value, str):
-            continue
-        match node.function:
-            case "duration":
-                good = values.parse_duration(argument.value) is not None
-            case "timestamp":
-                good = values.parse_timestamp(argument.value) is not None
-            case _:
-                good = regex.is_valid(argument.value)
-        if not good:
-            where = checked.tree.positions.get(argument.id, 0)
-            problems.append(Problem(where, f"invalid {node.function} argument"))
-    return problems
-
-
-def nodes(root: Node) -> list[Node]:
-    """The node and all below it."""
-    found: list[Node] = []
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        found.append(node)
-        match node:
-            case syntax.Select():
-                waiting.append(node.operand)
-            case Call():
-                waiting.extend(([node.target] if node.target is not None else []) + list(node.arguments))
-            case syntax.ListLiteral():
-                waiting.extend(node.elements)
-            case syntax.MapLiteral() | syntax.ObjectLiteral():
-                for entry in node.entries:
-                    if not isinstance(entry.key, str):
-                        waiting.append(entry.key)
-                    waiting.append(entry.value)
-            case syntax.Comprehension():
-                waiting.extend((node.range, node.initial, node.condition, node.step, node.result))
-    return found

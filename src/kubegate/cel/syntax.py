@@ -6,6 +6,7 @@ types that occur in it are decoded here. The macros with two variables, which it
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -103,6 +104,36 @@ class Comprehension:
 Node = Constant | Ident | Select | Call | ListLiteral | MapLiteral | ObjectLiteral | Comprehension
 
 
+def children(node: Node) -> list[Node]:
+    """The nodes directly below it."""
+    match node:
+        case Select():
+            return [node.operand]
+        case Call():
+            return [*([] if node.target is None else [node.target]), *node.arguments]
+        case ListLiteral():
+            return list(node.elements)
+        case MapLiteral() | ObjectLiteral():
+            below: list[Node] = []
+            for entry in node.entries:
+                if not isinstance(entry.key, str):
+                    below.append(entry.key)
+                below.append(entry.value)
+            return below
+        case Comprehension():
+            return [node.range, node.initial, node.condition, node.step, node.result]
+    return []
+
+
+def nodes(root: Node) -> Iterator[Node]:
+    """The node and all below it."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(children(node))
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong at an offset (in characters) of the text."""
@@ -151,7 +182,12 @@ _REWORDED = (
     (re.compile(r"\w+\(\) variable name must be a simple identifier"), "argument must be a simple name"),
     # of what is missing after another mistake cel-go says nothing
     (re.compile(r"\nERROR: <input>:4294967295:0: [^\n]*"), ""),
+    (re.compile(r"invalid hex (u?int) literal"), r"invalid \1 literal"),
+    (re.compile(r"Invalid (?:string|bytes) literal: Illegal escape sequence: [^\n]*"), "unable to unescape string"),
 )
+
+# Half of a surrogate pair, which the parser refuses; for cel-go it stands for the replacement character.
+_SURROGATE = re.compile(r"(?<!\\)((?:\\\\)*\\)(u|U0000)[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 # Names in backticks, which kube-apiserver does not let expressions have; strings and comments may hold them.
@@ -176,7 +212,7 @@ def _parser() -> Any:
 def parse(text: str) -> Tree:
     """Raises SyntaxProblem."""
     try:
-        serialized: bytes = _parser().compile(text, disable_check=True).serialize()
+        serialized = _parsed(text)
     except RuntimeError as error:
         words = str(error)
         words = words.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
@@ -194,12 +230,28 @@ def parse(text: str) -> Tree:
         if number == 4:
             entry = dict(_fields(value))
             positions[int(entry.get(1, 0))] = int(entry.get(2, 0))
+    for node in nodes(root):
+        if isinstance(node, Constant) and node.value in (math.inf, -math.inf):
+            raise SyntaxProblem(describe(text, [Problem(positions.get(node.id, 0), "invalid double literal")]))
     try:
         root = _Macros(positions).expand(root)
     except _BadName as error:
         problem = Problem(error.offset, "argument must be a simple name")
         raise SyntaxProblem(describe(text, [problem])) from None
     return Tree(root, text, positions)
+
+
+def _parsed(text: str) -> bytes:
+    """Raises RuntimeError with what is wrong."""
+    serialized: bytes
+    try:
+        serialized = _parser().compile(text, disable_check=True).serialize()
+    except RuntimeError as error:
+        if "Unicode value" not in str(error):
+            raise
+        replaced = _SURROGATE.sub(r"\1\2fffd", text)
+        serialized = _parser().compile(replaced, disable_check=True).serialize()
+    return serialized
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:

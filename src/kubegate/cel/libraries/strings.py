@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+from kubegate.api.field import quoted
 from kubegate.cel import standard, values
 from kubegate.cel.functions import Library
 from kubegate.cel.values import CostExceeded, Duration, EvaluationError, Timestamp, UInt
@@ -35,21 +37,25 @@ def _index_of(text: str, part: str) -> int:
 
 @overload("string.indexOf(string, int) -> int")
 def _index_of_from(text: str, part: str, start: int) -> int:
-    if start < 0 or start > len(text):
+    if not part:
+        return start
+    if start < 0:
         raise EvaluationError(f"index out of range: {start}")
     return text.find(part, start)
 
 
 @overload("string.lastIndexOf(string) -> int")
 def _last_index_of(text: str, part: str) -> int:
-    return text.rfind(part)
+    return len(text) if not part else _last_index_of_until(text, part, len(text) - 1)
 
 
 @overload("string.lastIndexOf(string, int) -> int")
 def _last_index_of_until(text: str, part: str, last: int) -> int:
-    if last < 0 or last > len(text):
+    if not part:
+        return last
+    if last < 0:
         raise EvaluationError(f"index out of range: {last}")
-    return text.rfind(part, 0, last + len(part))
+    return text.rfind(part, 0, last + len(part)) if last < len(text) else -1
 
 
 @overload("string.lowerAscii() -> string")
@@ -149,9 +155,30 @@ def _quote(text: str) -> str:
 
 @overload("string.format(list(dyn)) -> string")
 def _format(template: str, arguments: list[Any]) -> str:
-    """`%s`, `%d`, `%f`, `%e`, `%b`, `%x`, `%X`, `%o`, `%%`, with `.3` precision for the floating ones."""
+    """`%s`, `%d`, `%f`, `%e`, `%b`, `%x`, `%X`, `%o`, `%%`, with `.3` precision for the floating ones.
+
+    More arguments than clauses are no error here: where both are literals, the compiler has refused them.
+    """
+    length = 0
+
+    def put(position: int, verb: str, precision: int) -> str:
+        nonlocal length
+        text = _formatted(verb, arguments[position], precision)
+        length += len(text)
+        if length > _LONGEST:
+            raise CostExceeded
+        return text
+
+    return interpolate(template, len(arguments), put, early=True)
+
+
+def interpolate(template: str, count: int, put: Callable[[int, str, int], str], *, early: bool) -> str:
+    """The template with each clause replaced by what `put` gives for argument, verb and precision.
+
+    With `early`, a clause that has no argument is told before one that has no end. Raises EvaluationError.
+    """
     made: list[str] = []
-    at = used = length = 0
+    at = used = 0
     while at < len(template):
         percent = template.find("%", at)
         if percent < 0:
@@ -159,67 +186,78 @@ def _format(template: str, arguments: list[Any]) -> str:
             break
         made.append(template[at:percent])
         at = percent + 1
-        if at >= len(template):
-            raise EvaluationError("unexpected end of string")
-        if template[at] == "%":
+        if template[at : at + 1] == "%":
             made.append("%")
             at += 1
             continue
-        if used >= len(arguments):
+        if early and used >= count:
             raise EvaluationError(f"index {used} out of range")
-        precision = 6
-        if template[at] == ".":
-            digits = at + 1
-            while digits < len(template) and template[digits].isdigit():
-                digits += 1
-            precision = int(template[at + 1 : digits] or 0)
-            if precision > 1000:
-                raise EvaluationError(f"precision {precision} is too large")
-            at = digits
-            if at >= len(template):
-                raise EvaluationError("could not find end of precision specifier")
-        text = _formatted(template[at], arguments[used], precision)
-        length += len(text)
-        if length > _LONGEST:
-            raise CostExceeded
-        made.append(text)
+        if at >= len(template):
+            raise EvaluationError("unexpected end of string")
+        if used >= count:
+            raise EvaluationError(f"index {used} out of range")
+        verb, precision, at = _clause(template, at)
+        made.append(put(used, verb, precision))
         used += 1
-        at += 1
-    if used != len(arguments):
-        raise EvaluationError(f"too many arguments supplied to string.format (expected {used}, got {len(arguments)})")
     return "".join(made)
 
 
-def _formatted(verb: str, value: Any, precision: int) -> str:
-    number = values.is_number(value)
-    try:
-        match verb:
-            case "s":
-                return _text(value)
-            case "d" if number and (not isinstance(value, float) or math.isnan(value) or math.isinf(value)):
-                return _text(value)
-            case "f" | "e" if number or value in ("NaN", "Infinity", "-Infinity"):
-                real = float(value)
-                if math.isnan(real) or math.isinf(real):
-                    return _text(real)
-                return f"{real:.{precision}{verb}}"
-            case "b" if isinstance(value, int):
-                return format(int(value), "b")
-            case "o" if isinstance(value, int) and not isinstance(value, bool):
-                return format(int(value), "o")
-            case "x" | "X" if isinstance(value, int) and not isinstance(value, bool):
-                return format(int(value), verb)
-            case "x" | "X" if isinstance(value, (str, bytes)):
-                digits = (value.encode() if isinstance(value, str) else value).hex()
-                return digits.upper() if verb == "X" else digits
-    except OverflowError:
-        pass
+def _clause(template: str, at: int) -> tuple[str, int, int]:
+    """The verb after a `%`, its precision, and where the template goes on."""
+    precision = 6
+    if template[at] == ".":
+        start = at = at + 1
+        while at < len(template) and "0" <= template[at] <= "9":
+            at += 1
+        if at >= len(template):
+            raise _bad_clause("error while parsing precision: could not find end of precision specifier")
+        digits = template[start:at]
+        if not digits or len(digits) > 4:
+            why = "value out of range" if digits else "invalid syntax"
+            raise _bad_clause(
+                "error while parsing precision: error while converting precision to integer:"
+                f' strconv.Atoi: parsing "{digits}": {why}'
+            )
+        precision = int(digits)
+    verb = template[at]
     if verb not in "sdfebxXo":
-        raise EvaluationError(f'could not parse formatting clause: unrecognized formatting clause "{verb}"')
-    raise EvaluationError(f"error during formatting: {_CLAUSES[verb]}, was given {values.type_name(value)}")
+        raise _bad_clause(f'unrecognized formatting clause "{verb}"')
+    return verb, precision, at + 1
+
+
+def _bad_clause(why: str) -> EvaluationError:
+    return EvaluationError(f"could not parse formatting clause: {why}")
+
+
+def _formatted(verb: str, value: Any, precision: int) -> str:
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    match verb:
+        case "s":
+            return _text(value)
+        case "d" if integer:
+            return str(int(value))
+        case "f" | "e" if isinstance(value, float) or value in ("NaN", "Infinity", "-Infinity"):
+            return _real(verb, float(value), precision)
+        case "b" if isinstance(value, int):
+            return format(int(value), "b")
+        case "o" if integer:
+            return format(int(value), "o")
+        case "x" | "X" if integer:
+            return format(int(value), verb)
+        case "x" | "X" if isinstance(value, (str, bytes)):
+            digits = (value.encode() if isinstance(value, str) else value).hex()
+            return digits.upper() if verb == "X" else digits
+    raise unfit(verb, values.type_name(value))
+
+
+def unfit(verb: str, kind: str) -> EvaluationError:
+    """A value of this type cannot be written with this verb."""
+    return EvaluationError(f"error during formatting: {_CLAUSES[verb]}, was given {kind}")
 
 
 _CLAUSES = {
+    "s": "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations,"
+    " and timestamps",
     "d": "decimal clause can only be used on integers",
     "f": "fixed-point clause can only be used on doubles",
     "e": "scientific clause can only be used on doubles",
@@ -229,6 +267,21 @@ _CLAUSES = {
     "X": "only integers, byte buffers, and strings can be formatted as hex",
 }
 
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+def _real(verb: str, value: float, precision: int) -> str:
+    """As people in the USA write it: `1,234.50`, `1.2345 × 10⁰³` with narrow spaces that do not break, `∞`."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if verb == "f":
+        return f"{value:,.{precision}f}"
+    mantissa, _, exponent = f"{value:.{precision}e}".partition("e")
+    power = exponent.removeprefix("+").translate(_SUPERSCRIPT)
+    return f"{mantissa}\u202f×\u202f10{power}"
+
 
 def _text(value: Any) -> str:
     match value:
@@ -236,25 +289,35 @@ def _text(value: Any) -> str:
             return "null"
         case str():
             return value
-        case bool():
-            return "true" if value else "false"
-        case float():
-            if math.isinf(value):
-                return "Infinity" if value > 0 else "-Infinity"
-            return "NaN" if math.isnan(value) else values.double_text(value)
         case bytes():
             return value.decode(errors="replace")
-        case UInt() | int() | Duration() | Timestamp():
+        case bool() | float() | UInt() | int() | Duration() | Timestamp():
             return standard.to_string(value)
         case list() | tuple():
-            return "[" + ", ".join(_text(item) for item in value) + "]"
+            return "[" + ", ".join(_literal(item) for item in value) + "]"
         case dict():
-            return "{" + ", ".join(f"{k}: {v}" for k, v in sorted((_text(k), _text(v)) for k, v in value.items())) + "}"
+            entries = sorted(((_literal(k), _literal(v)) for k, v in value.items()), key=lambda entry: entry[0])
+            return "{" + ", ".join(f"{key}:{item}" for key, item in entries) + "}"
     if hasattr(value, "parameters"):
         from kubegate.cel.types import runtime_name
 
         return runtime_name(value)
-    raise EvaluationError(
-        "error during formatting: string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists,"
-        f" types, durations, and timestamps, was given {values.type_name(value)}"
-    )
+    raise unfit("s", values.type_name(value))
+
+
+def _literal(value: Any) -> str:
+    """A value inside a list or a map, as an expression would write it."""
+    match value:
+        case str():
+            return quoted(value)
+        case bytes():
+            return "b" + quoted(value.decode(errors="replace"))
+        case Timestamp():
+            return f'timestamp("{standard.to_string(value)}")'
+        case Duration():
+            return f'duration("{standard.to_string(value)}")'
+        case float():
+            if math.isnan(value) or math.isinf(value):
+                return f'"{values.double_text(value)}"'
+            return f"{value:.6f}"
+    return _text(value)
