@@ -53,6 +53,16 @@ async def test_what_a_patch_takes_away_of_it_is_put_back(client: Client, metadat
     assert (await patch(client, {"metadata": metadata})).json == before
 
 
+async def test_of_an_object_of_no_version_nothing_is_left(client: Client) -> None:
+    found = await patch(client, {"apiVersion": None})
+    assert (found.status, found.json["message"]) == (400, NAMELESS)
+    assert found.headers["warning"].endswith('299 - "unknown field \\"metadata\\""')
+    found = await patch(client, [{"op": "remove", "path": "/apiVersion"}], JSON, "?fieldValidation=Strict")
+    assert found.status == 422
+    assert found.json["message"].endswith('strict decoding error: unknown field "data", unknown field "metadata"')
+    assert (await patch(client, {"apiVersion": None, "data": {"one": "2"}}, STRATEGIC)).json["data"] == {"one": "2"}
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -61,6 +61,16 @@ async def test_metrics_count_requests_under_kube_apiserver_s_names(start: Start)
     assert line.endswith(" 1") and 'code="404"' in line
 
 
+async def test_health_checks_are_counted_by_result(start: Start) -> None:
+    running = await start("--controllers=none")
+    for _ in range(2):
+        await running.client.ask("GET", "/livez?exclude=etcd")
+    text = (await running.client.ask("GET", "/metrics/slis")).body.decode()
+    assert 'kubernetes_healthcheck{name="ping",type="livez"} 1' in text
+    assert 'kubernetes_healthchecks_total{name="ping",status="success",type="livez"} 2' in text
+    assert 'name="etcd",status="success",type="livez"' not in text
+
+
 async def test_a_refusal_tells_nothing_of_what_it_guards(start: Start) -> None:
     running = await start("--controllers=none")
     there = await running.client.ask("GET", "/api/v1/namespaces/default/services/kubernetes", token="alice-token")

@@ -56,8 +56,12 @@ def table(
     now: float,
     columns: bool = True,
     version: str = "v1",
+    printed: Iterable[Mapping[str, Any]] | None = None,
 ) -> Object:
     """A Table of meta.k8s.io in `version`.
+
+    `printed`: the same objects in the version in which they are stored, from which cells are made, where that is
+    another than the one asked for.
 
     `list_metadata` is the list's (resourceVersion, continue), or the one object's resourceVersion; `columns` is false
     for all events of a watch but the first; `now` is in seconds since 1970.
@@ -68,8 +72,9 @@ def table(
     # Events are told by when they were seen; their name is their last cell, where their printer puts it.
     named = definitions[0]["name"] == "Name"
     rows = []
-    for obj in objects:
-        made = _cells(obj, printer, custom, now)
+    objects = list(objects)
+    for obj, shown in zip(objects, objects if printed is None else printed, strict=True):
+        made = _cells(shown, printer, custom, now)
         row: Object = {"cells": [cells.meta(obj).get("name") or "", *made] if named else made}
         if resource.resource == "pods" and not resource.group:
             done = _DONE.get((obj.get("status") or {}).get("phase", ""))

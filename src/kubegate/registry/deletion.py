@@ -40,13 +40,13 @@ def check_preconditions(resource: Resource, obj: Object, options: Mapping[str, A
     wanted = options.get("preconditions") or {}
     metadata = obj["metadata"]
     name = metadata["name"]
-    if wanted.get("uid") and wanted["uid"] != metadata.get("uid"):
+    if wanted.get("uid") is not None and wanted["uid"] != metadata.get("uid"):
         text = (
             f"the UID in the precondition ({wanted['uid']}) does not match the UID in record ({metadata.get('uid')}). "
             "The object might have been deleted and then recreated"
         )
         raise status.conflict(resource.group, resource.kind, name, text)
-    if wanted.get("resourceVersion") and wanted["resourceVersion"] != metadata.get("resourceVersion"):
+    if wanted.get("resourceVersion") is not None and wanted["resourceVersion"] != metadata.get("resourceVersion"):
         text = (
             f"the ResourceVersion in the precondition ({wanted['resourceVersion']}) does not match the "
             f"ResourceVersion in record ({metadata.get('resourceVersion')}). The object might have been modified"

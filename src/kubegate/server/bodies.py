@@ -12,11 +12,12 @@ from msgspec import Struct
 from kubegate.api import Object, clone, codec, field, gojson, gotypes, negotiate, normalize, patch, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.resources import Resource, Subresource
-from kubegate.api.schema import schema_for
+from kubegate.api.schema import named, schema_for
 from kubegate.registry import Context
 from kubegate.server import accept, lists
 from kubegate.server.call import Call
 
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
 
 # Subresources that take an older version of their kind as well, of the same fields.
@@ -80,9 +81,15 @@ def patched(obj: Object, by: Patch, target: Resource | Subresource, context: Con
     """
     expected = (target.group, target.version, target.kind)
     resource = target if isinstance(target, Resource) else None
+    custom = resource is not None and resource.custom is not None
     strict = [] if context.field_validation == "Ignore" else by.strict_errors()
     try:
-        sent = _of_its_kind(obj, by, expected, custom=resource is not None and resource.custom is not None)
+        sent = _of_its_kind(obj, by, expected, custom=custom)
+        if not obj.get("apiVersion") and not custom and not by.strategic:
+            # Of no version, it is read as Go's internal type, which has fields of other names: nothing is left of it.
+            unknown = [f'unknown field "{name}"' for name in sorted(obj) if name not in ("apiVersion", "kind")]
+            strict = strict if context.field_validation == "Ignore" else [*strict, *unknown]
+            sent = {name: sent[name] for name in ("kind", "apiVersion")}
         return _normalized(Document(sent), resource, expected, context, strict)
     except normalize.TypeMismatch as error:
         raise by.refusal(obj, str(error), error.conversion) from error
@@ -191,8 +198,13 @@ def delete_options(call: Call, body: bytes) -> Object:
         if kind != "DeleteOptions":
             text = f'no kind "{kind}" is registered for version "{version}" in scheme "{_OPTIONS_SCHEME}"'
             raise status.bad_request(text)
-        _check_option_types(value)
-        return {key: found for key, found in value.items() if key not in ("kind", "apiVersion") and found is not None}
+        schema = named(_DELETE_OPTIONS)
+        assert schema is not None
+        try:
+            options = normalize.normalize(value, schema).value
+        except normalize.TypeMismatch as error:
+            raise status.bad_request(str(error)) from error
+        return {key: found for key, found in options.items() if key not in ("kind", "apiVersion")}
     found: Object = {}
     query = call.query
     if "gracePeriodSeconds" in query:
@@ -204,21 +216,3 @@ def delete_options(call: Call, body: bytes) -> Object:
     if "dryRun" in query:
         found["dryRun"] = query["dryRun"]
     return found
-
-
-_OPTION_TYPES: dict[str, tuple[type, str, str]] = {
-    "gracePeriodSeconds": (int, "DeleteOptions.gracePeriodSeconds", "int64"),
-    "orphanDependents": (bool, "DeleteOptions.orphanDependents", "bool"),
-    "propagationPolicy": (str, "DeleteOptions.propagationPolicy", "v1.DeletionPropagation"),
-    "dryRun": (list, "DeleteOptions.dryRun", "[]string"),
-    "preconditions": (dict, "DeleteOptions.preconditions", "v1.Preconditions"),
-}
-
-
-def _check_option_types(options: Object) -> None:
-    for name, (kind, path, go_type) in _OPTION_TYPES.items():
-        value = options.get(name)
-        if value is None or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
-            continue
-        text = f"json: cannot unmarshal {json_type(value)} into Go struct field {path} of type {go_type}"
-        raise status.bad_request(text)

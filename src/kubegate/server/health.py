@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kubegate.server.responses import Response, not_found_page, text
+from kubegate.transport.metrics import Counter, Gauge, Labels, exposition
 
 Check = Callable[[], str | None]
 """None when all is well, else what is wrong (for the log; clients are told `reason withheld`)."""
@@ -64,6 +65,21 @@ class Health:
 
     def __init__(self, endpoints: Mapping[str, Mapping[str, Check]]) -> None:
         self._endpoints = endpoints
+        self._last: dict[Labels, float] = {}
+        self._last_gauge = Gauge(
+            "kubernetes_healthcheck", "The last result of a health check.", ("name", "type"), self._last.items
+        )
+        self._results = Counter(
+            "kubernetes_healthchecks_total", "Results of health checks.", ("name", "status", "type")
+        )
+
+    def metrics(self) -> str:
+        """What the checks found whenever somebody asked for them all, in the exposition format."""
+        return exposition([self._last_gauge, self._results])
+
+    def _count(self, endpoint: str, name: str, *, well: bool) -> None:
+        self._last[(name, endpoint)] = float(well)
+        self._results.add((name, "success" if well else "error", endpoint))
 
     def paths(self) -> list[str]:
         """Where each of them is asked."""
@@ -97,7 +113,9 @@ class Health:
                 excluded.discard(check_name)
                 lines.append(f"[+]{check_name} excluded: ok")
                 continue
-            if check() is None:
+            well = check() is None
+            self._count(endpoint, check_name, well=well)
+            if well:
                 lines.append(f"[+]{check_name} ok")
             else:
                 failed.append(check_name)

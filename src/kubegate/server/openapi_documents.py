@@ -25,13 +25,12 @@ _DELETE_OPTIONS, _STATUS, _PATCH = f"{_META}DeleteOptions", f"{_META}Status", f"
 _API_GROUP, _API_RESOURCES = f"{_META}APIGroup", f"{_META}APIResourceList"
 _OBJECT_TYPES: Final = ("application/json", "application/vnd.kubernetes.protobuf", "application/yaml")
 _PATCH_TYPES: Final = (
-    "application/apply-patch+cbor",
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 )
-_CUSTOM_PATCH_TYPES: Final = _PATCH_TYPES[:4]
+_CUSTOM_PATCH_TYPES: Final = _PATCH_TYPES[:3]
 
 # method -> (verb, action, the word that an operation's id begins with), for collections and for single objects.
 _COLLECTION: Final = {

@@ -28,6 +28,7 @@ _INDEX = (
     "/apis",
     "/apis/",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
@@ -65,8 +66,9 @@ class Paths:
             return self._openapi().answer(call)
         if first == "version":
             return self._of_version(call)
-        if path == "/metrics":
-            return Response(200, self._metrics.text().encode(), b"text/plain; version=0.0.4; charset=utf-8")
+        if path in ("/metrics", "/metrics/slis"):
+            text = self._metrics.text() if path == "/metrics" else self._health.metrics()
+            return Response(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
         found = self._documents.get(path)
         if found is not None:
             check_method(call)

@@ -89,8 +89,9 @@ class Rest:
         entry = self._registry.entry(resource, _namespace(call, resource), info.name)
         if accepted.plain and self._registry.is_as_asked(resource, [entry]):
             return Response(200, entry.data)
-        obj = await self._registry.as_requested(resource, entry.object())
-        return self._object(call, resource, obj, accepted)
+        stored = entry.object()
+        obj = await self._registry.as_requested(resource, stored)
+        return self._object(call, resource, obj, accepted, stored=stored)
 
     async def list(self, call: Call, resource: Resource) -> Response:
         accepted = accept.many(call)
@@ -108,11 +109,12 @@ class Rest:
         return await _compressed(call, response)
 
     async def _converted_list(self, call: Call, resource: Resource, page: lists.Page, accepted: Accepted) -> bytes:
-        objects: Sequence[Object] = [entry.object() for entry in page.entries]
+        stored: Sequence[Object] = [entry.object() for entry in page.entries]
+        objects = stored
         if not self._registry.is_as_asked(resource, page.entries):
             objects = await self._registry.converted(resource, objects, resource.api_version)
         if accepted.transform == "Table":
-            return accepted.encode(self._table(call, resource, objects, page.metadata, accepted))
+            return accepted.encode(self._table(call, resource, objects, page.metadata, accepted, stored))
         if accepted.transform:
             items = [metadata.partial(obj, accepted.version) for obj in objects]
             if accepted.transform == "PartialObjectMetadata":
@@ -178,12 +180,12 @@ class Rest:
 
         def render(data: bytes) -> bytes:
             nonlocal first
-            obj = orjson.loads(data)
+            stored = obj = orjson.loads(data)
             if obj["apiVersion"] != resource.api_version:
                 obj = conversion.convert(obj, obj["apiVersion"], resource.api_version, resource)
             if accepted.transform == "Table":
                 meta = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-                found = self._table(call, resource, [obj], meta, accepted, columns=first)
+                found = self._table(call, resource, [obj], meta, accepted, [stored], columns=first)
                 first = False
                 return orjson.dumps(found)
             return orjson.dumps(metadata.partial(obj, accepted.version) if accepted.transform else obj)
@@ -405,15 +407,25 @@ class Rest:
         objects: Sequence[Object],
         list_metadata: Object,
         accepted: Accepted,
+        stored: Sequence[Object],
         *,
         columns: bool = True,
     ) -> Object:
+        """`stored`: the objects in the version in which they are stored, from which built-in kinds make their cells."""
         from kubegate.api import tables  # loaded when somebody asks for one
 
+        printed = None if resource.custom is not None else stored
         include = self._included(call)
         now, version = self._clock.now(), accepted.version
         return tables.table(
-            resource, objects, list_metadata, include=include, now=now, columns=columns, version=version
+            resource,
+            objects,
+            list_metadata,
+            include=include,
+            now=now,
+            columns=columns,
+            version=version,
+            printed=printed,
         )
 
     def _included(self, call: Call) -> str:
@@ -422,10 +434,23 @@ class Rest:
 
         return tables.include_object(call.parameter("includeObject"))
 
-    def _object(self, call: Call, resource: Resource, obj: Object, accepted: Accepted, code: int = 200) -> Response:
+    def _object(
+        self,
+        call: Call,
+        resource: Resource,
+        obj: Object,
+        accepted: Accepted,
+        code: int = 200,
+        *,
+        stored: Object | None = None,
+    ) -> Response:
         if accepted.transform == "Table":
+            if stored is None:
+                stored = obj
+                if resource.custom is None:
+                    stored = conversion.convert(obj, resource.api_version, resource.storage_api_version, resource)
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
-            obj = self._table(call, resource, [obj], meta, accepted)
+            obj = self._table(call, resource, [obj], meta, accepted, [stored])
         elif accepted.transform:
             if accepted.transform == "PartialObjectMetadataList":
                 raise negotiate.wrong_list(accepted.transform, False, codec.go_type(resource.group, resource.kind))
