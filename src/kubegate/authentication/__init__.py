@@ -79,7 +79,12 @@ class Headers:
     def first(self, name: str) -> str:
         """The first value of a header (name in lower case), or ""."""
         found = self._first.get(name.encode())
-        return _text(found) if found else ""
+        if not found:
+            return ""
+        try:  # as `_text`, which would be a call for each of the headers that every request is asked for
+            return found.decode()
+        except UnicodeDecodeError:
+            return found.decode("latin-1")
 
     def all(self, name: str) -> list[str]:
         wanted = name.encode()
@@ -134,7 +139,7 @@ class Authenticator(Protocol):
 class TokenAuthenticator(Protocol):
     """The half that knows tokens alone; `audiences` None means the API server's own.
 
-    It may have `known(token, audiences)` as well (see `Known`), which is asked first.
+    It may have `recall(key, now)` as well (see `Recall`), which a union asks first.
     """
 
     async def authenticate_token(
@@ -142,19 +147,20 @@ class TokenAuthenticator(Protocol):
     ) -> Authenticated | None: ...
 
 
-Known = Callable[[str, tuple[str, ...] | None], Authenticated | None]
-"""What can be said at once of a token that was good before; None: `authenticate_token` must look at it.
+Recall = Callable[[bytes, float], Authenticated | None]
+"""What can be said at once of a token that was good before, for the API server's own audiences.
 
-May raise AuthenticationError, which counts as None: who is asked properly says why.
+It is given the token's digest, which all authenticators of a union share, and the time. None: `authenticate_token` must
+look at it. May raise AuthenticationError, which counts as None: who is asked properly says why.
 """
 
 
-def known_by(authenticator: TokenAuthenticator) -> Known:
-    found: Known = getattr(authenticator, "known", _unknown)
+def recall_of(authenticator: TokenAuthenticator) -> Recall:
+    found: Recall = getattr(authenticator, "recall", _nothing)
     return found
 
 
-def _unknown(token: str, audiences: tuple[str, ...] | None) -> None:
+def _nothing(key: bytes, now: float) -> None:
     return None
 
 

@@ -6,8 +6,8 @@ import base64
 import binascii
 import re
 
-from kubegate.authentication import Authenticated, AuthenticationError, Request, TokenAuthenticator, known_by
-from kubegate.authentication.union import AuthenticationErrors
+from kubegate.authentication import Authenticated, AuthenticationError, Request, TokenAuthenticator
+from kubegate.authentication.union import AuthenticationErrors, TokenUnion
 
 INVALID = "invalid bearer token"
 EXTRA_SPACE = "the provided Authorization header contains extra space before the bearer token, and is ignored"
@@ -39,15 +39,15 @@ class BearerAuthenticator:
 
     name = "bearer"
 
-    def __init__(self, tokens: TokenAuthenticator) -> None:
-        self._tokens, self._known = tokens, known_by(tokens)
+    def __init__(self, tokens: TokenUnion) -> None:
+        self._tokens = tokens
 
     async def authenticate(self, request: Request) -> Authenticated | None:
         token = token_of(request)
         if not token:
             return None
         try:
-            found = self._known(token, request.audiences)
+            found = self._tokens.known(token) if request.audiences is None else None
         except AuthenticationError:  # told below, with what the others say
             found = None
         return found or await _authenticate(self._tokens, token, request)

@@ -35,20 +35,28 @@ class Digest:
 
 
 class BoundedCache(Generic[Value]):
-    """Values until a time, at most `limit` of them: the one not used for longest goes first. Not for threads."""
+    """Values until a time, at most `limit` of them: the one not used for longest goes first. Not for threads.
 
-    __slots__ = ("_entries", "limit")
+    Who was used last is noted from when half of the places are taken.
+    """
+
+    __slots__ = ("_entries", "_half", "limit")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        self.limit, self._half = limit, limit // 2
         self._entries: dict[object, tuple[float, Value]] = {}
 
     def get(self, key: object, now: float) -> Value | None:
         """The value, None where there is none or its time is over."""
-        entry = self._entries.pop(key, None)
-        if entry is None or entry[0] <= now:
+        entries = self._entries
+        entry = entries.get(key)
+        if entry is None:
             return None
-        self._entries[key] = entry
+        if entry[0] <= now:
+            del entries[key]
+            return None
+        if len(entries) >= self._half:
+            entries[key] = entries.pop(key)
         return entry[1]
 
     def put(self, key: object, value: Value, until: float) -> None:

@@ -119,9 +119,8 @@ class BoundTokenAuthenticator:
         self._reader, self._clock = reader, clock
         self._users: BoundedCache[tuple[_BoundClaims, Authenticated]] = BoundedCache(20_000)
 
-    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
-        now = self._clock.now()
-        known = self._users.get((self._digest(token), audiences), now)
+    def recall(self, key: object, now: float) -> Authenticated | None:
+        known = self._users.get(key, now)
         if known is None:
             return None
         claims, user = known
@@ -129,9 +128,10 @@ class BoundTokenAuthenticator:
         return user if not claims.warn_after or now <= claims.warn_after else self._stale(claims, user, now)
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
-        if (user := self.known(token, audiences)) is not None:
+        now, digest = self._clock.now(), self._digest(token)
+        key = digest if audiences is None else (digest, audiences)
+        if (user := self.recall(key, now)) is not None:
             return user
-        now, key = self._clock.now(), (self._digest(token), audiences)
         found = self._signatures.claims(token, now)
         if found is None:
             return None

@@ -26,7 +26,7 @@ class TokenFileAuthenticator:
         self.file = WatchedFile(path, lambda content: parse(content, str(path), self._digest))
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
-        return self.known(token)
-
-    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         return self.file.value.get(self._digest(token))
+
+    def recall(self, key: bytes, now: float) -> Authenticated | None:
+        return self.file.value.get(key)

@@ -11,14 +11,15 @@ from msgspec.structs import replace
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import (
+    AUTHENTICATED_GROUP,
     Authenticated,
     AuthenticationError,
     Authenticator,
-    Known,
+    Recall,
     Request,
     TokenAuthenticator,
     intersect,
-    known_by,
+    recall_of,
     with_authenticated,
 )
 from kubegate.authentication.secrets import BoundedCache, Digest
@@ -47,13 +48,15 @@ class TokenUnion:
     """
 
     def __init__(self, authenticators: Sequence[TokenAuthenticator], digest: Digest, clock: Clock) -> None:
-        self._ways = tuple((each, known_by(each)) for each in authenticators)
+        self._ways = tuple((each, recall_of(each)) for each in authenticators)
         self._digest, self._clock = digest, clock
-        self._knew: BoundedCache[tuple[TokenAuthenticator, Known]] = BoundedCache(50_000)
+        self._knew: BoundedCache[tuple[TokenAuthenticator, Recall]] = BoundedCache(50_000)
 
-    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
-        way = self._knew.get(self._digest(token), self._clock.now())
-        return None if way is None else way[1](token, audiences)
+    def known(self, token: str) -> Authenticated | None:
+        """What who knew the token says at once; None where it must be looked at. Raises AuthenticationError."""
+        key, now = self._digest(token), self._clock.now()
+        way = self._knew.get(key, now)
+        return None if way is None else way[1](key, now)
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         key, now = self._digest(token), self._clock.now()
@@ -85,10 +88,8 @@ class AudienceAgnostic:
     """For authenticators that know nothing of audiences: their tokens are good for the API server's own alone."""
 
     def __init__(self, tokens: TokenAuthenticator, api_audiences: tuple[str, ...]) -> None:
-        self._tokens, self._known, self._api_audiences = tokens, known_by(tokens), api_audiences
-
-    def known(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
-        return self._known(token, None) if audiences is None else None
+        self._tokens, self._api_audiences = tokens, api_audiences
+        self.recall = recall_of(tokens)
 
     async def authenticate_token(self, token: str, audiences: tuple[str, ...] | None = None) -> Authenticated | None:
         if audiences is None:
@@ -134,11 +135,14 @@ class Union:
         return await self._anonymous.authenticate(request)
 
     def _checked(self, found: Authenticated, request: Request) -> Authenticated:
-        user, audiences = found.user, found.audiences
+        audiences = found.audiences
         if audiences:
-            wanted = request.audiences if request.audiences is not None else self._api_audiences
-            if wanted and audiences is not wanted and not intersect(audiences, wanted):
+            wanted = self._api_audiences if request.audiences is None else request.audiences
+            if audiences is not wanted and wanted and not intersect(audiences, wanted):
                 text = f"unable to match the audience: {list(audiences)}, accepted: {list(wanted)}"
                 raise AuthenticationError(text)
+        user = found.user
+        if AUTHENTICATED_GROUP in user.groups:
+            return found
         groups = with_authenticated(user.name, user.groups)
         return found if groups is user.groups else replace(found, user=replace(user, groups=groups))

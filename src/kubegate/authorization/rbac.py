@@ -70,7 +70,8 @@ class _Compiled:
                     return True
         return False
 
-    def allow_path(self, path: str, verb: str) -> bool:
+    def allow_path(self, attributes: Attributes) -> bool:
+        path, verb = attributes.path, attributes.verb
         for verbs in self.urls.get(path, ()):
             if verbs is None or verb in verbs:
                 return True
@@ -188,17 +189,17 @@ class _Scope:
     def __init__(self) -> None:
         self.users: dict[str, list[Binding]] = {}
         self.groups: dict[str, list[Binding]] = {}
-        self._found: dict[tuple[str, tuple[str, ...]], list[list[Binding]]] = {}
+        self._found: dict[tuple[str, tuple[str, ...]], tuple[Binding, ...]] = {}
 
-    def of(self, user: UserInfo) -> list[list[Binding]]:
-        """What the user's own name has, then what each of its groups has; a binding may come more than once."""
+    def of(self, user: UserInfo) -> tuple[Binding, ...]:
+        """What the user's own name has, then what each of its groups has, each binding once."""
         key = (user.name, user.groups)
         found = self._found.get(key)
         if found is None:
             if len(self._found) >= _MOST_USERS:
                 self._found.clear()
-            names = self.users.get(user.name), *map(self.groups.get, user.groups)
-            found = self._found[key] = [bindings for bindings in names if bindings]
+            names = self.users.get(user.name, ()), *(self.groups.get(group, ()) for group in user.groups)
+            found = self._found[key] = tuple(dict.fromkeys(binding for bindings in names for binding in bindings))
         return found
 
     def add(self, binding: Binding) -> None:
@@ -364,14 +365,13 @@ class RbacIndex:
             scopes = self._scopes(attributes.namespace)
         errors: list[str] = []
         for scope in scopes:
-            for bindings in scope.of(user):
-                for binding in bindings:
-                    role = binding.role
-                    rules = role.ready or role.compiled()
-                    if rules is None:
-                        errors.append(binding.role.missing)
-                    elif rules.allow(attributes, keys) if keys else rules.allow_path(attributes.path, attributes.verb):
-                        return _allow(binding, user)
+            for binding in scope.of(user):
+                role = binding.role
+                rules = role.ready or role.compiled()
+                if rules is None:
+                    errors.append(role.missing)
+                elif rules.allow(attributes, keys) if keys else rules.urls and rules.allow_path(attributes):
+                    return _allow(binding, user)
         if errors:
             return Decision(Verdict.NO_OPINION, f"RBAC: {aggregate(errors)}", "", NAME)
         return NO_OPINION
@@ -404,8 +404,7 @@ class RbacIndex:
     def bindings_of(self, user: UserInfo, namespace: str = "") -> Iterator[Binding]:
         """Each binding that names the user: those of the cluster, then those of the namespace, in order of name."""
         for scope in self._scopes(namespace):
-            found = {id(binding): binding for bindings in scope.of(user) for binding in bindings}
-            yield from sorted(found.values(), key=lambda binding: binding.name)
+            yield from sorted(scope.of(user), key=lambda binding: binding.name)
 
     def role_rules(self, kind: str, namespace: str, name: str) -> Sequence[Rule] | None:
         """The rules of a Role or ClusterRole; None where there is none."""

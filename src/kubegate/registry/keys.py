@@ -27,14 +27,15 @@ class Keys:
 
     def prefix(self, group_resource: str, namespace: str = "") -> str:
         """`/registry/pods/` or `/registry/pods/NAMESPACE/`; also for a resource that is not served now."""
-        found = self._prefixes.get(group_resource)
-        if found is None:
-            custom = "." in group_resource
-            found = self._root + storage_prefix(group_resource, custom=custom)
+        found = self._prefixes.get(group_resource) or self._not_served(group_resource)
         return f"{found}{namespace}/" if namespace else found
 
     def key(self, group_resource: str, namespace: str, name: str) -> str:
-        return self.prefix(group_resource, namespace) + name
+        found = self._prefixes.get(group_resource) or self._not_served(group_resource)
+        return f"{found}{namespace}/{name}" if namespace else found + name
+
+    def _not_served(self, group_resource: str) -> str:
+        return self._root + storage_prefix(group_resource, custom="." in group_resource)
 
     def resource_of(self, key: str) -> Resource | None:
         """The resource (in its storage version) that a key's object is one of; None where it is not served now."""

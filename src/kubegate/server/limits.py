@@ -23,17 +23,17 @@ _READS = frozenset({"get", "list", "watch"})
 class _Bound:
     """A number of places; no user takes more than half of them while others are there."""
 
-    __slots__ = ("held", "limit", "users")
+    __slots__ = ("half", "held", "limit", "users")
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.held = limit, 0
+        self.limit, self.half, self.held = limit, max(limit // 2, 1), 0
         self.users: dict[str, int] = {}
 
     def has_room(self, user: str) -> bool:
         if self.held >= self.limit:
             return False
         mine = self.users.get(user, 0)
-        return len(self.users) - (mine > 0) == 0 or mine < max(self.limit // 2, 1)
+        return len(self.users) - (mine > 0) == 0 or mine < self.half
 
 
 class Place(Struct):
@@ -75,7 +75,8 @@ class Limits:
         if not bound.limit:
             return _FREE
         name = call.user.name
-        if not bound.has_room(name) and MASTERS_GROUP not in call.user.groups:
+        # while less than half is taken nobody can have more than that
+        if bound.held >= bound.half and not bound.has_room(name) and MASTERS_GROUP not in call.user.groups:
             self._metrics.rejected.add(("concurrency-limit",))
             raise status.too_many_requests("Too many requests, please try again later.", 1)
         return Place(bound, name)
