@@ -9,6 +9,7 @@ import pytest
 from controllers_world import ControllersWorld, controllers_world
 
 from kubegate.controllers import schedules
+from kubegate.controllers.objects import controller_reference
 from kubegate.controllers.templates import template_hash
 
 Object = dict[str, Any]
@@ -306,6 +307,7 @@ async def test_a_daemon_set_replaces_as_many_pods_at_a_time_as_may_be_unavailabl
 async def test_a_surging_daemon_set_has_a_new_pod_before_the_old_one_goes(world: ControllersWorld) -> None:
     await daemon_set(world, 2, maxSurge=1, maxUnavailable=0)
     old = images(world)[0]
+    await world.advance(1)  # the older of two pods on a node is the one that counts
     await new_image(world, "two")
     assert images(world) == sorted([old, old, "two"])
     assert world.must("daemonsets.apps", "web")["status"]["numberAvailable"] == 2
@@ -407,6 +409,21 @@ async def test_a_cron_job_makes_a_job_each_time_it_is_due(world: ControllersWorl
     assert name == f"often-{int(world.clock.time // 300 * 5)}"
     status = world.must("cronjobs.batch", "often")["status"]
     assert [one["name"] for one in status["active"]] == [name]
+    await world.delete("jobs.batch", name, propagationPolicy="Background")
+    assert "active" not in world.must("cronjobs.batch", "often")["status"]
+    assert ("MissingJob", f"Active job went missing: {name}") in world.events()
+
+
+async def test_a_job_made_by_hand_in_the_name_of_a_cron_job_is_not_one_of_its_own(world: ControllersWorld) -> None:
+    spec = {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": {"template": template(restartPolicy="Never")}}}
+    owner = await world.create("cronjobs.batch", {"metadata": {"name": "often"}, "spec": spec})
+    made = job()
+    made["metadata"]["ownerReferences"] = [controller_reference("batch/v1", "CronJob", owner)]
+    await world.create("jobs.batch", made)
+    assert "active" not in (world.must("cronjobs.batch", "often").get("status") or {})
+    assert ("UnexpectedJob", "Saw a job that the controller did not create or forgot: once") in world.events()
+    await world.status("pods", world.names("pods")[0], {"phase": "Succeeded"})
+    assert "lastSuccessfulTime" in world.must("cronjobs.batch", "often")["status"]
 
 
 @pytest.mark.parametrize(

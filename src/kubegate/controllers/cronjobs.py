@@ -16,6 +16,7 @@ from kubegate.controllers.objects import (
     ending,
     is_true,
     key_of,
+    namespace_ends,
     split_key,
     tolerant,
 )
@@ -45,41 +46,55 @@ class CronJobs(Loop):
     async def sync(self, key: str) -> None:
         namespace, name = split_key(key)
         owner = await self._client.get(_CRON_JOBS, namespace, name)
-        if owner is None or ending(owner):
+        if owner is None:
             return
         jobs = controlled_by(owner, self._reader.list(_JOBS, namespace))
         status = await self._seen(owner, jobs)
-        jobs = await self._forget(owner, jobs)
-        due = None if owner["spec"].get("suspend") else await self._due(owner, status)
-        if due is not None:
-            await self._run(owner, status, due, [job for job in jobs if not _finished(job)])
+        failure: StatusError | None = None
+        if not ending(owner):
+            due = None if owner["spec"].get("suspend") else await self._due(owner, status)
+            if due is not None:
+                failure = await self._run(owner, status, due)
+        await self._forget(owner, jobs)
+        if not status.get("active"):
+            status.pop("active", None)
         if status != (owner.get("status") or {}):
             await tolerant(self._client.update_status(_CRON_JOBS, namespace, name, {**owner, "status": status}))
+        if failure is not None:
+            raise failure
 
     async def _seen(self, owner: Object, jobs: list[Object]) -> Object:
-        """The status with the Jobs that run, and when one last succeeded."""
+        """The status without the Jobs that ended or went, and with the time when one last succeeded.
+
+        A Job that somebody else made in the CronJob's name is none of its active ones: an event says so.
+        """
         status = {**(owner.get("status") or {})}
-        before = {one["uid"]: one for one in status.pop("active", ())}
-        running = []
+        active = {one["uid"]: one for one in status.get("active", ())}
         for job in sorted(jobs, key=created_at):
-            uid = job["metadata"]["uid"]
+            uid, name = job["metadata"]["uid"], job["metadata"]["name"]
             if not _finished(job):
-                running.append(_reference(job))
+                if uid not in active:
+                    text = f"Saw a job that the controller did not create or forgot: {name}"
+                    await self._events.warning("batch/v1", "CronJob", owner, "UnexpectedJob", text)
                 continue
-            if uid in before:
+            if active.pop(uid, None) is not None:
                 sort = "Complete" if is_true(job, "Complete") else "Failed"
-                text = f"Saw completed job: {job['metadata']['name']}, condition: {sort}"
+                text = f"Saw completed job: {name}, condition: {sort}"
                 await self._events.normal("batch/v1", "CronJob", owner, "SawCompletedJob", text)
             end = (job.get("status") or {}).get("completionTime")
             if is_true(job, "Complete") and end and end > status.get("lastSuccessfulTime", ""):
                 status["lastSuccessfulTime"] = end
-        if running:
-            status["active"] = running
+        there = {job["metadata"]["uid"] for job in jobs}
+        for uid, one in list(active.items()):
+            if uid not in there and await self._client.get(_JOBS, one["namespace"], one["name"]) is None:
+                text = f"Active job went missing: {one['name']}"
+                await self._events.normal("batch/v1", "CronJob", owner, "MissingJob", text)
+                del active[uid]
+        status["active"] = list(active.values())
         return status
 
-    async def _forget(self, owner: Object, jobs: list[Object]) -> list[Object]:
-        """Delete finished Jobs beyond the history's limits; those that stay."""
-        gone = set()
+    async def _forget(self, owner: Object, jobs: list[Object]) -> None:
+        """Delete finished Jobs beyond the history's limits."""
         for sort, name, usual in (
             ("Complete", "successfulJobsHistoryLimit", 3),
             ("Failed", "failedJobsHistoryLimit", 1),
@@ -87,8 +102,6 @@ class CronJobs(Loop):
             found = sorted((job for job in jobs if is_true(job, sort)), key=created_at)
             for job in found[: max(len(found) - owner["spec"].get(name, usual), 0)]:
                 await self._delete(owner, job)
-                gone.add(job["metadata"]["uid"])
-        return [job for job in jobs if job["metadata"]["uid"] not in gone]
 
     async def _delete(self, owner: Object, job: Object) -> None:
         metadata = job["metadata"]
@@ -115,18 +128,24 @@ class CronJobs(Loop):
             since = max(since, now - deadline)
         return schedule.latest(since, now)
 
-    async def _run(self, owner: Object, status: Object, due: float, running: list[Object]) -> None:
+    async def _run(self, owner: Object, status: Object, due: float) -> StatusError | None:
+        """Make the Job of a time that came; the error, after which it is tried again later."""
         policy, metadata = owner["spec"].get("concurrencyPolicy", "Allow"), owner["metadata"]
-        if policy == "Forbid" and running:
+        name = f"{metadata['name']}-{int(due // 60)}"
+        if any(one["name"] == name for one in status["active"]) or status.get("lastScheduleTime") == rfc3339(due):
+            return None
+        if policy == "Forbid" and status["active"]:
             text = "Not starting job because prior execution is running and concurrency policy is Forbid"
             await self._events.normal("batch/v1", "CronJob", owner, "JobAlreadyActive", text)
-            return
+            return None
         if policy == "Replace":
-            for job in running:
-                await self._delete(owner, job)
-            status.pop("active", None)
+            for one in status["active"]:
+                running = await self._client.get(_JOBS, one["namespace"], one["name"])
+                if running is not None:
+                    await self._delete(owner, running)
+            status["active"] = []
         template = owner["spec"]["jobTemplate"]
-        given, name = template.get("metadata") or {}, f"{metadata['name']}-{int(due // 60)}"
+        given = template.get("metadata") or {}
         made = {
             "metadata": {
                 "name": name,
@@ -140,14 +159,21 @@ class CronJobs(Loop):
         try:
             job = await self._client.create(_JOBS, metadata["namespace"], made)
         except StatusError as error:
-            if error.reason == "AlreadyExists":
-                status["lastScheduleTime"] = rfc3339(due)
-                return
-            await self._events.warning("batch/v1", "CronJob", owner, "FailedCreate", f"Error creating job: {error}")
-            raise
-        status["active"] = [*status.get("active", ()), _reference(job)]
+            if namespace_ends(error):
+                return error
+            if error.reason != "AlreadyExists":
+                await self._events.warning("batch/v1", "CronJob", owner, "FailedCreate", f"Error creating job: {error}")
+                return error
+            # Ours where the process ended before it could say so in the status.
+            there = await self._client.get(_JOBS, metadata["namespace"], name)
+            if there is None or (controller_of(there) or {}).get("uid") != metadata["uid"]:
+                return None
+            job = there
+        else:
+            await self._events.normal("batch/v1", "CronJob", owner, "SuccessfulCreate", f"Created job {name}")
+        status["active"] = [*status["active"], _reference(job)]
         status["lastScheduleTime"] = rfc3339(due)
-        await self._events.normal("batch/v1", "CronJob", owner, "SuccessfulCreate", f"Created job {name}")
+        return None
 
 
 def _shown(owner: Object, due: float) -> str:
