@@ -167,6 +167,18 @@ async def test_a_budget_allows_what_is_more_than_it_wants(world: ControllersWorl
     assert status["conditions"][0]["reason"] == "SufficientPods"
 
 
+async def test_a_budget_says_what_is_odd_about_its_pods(world: ControllersWorld) -> None:
+    world.run("disruption-controller")
+    selector = {"matchLabels": {"app": "web"}}
+    budget = {"metadata": {"name": "b"}, "spec": {"maxUnavailable": "50%", "selector": selector}}
+    await world.create("poddisruptionbudgets.policy", budget)
+    assert world.events() == [("NoPods", "No matching pods found")]
+    await world.create("pods", pod("web-1", labels={"app": "web"}))
+    reason, message = world.events()[-1]
+    assert reason == "UnmanagedPods"
+    assert message.startswith("Pods selected by this PodDisruptionBudget (selector: app=web) were found to be unmanaged")
+
+
 async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) -> None:
     world.run("endpoints-controller", "endpointslice-controller", "endpointslice-mirroring-controller")
     spec = {"selector": {"app": "x"}, "ports": [{"port": 80, "targetPort": 8080}], "clusterIP": "None"}

@@ -9,6 +9,7 @@ from kubegate.api.clock import parse_rfc3339, rfc3339
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.deploymentstatus import scaled
+from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import (
     condition,
     controller_of,
@@ -22,6 +23,12 @@ from kubegate.controllers.objects import (
 from kubegate.storage import ObjectEvent
 
 _BUDGETS = "poddisruptionbudgets.policy"
+_KIND = "PodDisruptionBudget"
+_UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the "
+    "status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these "
+    'pods please set ".spec.minAvailable" field of the PDB to an integer value.'
+)
 _EVICTION_SECONDS = 120.0
 # Owners of pods that say how many there should be.
 _SCALES = {
@@ -40,9 +47,11 @@ class Disruption(Loop):
     """Keys are `NAMESPACE/NAME` of budgets."""
 
     name = "disruption-controller"
+    _events: Recorder
 
     def start(self, world: World) -> None:
         super().start(world)
+        self._events = Recorder(self._client, "controllermanager", world.clock)
         world.reader.subscribe(_BUDGETS, self._there)
         world.reader.subscribe("pods", self._pod_changed)
         for resource in _SCALES.values():
@@ -74,9 +83,16 @@ class Disruption(Loop):
             for pod in self._reader.list("pods", namespace)
             if selector.matches(pod["metadata"].get("labels") or {}) and pod_phase(pod) not in ("Succeeded", "Failed")
         ]
+        if not pods:
+            await self._events.normal("policy/v1", _KIND, budget, "NoPods", "No matching pods found")
         try:
             status = self._status(budget, pods)
+            if self._by_owners(spec) and any(controller_of(pod) is None for pod in pods):
+                text = _UNMANAGED.format(selector=str(selector) or "<none>")
+                await self._events.warning("policy/v1", _KIND, budget, "UnmanagedPods", text)
         except CannotCount as error:
+            text = f"Failed to calculate the number of expected pods: {error}"
+            await self._events.warning("policy/v1", _KIND, budget, "CalculateExpectedPodCountFailed", text)
             status = self._said(
                 budget, {**(budget.get("status") or {}), "disruptionsAllowed": 0}, "SyncFailed", str(error)
             )
@@ -133,14 +149,18 @@ class Disruption(Loop):
     # ------------------------------------------------------------------ how many there should be
     def _expected(self, spec: Object, pods: list[Object]) -> tuple[int, int]:
         """(how many pods are expected, how many of them must be healthy)."""
-        if "maxUnavailable" in spec:
-            expected = self._scale(pods)
-            return expected, max(expected - scaled(spec["maxUnavailable"], expected, up=True), 0)
         least = spec.get("minAvailable")
-        if isinstance(least, str):
-            expected = self._scale(pods)
-            return expected, scaled(least, expected, up=True)
-        return len(pods), int(least) if least is not None else 0
+        if not self._by_owners(spec):
+            return len(pods), int(least) if least is not None else 0
+        expected = self._scale(pods)
+        if "maxUnavailable" in spec:
+            return expected, max(expected - scaled(spec["maxUnavailable"], expected, up=True), 0)
+        return expected, scaled(least, expected, up=True)
+
+    @staticmethod
+    def _by_owners(spec: Object) -> bool:
+        """Whether it matters how many pods their owners want."""
+        return "maxUnavailable" in spec or isinstance(spec.get("minAvailable"), str)
 
     def _scale(self, pods: list[Object]) -> int:
         """What the owners of these pods ask for, altogether; pods without an owner do not count."""
