@@ -1,4 +1,4 @@
-"""Bytes to objects and back: JSON and YAML (and protobuf, read alone), with the words in which Go's decoders refuse.
+"""Bytes to objects and back: JSON and YAML (and protobuf), with the words in which Go's decoders refuse.
 
 The fast path is orjson. What is slow and exact (Go's syntax errors, duplicate fields) runs only when the fast path
 fails or finds a reason. Follows sigs.k8s.io/json and sigs.k8s.io/yaml as kube-apiserver v1.36 uses them.
@@ -291,6 +291,13 @@ def encode_yaml(value: Any) -> bytes:
     from kubegate.api import yamlcodec
 
     return yamlcodec.encode(value)
+
+
+def encode_protobuf(value: Mapping[str, Any]) -> bytes:
+    """An object in its envelope. See `protobufwriter`, which is imported when it is first needed."""
+    from kubegate.api import protobufwriter
+
+    return protobufwriter.document(value)
 
 
 # --- objects ---------------------------------------------------------------------------------------------------

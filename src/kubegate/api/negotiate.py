@@ -1,8 +1,8 @@
 """Content negotiation: what an Accept header asks for, what a Content-Type says, and the refusals of both.
 
 Two gates stand one after the other, as in kube-apiserver: the router looks at the media types of a route alone, then
-the handler at their parameters (`as=Table`). Protobuf is read but never written: clients that offer it beside JSON, as
-all do, get JSON. Follows k8s.io/apiserver/pkg/endpoints/handlers/negotiation.
+the handler at their parameters (`as=Table`). Protobuf is for those who take nothing else: clients that offer it beside
+JSON, as all do, get JSON, which costs less here. Follows k8s.io/apiserver/pkg/endpoints/handlers/negotiation.
 """
 
 from __future__ import annotations
@@ -114,25 +114,30 @@ def negotiate(accept: str, *, tables: bool = True, stream: bool = False) -> Answ
                     if stream and media_type == YAML:
                         raise not_acceptable(_STREAMS)
                     return answer
-    protobuf_alone = any(clause.takes(PROTOBUF) for clause in clauses)
-    raise not_acceptable(_SERVED if protobuf_alone else OBJECTS)
+    for clause in clauses:
+        protobuf = _answer(clause, PROTOBUF, tables=False) if clause.takes(PROTOBUF) else None
+        if protobuf is not None:
+            return protobuf
+    raise not_acceptable(OBJECTS)
 
 
 @lru_cache(1024)
 def for_error(accept: str) -> str:
     """What a refusal is written in: never as a Table, and as JSON for who takes none of what there is."""
-    for clause in parse_accept(accept):
-        for media_type in _SERVED:
-            answer = _answer(clause, media_type, False) if clause.takes(media_type) else None
-            if answer is not None and not answer.kind:
-                return media_type
+    clauses = parse_accept(accept)
+    for offered in (_SERVED, (PROTOBUF,)):
+        for clause in clauses:
+            for media_type in offered:
+                answer = _answer(clause, media_type, False) if clause.takes(media_type) else None
+                if answer is not None and not answer.kind:
+                    return media_type
     return JSON
 
 
 def _answer(clause: Clause, media_type: str, tables: bool) -> Answer | None:
     wanted = clause.parameters
     # Whoever asks for a stream may be given one document all the same, but not in YAML.
-    if wanted.get("stream") and not (wanted["stream"] == "watch" and media_type == JSON):
+    if wanted.get("stream") and not (wanted["stream"] == "watch" and media_type != YAML):
         return None
     kind, group, version = wanted.get("as", ""), wanted.get("g", ""), wanted.get("v", "")
     if kind or group or version:

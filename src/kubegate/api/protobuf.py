@@ -1,4 +1,4 @@
-"""Objects in Kubernetes' protobuf form, as typed clients of late send them: read into the JSON form, never written.
+"""Objects in Kubernetes' protobuf form, as typed clients of late send them: read into the JSON form.
 
 `data/protobuf.json.gz` has the field numbers of every built-in type, measured from the types in kubectl v1.36.3: for
 each schema name {number: [JSON name, code]}. A name of "" is an embedded struct, whose fields stand beside its
@@ -67,6 +67,11 @@ def decode(raw: bytes, schema_name: str) -> Object:
 
 def known(schema_name: str) -> bool:
     return schema_name in _messages()
+
+
+def fields_of(schema_name: str) -> dict[int, tuple[str, str]]:
+    """JSON name and code of each field by its number. Raises KeyError."""
+    return _messages()[schema_name]
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -7,10 +7,12 @@ from functools import lru_cache
 import orjson
 from msgspec import Struct
 
-from kubegate.api import negotiate
-from kubegate.api.codec import encode_json, encode_yaml
+from kubegate.api import Object, negotiate
+from kubegate.api.codec import encode_json, encode_protobuf, encode_yaml
+from kubegate.api.resources import Resource
+from kubegate.api.status import not_acceptable
 from kubegate.server.call import Call
-from kubegate.server.responses import JSON, YAML
+from kubegate.server.responses import JSON, PROTOBUF, YAML
 
 PATCHES = (
     "application/json-patch+json",
@@ -18,6 +20,7 @@ PATCHES = (
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 )
+_CONTENT_TYPES = {negotiate.JSON: JSON, negotiate.YAML: YAML, negotiate.PROTOBUF: PROTOBUF}
 JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY = PATCHES
 CUSTOM_PATCHES = (JSON_PATCH, MERGE_PATCH, APPLY)
 
@@ -36,27 +39,43 @@ class Accepted(Struct, frozen=True):
 
     @property
     def content_type(self) -> bytes:
-        return YAML if self.media_type == negotiate.YAML else JSON
+        return _CONTENT_TYPES[self.media_type]
 
-    def encode(self, value: object) -> bytes:
+    def encode(self, value: Object) -> bytes:
         if self.media_type == negotiate.YAML:
             return encode_yaml(value)
+        if self.media_type == negotiate.PROTOBUF:
+            return encode_protobuf(value)
         return encode_json(value, pretty=True) if self.pretty else orjson.dumps(value)
 
 
-def one(call: Call, *, tables: bool = True) -> Accepted:
+def one(call: Call, resource: Resource, *, tables: bool = True) -> Accepted:
     """For an answer with one object. `tables`: whether it can be shown as one (reviews cannot). Raises 406."""
-    return _accepted(call.header("accept"), False, False, wants_pretty(call), tables)
+    found = _accepted(call.header("accept"), False, False, wants_pretty(call), tables)
+    return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
 
 
-def many(call: Call) -> Accepted:
+def many(call: Call, resource: Resource) -> Accepted:
     """For a list."""
-    return _accepted(call.header("accept"), True, False, wants_pretty(call))
+    found = _accepted(call.header("accept"), True, False, wants_pretty(call))
+    return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
 
 
-def stream(call: Call) -> Accepted:
+def stream(call: Call, resource: Resource) -> Accepted:
     """For a watch."""
-    return _accepted(call.header("accept"), True, True, False)
+    found = _accepted(call.header("accept"), True, True, False)
+    return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
+
+
+def _possible(accepted: Accepted, resource: Resource) -> Accepted:
+    """What is wanted in protobuf, if it has a form in it: custom resources have none. Raises 406."""
+    if not accepted.transform:
+        from kubegate.api import protobufwriter
+
+        known = protobufwriter.type_of(resource.group, resource.version, resource.kind)
+        if resource.custom is not None or not known:
+            raise not_acceptable(negotiate.OBJECTS)
+    return accepted
 
 
 def wants_pretty(call: Call) -> bool:

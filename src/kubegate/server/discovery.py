@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from kubegate.api import negotiate, status
-from kubegate.api.codec import encode_yaml
+from kubegate.api.codec import encode_protobuf, encode_yaml
 from kubegate.api.resources import Resource, Resources, version_priority
 from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
@@ -70,6 +70,8 @@ class Discovery:
             raise status.not_acceptable(negotiate.OBJECTS)
         if answer.media_type == negotiate.YAML:
             return Response(200, encode_yaml(document), responses.YAML)
+        if answer.media_type == negotiate.PROTOBUF:
+            return Response(200, encode_protobuf(document), responses.PROTOBUF)
         if answer.pretty or wants_pretty(call):
             return responses.json(document, pretty=True)
         return Response(200, self._encoded(path, "", lambda: document)[0])

@@ -15,6 +15,7 @@ from kubegate.api.status import StatusError
 
 JSON = b"application/json"
 YAML = b"application/yaml"
+PROTOBUF = b"application/vnd.kubernetes.protobuf"
 TEXT = b"text/plain; charset=utf-8"
 
 Header = tuple[bytes, bytes]
@@ -52,12 +53,14 @@ def not_found_page() -> Response:
 
 
 def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> Response:
-    """The Status, in YAML for those who would rather have that than JSON."""
+    """The Status, in YAML or protobuf for those who would rather have that than JSON."""
     response = json(error.status(), error.code, pretty=pretty)
-    if negotiate.for_error(accept) == negotiate.YAML:
-        from kubegate.api.codec import encode_yaml
+    wanted = negotiate.for_error(accept)
+    if wanted != negotiate.JSON:
+        from kubegate.api.codec import encode_protobuf, encode_yaml
 
-        response.body, response.content_type = encode_yaml(error.status()), YAML
+        encode = encode_yaml if wanted == negotiate.YAML else encode_protobuf
+        response.body, response.content_type = encode(error.status()), wanted.encode()
     response.headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
     return response
 

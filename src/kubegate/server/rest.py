@@ -82,7 +82,7 @@ class Rest:
     # ------------------------------------------------------------------ reading
     async def get(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, resource)
         asked = call.parameter("resourceVersion")
         if asked != "0":
             await lists.wait_for(self._registry, lists.read_version(asked, resource))
@@ -94,7 +94,7 @@ class Rest:
         return self._object(call, resource, obj, accepted, stored=stored)
 
     async def list(self, call: Call, resource: Resource) -> Response:
-        accepted = accept.many(call)
+        accepted = accept.many(call, resource)
         options = lists.options(call)
         if options.watch or call.info.verb == "watch":
             if "watch" not in resource.verbs:
@@ -130,7 +130,7 @@ class Rest:
         name = info.name or options.fields.exact("metadata.name") or ""
         matches = lists.matcher(self._registry, resource, options, name if info.name else "")
         after = lists.watch_start(options, self._registry.cache.revision)
-        accepted = accept.stream(call)
+        accepted = accept.stream(call, resource)
         if accepted.transform == "Table":
             self._included(call)
         seconds = options.timeout_seconds
@@ -144,6 +144,7 @@ class Rest:
             seconds=seconds,
             matches=matches,
             settle=lists.settler(resource),
+            line=watch.json_line if accepted.media_type == negotiate.JSON else watch.protobuf_line,
             convert=self._watch_convert(resource),
             render=self._watch_render(call, resource, accepted),
             bookmarks=options.bookmarks,
@@ -156,7 +157,10 @@ class Rest:
             self._metrics.watch_events.add(labels, count)
 
         stream = watch.stream(self._registry.cache, request, self._clock, sent)
-        return Response(200, content_type=accepted.content_type, stream=stream)
+        content_type = accepted.content_type
+        if accepted.media_type != negotiate.JSON:
+            content_type += b";stream=watch"
+        return Response(200, content_type=content_type, stream=stream)
 
     def _watch_convert(self, resource: Resource) -> watch.Convert | None:
         """What asks the webhook that makes stored objects what this watcher asked for; None where there is none."""
@@ -175,7 +179,7 @@ class Rest:
         """How a stored object becomes what this watcher asked for; None where the bytes may go as they are."""
         same_version = resource.api_version == resource.storage_api_version
         if (same_version or conversion.by_webhook(resource)) and not accepted.transform:
-            return None
+            return None if accepted.media_type == negotiate.JSON else lambda data: data
         first = True
 
         def render(data: bytes) -> bytes:
@@ -194,7 +198,7 @@ class Rest:
 
     # ------------------------------------------------------------------ writing
     async def create(self, call: Call, resource: Resource) -> Response:
-        accepted = accept.one(call, tables=resource.persistent)
+        accepted = accept.one(call, resource, tables=resource.persistent)
         context = self._context(call, "create")
         obj = bodies.decode(call, await call.read(), resource, context)
         if not resource.persistent:
@@ -208,7 +212,7 @@ class Rest:
 
     async def update(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, resource)
         context = self._context(call, "update")
         obj = bodies.decode(call, await call.read(), resource, context)
         written = await self._registry.update(
@@ -219,7 +223,7 @@ class Rest:
     async def patch(self, call: Call, resource: Resource) -> Response:
         info = call.info
         media_type = _patch_type(call, resource)
-        accepted = accept.one(call)
+        accepted = accept.one(call, resource)
         context = self._context(call, "patch", apply=media_type == accept.APPLY)
         body = await call.read()
         if media_type == accept.APPLY:
@@ -271,7 +275,7 @@ class Rest:
     # ------------------------------------------------------------------ deleting
     async def delete(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, resource)
         options = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=options)
         deleted = await self._registry.delete(resource, _namespace(call, resource), info.name, options, context)
@@ -284,7 +288,7 @@ class Rest:
         return self._object(call, resource, deleted.object, accepted, code)
 
     async def delete_collection(self, call: Call, resource: Resource) -> Response:
-        accepted = accept.many(call)
+        accepted = accept.many(call, resource)
         options = lists.options(call)
         deletes = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=deletes)
@@ -301,14 +305,14 @@ class Rest:
         if info.subresource == "scale":
             from kubegate.registry import scaleview
 
-            accepted = accept.one(call)
+            accepted = accept.one(call, resource)
             obj = await self._registry.get(resource, _namespace(call, resource), info.name)
             return self._object(call, scaleview.SCALES, scaleview.of(resource, obj), accepted)
         return await self.get(call, resource)
 
     async def subresource_create(self, call: Call, resource: Resource) -> Response:
         info = call.info
-        accepted = accept.one(call, tables=False)
+        accepted = accept.one(call, resource, tables=False)
         context = self._context(call, "create")
         target = resource.subresources[info.subresource]
         obj = bodies.decode_as(call, await call.read(), target.group, target.version, target.kind, context)
@@ -332,7 +336,7 @@ class Rest:
         from kubegate.registry import scale, scaleview
 
         info = call.info
-        accepted = accept.one(call)
+        accepted = accept.one(call, resource)
         if call.method == "PUT":
             context = self._context(call, "update")
             sent = bodies.decode_as(call, await call.read(), "autoscaling", "v1", "Scale", context)

@@ -23,11 +23,24 @@ from kubegate.storage.cache import CacheEvent, Entry, SlowWatcher, WatchCache, W
 Matches = Callable[[Entry], bool]
 Render = Callable[[bytes], bytes]
 Convert = Callable[[bytes], Awaitable[bytes]]
+Line = Callable[[bytes, bytes], bytes]
 
 BOOKMARK_SECONDS = 60.0
 LAST_BOOKMARK_SECONDS = 2.0
 FRESH_SECONDS = 3.0
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
+
+
+def json_line(kind: bytes, data: bytes) -> bytes:
+    """An event: what happened (ADDED, …), and to what."""
+    return b'{"type":"%s","object":%s}\n' % (kind, data)
+
+
+def protobuf_line(kind: bytes, data: bytes) -> bytes:
+    """The same as a frame for those who take protobuf alone."""
+    from kubegate.api import protobufwriter
+
+    return protobufwriter.watch_event(kind, orjson.loads(data))
 
 
 class WatchRequest(Struct, frozen=True):
@@ -36,6 +49,7 @@ class WatchRequest(Struct, frozen=True):
     `after` None: begin with all that is there. `matches` None: everything. `render` None: bytes as stored.
 
     `settle` makes of a change what it is under today's definition of the kind.
+    `line` makes an event of its kind and the object's JSON.
     `convert` asks a webhook for the bytes in the version wanted, before `render`; it raises StatusError.
 
     `initial_bookmark`: tell when the objects that were there have been sent, which must be as of revision `fresh_as`.
@@ -48,6 +62,7 @@ class WatchRequest(Struct, frozen=True):
     seconds: float
     matches: Matches | None = None
     settle: Callable[[CacheEvent], CacheEvent] | None = None
+    line: Line = json_line
     convert: Convert | None = None
     render: Render | None = None
     bookmarks: bool = False
@@ -62,14 +77,14 @@ async def stream(
     try:
         await cache.wait_for(request.fresh_as, FRESH_SECONDS)
     except FutureRevision as error:
-        yield _error(status.too_large_resource_version(request.fresh_as, error.current))
+        yield _error(request, status.too_large_resource_version(request.fresh_as, error.current))
         return
     start = cache.revision if request.after is None else request.after
     try:
         watcher = cache.watch(request.prefix, start)
     except Compacted as error:
         text = f"too old resource version: {request.after} ({error.oldest})"
-        yield _error(status.expired(text))
+        yield _error(request, status.expired(text))
         return
     try:
         if request.after is None:
@@ -100,9 +115,9 @@ async def stream(
     except StopAsyncIteration:
         return
     except status.StatusError as error:
-        yield _error(status.StatusError(500, "InternalError", error.message))
+        yield _error(request, status.StatusError(500, "InternalError", error.message))
     except (SlowWatcher, Compacted) as error:
-        yield _error(status.expired(f"the watch was ended: {error}"))
+        yield _error(request, status.expired(f"the watch was ended: {error}"))
     finally:
         watcher.close()
 
@@ -134,7 +149,7 @@ async def _initial(cache: WatchCache, request: WatchRequest) -> AsyncIterator[by
                 there = request.settle(CacheEvent(EventType.PUT, entry.key, entry.revision, entry, None)).entry
                 entry = there or entry
             data = entry.data if request.convert is None else await request.convert(entry.data)
-            page.append(_line(b"ADDED", data, request.render))
+            page.append(_line(b"ADDED", data, request))
         if len(page) >= 100:
             yield b"".join(page)
             page = []
@@ -148,14 +163,14 @@ async def _converted(batch: Sequence[CacheEvent], request: WatchRequest, convert
     for event in batch:
         kind = _kind(event, request)
         if kind is not None:
-            yield _line(kind, await convert(_data(event, kind)), request.render)
+            yield _line(kind, await convert(_data(event, kind)), request)
 
 
 def _frame(event: CacheEvent, request: WatchRequest) -> bytes | None:
     kind = _kind(event, request)
     if kind is None:
         return None
-    return _shared_line(event, kind) if request.render is None else _line(kind, _data(event, kind), request.render)
+    return _shared_line(event, kind) if request.render is None else _line(kind, _data(event, kind), request)
 
 
 def _kind(event: CacheEvent, request: WatchRequest) -> bytes | None:
@@ -185,11 +200,11 @@ def _data(event: CacheEvent, kind: bytes) -> bytes:
 @lru_cache(256)
 def _shared_line(event: CacheEvent, kind: bytes) -> bytes:
     """One line for all who watch the same bytes: a change is told a thousand times and put together once."""
-    return _line(kind, _data(event, kind), None)
+    return json_line(kind, _data(event, kind))
 
 
-def _line(kind: bytes, data: bytes, render: Render | None) -> bytes:
-    return b'{"type":"%s","object":%s}\n' % (kind, render(data) if render is not None else data)
+def _line(kind: bytes, data: bytes, request: WatchRequest) -> bytes:
+    return request.line(kind, data if request.render is None else request.render(data))
 
 
 def _bookmark(request: WatchRequest, revision: int, annotations: dict[str, str]) -> bytes:
@@ -197,8 +212,8 @@ def _bookmark(request: WatchRequest, revision: int, annotations: dict[str, str])
     metadata: Object = {"resourceVersion": str(revision)}
     if annotations:
         metadata["annotations"] = annotations
-    return _line(b"BOOKMARK", orjson.dumps({**request.empty(), "metadata": metadata}), request.render)
+    return _line(b"BOOKMARK", orjson.dumps({**request.empty(), "metadata": metadata}), request)
 
 
-def _error(error: status.StatusError) -> bytes:
-    return b'{"type":"ERROR","object":%s}\n' % orjson.dumps(error.status())
+def _error(request: WatchRequest, error: status.StatusError) -> bytes:
+    return request.line(b"ERROR", orjson.dumps(error.status()))
