@@ -526,6 +526,14 @@ def test_of_variables_only_simple_types_lists_and_maps_are_known() -> None:
     assert len(_checked(*wrong, variables=variables)) == 2
 
 
+def test_maps_of_quantities_cannot_be_named() -> None:
+    of_container = "object.spec.template.spec.containers[0]"
+    [(_, warning)] = _checked({"expression": f"'cpu' in {of_container}.resources.limits"})
+    assert "undefined field 'limits'" in warning
+    assert _checked({"expression": f"{of_container}.ports[0].containerPort > 1"}) == []
+    assert _checked({"expression": f"{of_container}.livenessProbe.httpGet.port == 1"}) == []
+
+
 def test_who_asks_about_the_requests_resource_is_warned() -> None:
     [(_, warning)] = _checked({"expression": "authorizer.requestResource.check('delete').allowed()"})
     assert "ERROR: <input>:1:11: unexpected failed resolution of 'kubernetes.authorization.Authorizer'\n" in warning

@@ -183,6 +183,15 @@ def test_errors_are_worded_as_kube_apiserver_words_them(expression: str, text: s
             "ERROR: <input>:1:5: type 'string' does not match previous type 'int' in aggregate."
             " Use 'dyn(x)' to make the aggregate dynamic.\n | [1, 'a']\n | ....^",
         ),
+        (
+            "!1 || 'b' == 1 || 'b'",
+            "ERROR: <input>:1:1: found no matching overload for '!_' applied to '(int)'\n"
+            " | !1 || 'b' == 1 || 'b'\n | ^\n"
+            "ERROR: <input>:1:11: found no matching overload for '_==_' applied to '(string, int)'\n"
+            " | !1 || 'b' == 1 || 'b'\n | ..........^\n"
+            "ERROR: <input>:1:19: expected type 'bool' but found 'string'\n"
+            " | !1 || 'b' == 1 || 'b'\n | ..................^",
+        ),
         ("has(object)", "ERROR: <input>:1:5: invalid argument to has() macro\n | has(object)\n | ....^"),
         ("[1].all(1, true)", "ERROR: <input>:1:9: argument must be a simple name\n | [1].all(1, true)\n | ........^"),
         (

@@ -230,6 +230,8 @@ class _Checker:
 
     def _resolve(self, node: Call, name: str, overloads: Sequence[Overload], target: Node | None) -> CelType:
         given = [self.type(n) for n in ([target] if target is not None else []) + list(node.arguments)]
+        if name in ("_&&_", "_||_"):
+            return self._logical(node)
         matching: list[Overload] = []
         result: CelType | None = None
         for overload in overloads:
@@ -253,6 +255,16 @@ class _Checker:
             return ERROR
         self.overloads[node.id] = tuple(matching)
         return result
+
+    def _logical(self, node: Call) -> CelType:
+        """Each side that is no boolean is told by itself."""
+        bad = [argument for argument in node.arguments if not self._assignable(self.type(argument), types.BOOL)]
+        for argument in bad:
+            self.problem(argument, f"expected type 'bool' but found '{self._show(self.type(argument))}'")
+        if bad:
+            return ERROR
+        self.overloads[node.id] = tuple(self.declarations.functions[node.function])
+        return types.BOOL
 
     def _instantiate(self, overload: Overload) -> tuple[tuple[CelType, ...], CelType]:
         """The overload's types with its parameters replaced by new ones of this call's own."""

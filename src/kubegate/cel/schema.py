@@ -26,7 +26,8 @@ _IDENTIFIER = re.compile(r"[a-zA-Z_][a-zA-Z0-9_./-]*")
 
 _STRINGS = {"byte": types.BYTES, "duration": types.DURATION, "date": types.TIMESTAMP, "date-time": types.TIMESTAMP}
 _SCALARS = {"boolean": types.BOOL, "number": types.DOUBLE, "integer": types.INT}
-_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_UNTYPED = frozenset({"io.k8s.apimachinery.pkg.api.resource.Quantity"})
+"""Text or number, which kube-apiserver's schemas tell without a type: what is made of them cannot be named."""
 
 
 def escape(name: str) -> str | None:
@@ -56,8 +57,10 @@ class Types(Mapping[str, Mapping[str, CelType]]):
 
     def of(self, schema: Schema, name: str) -> CelType | None:
         """The type of values of a schema; `name` is what it is called where it has no name of its own."""
-        if schema.int_or_string or schema.format == "int-or-string" or schema.name == _QUANTITY:
+        if schema.int_or_string or schema.format == "int-or-string":
             return types.DYN
+        if schema.name in _UNTYPED:
+            return None
         match schema.type:
             case "array":
                 item = self.of(schema.items, f"{name}.@idx") if schema.items is not None else None
