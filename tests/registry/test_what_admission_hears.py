@@ -74,7 +74,7 @@ async def test_what_is_deleted_with_others_has_no_name(world: KindsWorld, listen
     listening.heard.clear()
     resource = world.resource("configmaps")
     entries = [world.registry.entry(resource, NAMESPACE, name) for name in ("a", "b")]
-    await world.registry.delete_collection(resource, NAMESPACE, entries, {}, context())
+    await world.registry.delete_collection(resource, entries, {}, context())
     assert listening.heard == [("admit", "DELETE", NAMESPACE, ""), ("validate", "DELETE", NAMESPACE, "")] * 2
 
 

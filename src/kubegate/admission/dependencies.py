@@ -24,8 +24,9 @@ Authorize = Callable[[authorization.Attributes], Awaitable[authorization.Decisio
 class Writer(Protocol):
     """The few things that plugins do to the store, as kube-apiserver's loopback client does them.
 
-    They pass no admission and no authorization, and are not told to clients. `resource` is a GroupResource's text,
-    as for `storage.Reader`; objects are in the storage version.
+    They ask no authorizer, being done as a member of system:masters, but go all of the registry's way: defaulting,
+    admission (other plugins, policies, webhooks), validation. `registry.internal.Internal` does them. `resource` is a
+    GroupResource's text, as for `storage.Reader`; objects are in the storage version.
     """
 
     async def get(self, resource: str, namespace: str, name: str) -> Object | None:

@@ -52,7 +52,7 @@ class Attributes(Protocol):
 
 
 Question = TypeVar("Question", bound=Any)
-"""A frozen dataclass with the fields of `authorization.Attributes`."""
+"""A frozen Struct with the fields of `authorization.Attributes`: the questions of impersonation are copies of it."""
 
 Refuse = Callable[[Question, str], Awaitable[StatusError | None]]
 """None where the question's user may; else the error that says why not (as for any forbidden request).
@@ -82,7 +82,10 @@ class Wanted(Struct, frozen=True):
 
 
 def wanted(headers: Iterable[tuple[str, str]]) -> Wanted | None:
-    """Who the headers ask to be; None where they do not. Raises StatusError (400) for all but a user name."""
+    """Who the headers ask to be; None where they do not.
+
+    Raises StatusError (400) where they ask for groups, a uid or extra values without naming a user.
+    """
     name = uid = None
     groups: list[str] = []
     extra: dict[str, tuple[str, ...]] = {}

@@ -1,8 +1,8 @@
 """What may be stored: the generic REST operations, and one module for each resource with rules of its own.
 
-`generic.Registry` does create, get, list, update, patch, delete, deletecollection and watch for every resource;
-what is particular to one is a `Rules` value in a module named after it (`registry/core/pods.py`), found through
-`rules.RULES`. Knows nothing of HTTP.
+`generic.Registry` does create, get, update, patch, apply, delete and deletecollection for every resource; lists and
+watches read the watch cache (`server/lists.py`, `server/watch.py`). What is particular to one resource is a `Rules`
+value in a module named after it (`registry/core/pods.py`), found through `rules.RULES`. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Rules(Struct, frozen=True):
     validate:  field errors in kube-apiserver's words and order; metadata is checked generically before.
     warnings:  texts for Warning headers.
     fields:    field selector values beside metadata.name and metadata.namespace: {"spec.nodeName": "a"}.
-    name:      how names are checked: subdomain, label, path, service (DNS-1035), or a function to error texts.
+    field_labels: the names of those values, which field selectors may use; others are refused.
+    name:      how names are checked: a key of `metadata.NAME_CHECKS` (subdomain, label, service, dns1035, path), or a
+               function to error texts.
     status:    whether there is a status that plain writes may not touch.
     generation: whether metadata.generation counts changes of anything but metadata and status.
     create_on_update: whether PUT and apply may create.
@@ -124,6 +126,5 @@ class Rules(Struct, frozen=True):
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
     deleting: Callable[[Object], None] | None = None
     held: Callable[[Object], bool] | None = None
-    after_delete: Callable[[Object, Scope], Awaitable[None]] | None = None
     subresources: Mapping[str, Rules] = field(default_factory=dict)
     connect: Mapping[str, Connect] = field(default_factory=dict)

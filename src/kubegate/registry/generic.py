@@ -1,8 +1,9 @@
-"""The generic REST operations: create, get, list, update, patch, delete, deletecollection, watch, for every resource.
+"""The generic REST operations: create, get, update, patch, apply, delete and deletecollection, for every resource.
 
-What is particular to one resource comes from its `Rules`. The order of a write is kube-apiserver's:
-decode and default -> managedFields -> mutating admission -> prepare -> metadata, schema and own validation ->
-validating admission -> the store, guarded by the revision. Follows k8s.io/apiserver/pkg/registry/generic/registry.
+What is particular to one resource comes from its `Rules`; lists and watches are in `server`. The order of a write is
+kube-apiserver's: decode and default -> managedFields -> mutating admission -> prepare -> metadata, schema and own
+validation -> validating admission -> the store, guarded by the revision. Follows
+k8s.io/apiserver/pkg/registry/generic/registry.
 """
 
 from __future__ import annotations
@@ -458,7 +459,7 @@ class Registry:
         if rules.guard is not None and not subresource:
             await rules.guard(obj, current, scope)
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
-        obj = self._prepare_update(resource, obj, current, subresource, context, rules)
+        obj = self._prepare_update(obj, current, subresource, rules)
         sub_rules = rules.subresources.get(subresource) if subresource else rules
         if sub_rules is not None and sub_rules.guard is not None:
             await sub_rules.guard(obj, current, scope)
@@ -481,7 +482,7 @@ class Registry:
         if deletion.may_be_removed(obj, rules):
             return await self._remove_by_update(resource, key, obj, entry, context, pinned)
         obj = managedfields.restore_times(obj, current)
-        if _same(obj, current):
+        if obj == current:  # nothing but the time in managedFields had changed, and that was put back
             return Written(current)
         stored = await self.as_stored(resource, obj)
         if context.dry_run:
@@ -509,7 +510,6 @@ class Registry:
                 name = obj["metadata"]["name"]
                 raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
             raise
-        await self._after_delete(resource, obj, context)
         return Written(await self._served(resource, await self.as_stored(resource, obj), revision))
 
     def _check_version(self, resource: Resource, name: str, obj: Object, current: int, rules: Rules) -> bool:
@@ -526,9 +526,7 @@ class Registry:
             raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
         return True
 
-    def _prepare_update(
-        self, resource: Resource, obj: Object, current: Object, subresource: str, context: Context, rules: Rules
-    ) -> Object:
+    def _prepare_update(self, obj: Object, current: Object, subresource: str, rules: Rules) -> Object:
         """Restore what an update may not touch."""
         meta, old = obj["metadata"], current["metadata"]
         for name in ("creationTimestamp", "generation"):
@@ -617,7 +615,6 @@ class Registry:
                     if last is not None:
                         at = await self.cache.put(key, wire.encode(await self.as_stored(resource, last)), at)
                     await self.cache.delete(key, at)
-                await self._after_delete(resource, obj, context)
             return Deleted(obj if last is None else await self._served(resource, last, at), gone=True)
         stored = await self.as_stored(resource, marked)
         revision = entry.revision
@@ -627,31 +624,17 @@ class Registry:
         return Deleted(await self._served(resource, stored, revision), gone=False)
 
     async def delete_collection(
-        self,
-        resource: Resource,
-        namespace: str,
-        entries: Sequence[Entry],
-        options: Object,
-        context: Context,
-    ) -> list[Object]:
-        """Delete each of `entries` that is still there; answers with what they were."""
+        self, resource: Resource, entries: Sequence[Entry], options: Object, context: Context
+    ) -> None:
+        """Delete each of `entries`; those that are gone meanwhile are passed over."""
         deletion.check_options(options)
-        gone = []
         for entry in entries:
-            obj = entry.object()
-            meta = obj["metadata"]
+            meta = entry.object()["metadata"]
             try:
                 await self.delete(resource, meta.get("namespace", ""), meta["name"], options, context, named=False)
             except status.StatusError as error:
                 if error.reason != "NotFound":
                     raise
-            gone.append(obj)
-        return gone
-
-    async def _after_delete(self, resource: Resource, obj: Object, context: Context) -> None:
-        rules = self.rules_of(resource)
-        if rules.after_delete is not None:
-            await rules.after_delete(obj, self.scope(resource, "", context))
 
     # ------------------------------------------------------------------ connecting
     async def connect(
@@ -839,11 +822,6 @@ def _as_read_back(resource: Resource, obj: Object, patched: bool) -> None:
     for name in _NULL_WHEN_EMPTY.get(resource.group_resource, ()):
         if obj.get(name) == []:
             obj[name] = None
-
-
-def _same(new: Object, old: Object) -> bool:
-    """Whether a write would change nothing but the time in managedFields."""
-    return new == old
 
 
 def _as_create_options(options: Any) -> dict[str, Any]:

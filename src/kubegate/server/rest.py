@@ -293,10 +293,8 @@ class Rest:
         deletes = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=deletes)
         page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
-        gone = await self._registry.delete_collection(
-            resource, _namespace(call, resource), page.entries, deletes, context
-        )
-        page = lists.Page(page.entries[: len(gone)], page.metadata)
+        await self._registry.delete_collection(resource, page.entries, deletes, context)
+        # told as kube-apiserver tells it: the list that was read, also of what somebody else deleted meanwhile
         return Response(200, await self._converted_list(call, resource, page, accepted), accepted.content_type)
 
     # ------------------------------------------------------------------ subresources
