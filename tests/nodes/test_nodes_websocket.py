@@ -212,7 +212,8 @@ async def test_commands_are_audited(tmp_path: Path) -> None:
             await channels(socket)
     events = [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
     found = [one for one in events if one["objectRef"].get("subresource") == "exec" and "responseStatus" in one]
-    assert [(one["user"]["username"], one["responseStatus"]["code"]) for one in found] == [("admin", 101)]
+    stages = [(one["stage"], one["user"]["username"], one["responseStatus"]["code"]) for one in found]
+    assert stages == [("ResponseStarted", "admin", 101), ("ResponseComplete", "admin", 101)]
     assert "command=echo&command=x" in found[0]["requestURI"]
 
 

@@ -86,6 +86,9 @@ class Headers:
         except UnicodeDecodeError:
             return found.decode("latin-1")
 
+    def has(self, name: bytes) -> bool:
+        return name in self._first
+
     def all(self, name: str) -> list[str]:
         wanted = name.encode()
         return [_text(value) for key, value in self._fields if key == wanted]

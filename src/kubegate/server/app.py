@@ -32,7 +32,7 @@ from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics, request_labels
-from kubegate.server.responses import Response, Session
+from kubegate.server.responses import Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
 _SIGN_INS = "too many sign-ins, please try again later."
@@ -99,16 +99,10 @@ class App:
             if self._catch_up is not None and call.info.resource_request and (late := self._catch_up()) is not None:
                 await late
             response = await self._answer(call, scope)
-        except StatusError as error:
-            response = _refusal(error, call)
         except requestinfo.Undetermined as error:
             response = _undetermined(scope, error)
-        except StoreUnavailable as error:
-            log.warning("the store cannot answer: %s", error)
-            response = _refusal(_store_unavailable(error), call)
-        except Exception:
-            log.exception("request %s failed", call.id if call else "")
-            response = responses.of_error(status.internal("the server failed; its log says why"))
+        except Exception as error:
+            response = _failure(error, call)
         return call, response
 
     def _call(self, scope: Scope, receive: Receive) -> Call:
@@ -121,7 +115,7 @@ class App:
         method, path = scope["method"], scope["path"]
         headers = Headers(scope["headers"])
         return Call(
-            id=self._ids.next(),
+            id=(headers.has(b"audit-id") and headers.first("audit-id")) or self._ids.next(),
             method=method,
             path=path,
             query_string=query_string,
@@ -153,8 +147,11 @@ class App:
             call.trace.warn(text)
         if who is None:
             self._metrics.attempts.add(("failure",))
-            self._auditor.refused(call)
-            raise status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
+            refusal = status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
+            response = _refusal(refusal, call)
+            if self._auditor.on:
+                self._auditor.refused(call, scope["raw_path"], response)
+            return response
         call.user = call.authenticated_user = who.user
         for text in who.warnings:
             call.trace.warn(text)
@@ -163,7 +160,9 @@ class App:
         now = perf_counter()
         stages.append(Stage("authentication", "authenticated", who.authenticator, who.user.name, None, now - started))
 
-        audit = self._auditor.begin(call)
+        if self._auditor.on:
+            self._auditor.begin(call, scope["raw_path"])
+        panicked = False
         try:
             if call.impersonates:
                 await self._impersonate(call)
@@ -184,10 +183,11 @@ class App:
                     refusal = forbidden_error(attributes, decision)
                     refusal.headers["X-Content-Type-Options"] = "nosniff"
                     response = _refusal(refusal, call)  # raised, it and this frame would keep each other
-        except StatusError as error:
-            response = _refusal(error, call)
-        if audit is not None:
-            self._auditor.end(audit, call, response)
+        except Exception as error:
+            response = _failure(error, call)
+            panicked = not isinstance(error, StatusError | StoreUnavailable)
+        if call.audit is not None:
+            self._auditor.end(call, response, panicked=panicked)
         return response
 
     async def _impersonate(self, call: Call) -> None:
@@ -200,8 +200,6 @@ class App:
                 "impersonation", "impersonated", done.constraint, done.user.name, None, perf_counter() - started
             )
             call.trace.stages.append(stage)
-            if done.constraint:
-                call.trace.annotate("authentication.k8s.io/impersonation-constraint", done.constraint)
 
     async def _refuse(self, attributes: Attributes, never: str) -> StatusError | None:
         """The 403 of one who may not do this to impersonate; None where he may, which no role helps to `never`."""
@@ -279,6 +277,8 @@ class App:
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
         labels = call.labels or _OTHER.get(call.method, _ODD)
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
+        if response.stream is not None or response.session is not None:
+            self._auditor.over(call)
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -286,10 +286,11 @@ class App:
         await receive()
         call, response = await self._answered({**scope, "method": "GET"}, receive)
         if response.session is not None and call is not None:
-            await self._session(call, response.session, receive, send)
+            await self._session(call, response, receive, send)
             return
-        if response.stream is not None:
+        if response.stream is not None and call is not None:
             await self._websocket_stream(scope, response, receive, send)
+            self._auditor.over(call)
             return
         headers = [*response.headers]
         if response.content_type:
@@ -297,10 +298,11 @@ class App:
         await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
 
-    async def _session(self, call: Call, session: Session, receive: Receive, send: Send) -> None:
+    async def _session(self, call: Call, response: Response, receive: Receive, send: Send) -> None:
         """Until it is over, the client goes, or the server drains."""
+        assert response.session is not None
         start = perf_counter()
-        running = asyncio.ensure_future(session(receive, send))
+        running = asyncio.ensure_future(response.session(receive, send))
         self._streams.add(running)
         try:
             await running
@@ -313,7 +315,7 @@ class App:
             log.exception("request %s failed", call.id)
         finally:
             self._streams.discard(running)
-            self._finish(call, Response(101), perf_counter() - start)
+            self._finish(call, response, perf_counter() - start)
 
     async def _websocket_stream(self, scope: Scope, response: Response, receive: Receive, send: Send) -> None:
         """A watch over a websocket: a text message for each event."""
@@ -406,6 +408,17 @@ def _undetermined(scope: Scope, error: requestinfo.Undetermined) -> Response:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
+
+
+def _failure(error: Exception, call: Call | None) -> Response:
+    """What is told of an error; one that is nobody's refusal is ours, and goes to the log."""
+    if isinstance(error, StatusError):
+        return _refusal(error, call)
+    if isinstance(error, StoreUnavailable):
+        log.warning("the store cannot answer: %s", error)
+        return _refusal(_store_unavailable(error), call)
+    log.error("request %s failed", call.id if call else "", exc_info=error)
+    return responses.of_error(status.internal("the server failed; its log says why"))
 
 
 def _refusal(error: StatusError, call: Call | None) -> Response:

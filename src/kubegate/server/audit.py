@@ -1,12 +1,12 @@
-"""Audit events: audit.k8s.io/v1, made of the call and its trace when it begins and when it ends.
+"""Audit events: audit.k8s.io/v1, made of the call and its trace when it begins, when it answers and when it is over.
 
-What the policy's level asks for is kept, but for secrets: the data of Secrets and the tokens of TokenReviews and
-TokenRequests are never written. The policy is in `audit_policy`, where events go in `audit_sinks`.
+The policy is in `audit_policy`, what of objects may be written in `audit_objects`, where events go in `audit_sinks`.
+Follows k8s.io/apiserver/pkg/endpoints/filters/audit.go and pkg/audit/request.go.
 """
 
 from __future__ import annotations
 
-import contextlib
+import ipaddress
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,98 +15,143 @@ from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339_micro
-from kubegate.authentication import user_info
+from kubegate.api.requestinfo import RequestInfo
+from kubegate.authentication import Headers, user_info
+from kubegate.server import audit_objects
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 
 if TYPE_CHECKING:
     from kubegate.server.audit_policy import Policy, Rule
 
-_VERBATIM_LIMIT = 256 * 1024
-_REDACTED = "<redacted>"
-
-
-class Pending(Struct):
-    """An event between its beginning and its end."""
-
-    rule: Rule
-    event: dict[str, Any]
-
+_LONGEST_AGENT = 1024
+_LASTING_VERBS = frozenset({"watch", "proxy"})
+_LASTING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
 Sink = Callable[[bytes], None]
 """Takes one event as a line of JSON; must not block."""
 
 
 class Auditor:
-    """`policy` None: nothing is logged, and nothing is spent on it."""
+    """`policy` None: nothing is logged, and nothing is spent on it (`on` is False)."""
 
     def __init__(self, policy: Policy | None, sinks: Sequence[Sink], clock: Clock) -> None:
         self._policy, self._sinks, self._clock = policy, sinks, clock
+        self.on = policy is not None
 
-    def begin(self, call: Call) -> Pending | None:
-        if self._policy is None:
-            return None
-        rule = self._policy.rule_for(call)
-        if rule is None:
-            return None
-        now = rfc3339_micro(self._clock.now())
-        pending = Pending(rule, _event(call, rule.level, now))
-        self._emit(pending, "RequestReceived", now)
-        return pending
-
-    def refused(self, call: Call) -> None:
-        """A request that could not be authenticated is logged too, by what is known of it."""
-        pending = self.begin(call)
+    def begin(self, call: Call, raw_path: bytes) -> None:
+        """`raw_path`: as it was sent."""
+        pending = call.audit = self._pending(call, raw_path)
         if pending is not None:
-            pending.event["responseStatus"] = {
-                "metadata": {},
-                "status": "Failure",
-                "message": "Authentication failed, attempted: " + _attempted(call),
-                "code": 401,
-            }
-            self._emit(pending, "ResponseStarted", rfc3339_micro(self._clock.now()))
+            self.emit(pending, "RequestReceived", pending.event["requestReceivedTimestamp"])
 
-    def end(self, pending: Pending, call: Call, response: Response) -> None:
-        event, level = pending.event, pending.rule.level
-        event["responseStatus"] = {"metadata": {}, "code": response.status}
-        failure = _failure(response)
-        if failure is not None:
-            event["responseStatus"].update(failure)
-        if level in ("Request", "RequestResponse") and call.body:
-            event["requestObject"] = _object(call.body, pending.rule)
-        if level == "RequestResponse" and response.body and response.stream is None:
-            event["responseObject"] = _object(response.body, pending.rule)
-        if call.user is not call.authenticated_user:
-            event["impersonatedUser"] = user_info(call.user)
-        event["annotations"] = {**_decision(call), **call.trace.audit_annotations}
-        if level in ("Request", "RequestResponse"):
-            event["annotations"] |= call.trace.request_annotations
-        stage = "ResponseStarted" if response.stream is not None else "ResponseComplete"
-        self._emit(pending, stage, rfc3339_micro(self._clock.now()))
+    def refused(self, call: Call, raw_path: bytes, response: Response) -> None:
+        """A request that could not be authenticated is logged too, once, by what is known of it."""
+        pending = self._pending(call, raw_path)
+        if pending is not None:
+            pending.answered(call, response)
+            self.emit(pending, "ResponseStarted")
 
-    def _emit(self, pending: Pending, stage: str, now: str) -> None:
+    def end(self, call: Call, response: Response, *, panicked: bool = False) -> None:
+        """The answer is known. One that lasts is `over` later; `panicked`: it is what is left of a failure of ours."""
+        pending = call.audit
+        if not isinstance(pending, Pending):
+            return
+        pending.answered(call, response)
+        if panicked:
+            self.emit(pending, "Panic")
+            return
+        lasts = response.stream is not None or response.session is not None
+        if lasts or _long_running(call.info):
+            self.emit(pending, "ResponseStarted")
+        if not lasts:
+            self.emit(pending, "ResponseComplete")
+
+    def over(self, call: Call) -> None:
+        """What lasted, a watch or a session, has ended."""
+        if isinstance(call.audit, Pending):
+            self.emit(call.audit, "ResponseComplete")
+
+    def emit(self, pending: Pending, stage: str, now: str = "") -> None:
         if stage in pending.rule.omit_stages:
             return
+        now = now or rfc3339_micro(self._clock.now())
         line = orjson.dumps({**pending.event, "stage": stage, "stageTimestamp": now})
         for sink in self._sinks:
             sink(line)
 
+    def _pending(self, call: Call, raw_path: bytes) -> Pending | None:
+        rule = self._policy.rule_for(call) if self._policy is not None else None
+        if rule is None:
+            return None
+        event = _event(call, rule.level, raw_path, rfc3339_micro(self._clock.now()))
+        return Pending(rule, event, audit_objects.guarded(call.info))
 
-def _event(call: Call, level: str, now: str) -> dict[str, Any]:
+
+class Pending(Struct):
+    """An event between its beginning and its end; the `audit` of its call."""
+
+    rule: Rule
+    event: dict[str, Any]
+    guarded: bool
+
+    def sent(self, obj: Object) -> None:
+        """The object that was sent, decoded. It tells its name, which the path of a create does not."""
+        metadata = obj.get("metadata")
+        reference = self.event.setdefault("objectRef", {})
+        for key in ("namespace", "name", "uid", "resourceVersion"):
+            if isinstance(metadata, dict) and metadata.get(key) and not reference.get(key):
+                reference[key] = metadata[key]
+        if self.rule.level in ("Request", "RequestResponse"):
+            self.event["requestObject"] = self._shown(obj)
+
+    def answered(self, call: Call, response: Response) -> None:
+        event, level = self.event, self.rule.level
+        answer = None
+        if response.status >= 400 or level == "RequestResponse" or call.info.verb in ("delete", "deletecollection"):
+            answer = audit_objects.decoded(response.body, response.content_type)
+        event["responseStatus"] = _response_status(response, answer, guarded=self.guarded)
+        if level in ("Request", "RequestResponse") and call.info.verb == "patch" and call.body:
+            patch = audit_objects.decoded(call.body, call.header("content-type").encode())
+            if patch is not None:
+                event["requestObject"] = self._shown(patch)
+        if level == "RequestResponse" and answer is not None:
+            if self.guarded and response.status >= 400:
+                answer = {"kind": "Status", "apiVersion": "v1", **event["responseStatus"]}
+            event["responseObject"] = self._shown(answer)
+        if call.user is not call.authenticated_user:
+            event["impersonatedUser"] = user_info(call.user)
+            constraint = next((stage.by for stage in call.trace.stages if stage.name == "impersonation"), "")
+            if constraint:
+                event["authenticationMetadata"] = {"impersonationConstraint": constraint}
+        annotations = {**_decision(call, response), **call.trace.audit_annotations}
+        if level in ("Request", "RequestResponse"):
+            annotations |= call.trace.request_annotations
+        if annotations:
+            event["annotations"] = annotations
+
+    def _shown(self, value: Any) -> Any:
+        return audit_objects.shown(value, secret=self.guarded, omit_managed_fields=self.rule.omit_managed_fields)
+
+
+def _event(call: Call, level: str, raw_path: bytes, now: str) -> dict[str, Any]:
     info = call.info
-    uri = f"{call.path}?{call.query_string}" if call.query_string else call.path
+    uri = raw_path.decode("latin-1")
     event: dict[str, Any] = {
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": level,
         "auditID": call.id,
         "stage": "",
-        "requestURI": uri,
+        "requestURI": f"{uri}?{call.query_string}" if call.query_string else uri,
         "verb": info.verb,
         "user": user_info(call.authenticated_user),
-        "sourceIPs": [call.remote_address] if call.remote_address else [],
-        "userAgent": call.header("user-agent"),
     }
+    addresses, agent = _source_addresses(call.headers, call.remote_address), call.header("user-agent")
+    if addresses:
+        event["sourceIPs"] = addresses
+    if agent:
+        event["userAgent"] = agent if len(agent) <= _LONGEST_AGENT else f"{agent[:_LONGEST_AGENT]}...TRUNCATED"
     if info.resource_request:
         reference = {
             "resource": info.resource,
@@ -119,56 +164,58 @@ def _event(call: Call, level: str, now: str) -> dict[str, Any]:
         event["objectRef"] = {key: value for key, value in reference.items() if value}
     event["requestReceivedTimestamp"] = now
     event["stageTimestamp"] = now
+    if call.trace.audit_annotations:
+        event["annotations"] = dict(call.trace.audit_annotations)
     return event
 
 
-def _decision(call: Call) -> dict[str, str]:
+def _source_addresses(headers: Headers, remote: str) -> list[str]:
+    """Where the request says that it comes from, as proxies note it, and the last hop: that alone is certain."""
+    found: list[str] = []
+    for text in headers.first("x-forwarded-for").split(","):
+        address = _address(text.strip())
+        if address:
+            found.append(address)
+    real = _address(headers.first("x-real-ip"))
+    if real and real not in found:
+        found.append(real)
+    last = _address(remote)
+    if last and found[-1:] != [last]:
+        found.append(last)
+    return found
+
+
+def _address(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return ""
+
+
+def _long_running(info: RequestInfo) -> bool:
+    """Requests that are told of when they are answered and again when they are over, whatever the answer."""
+    return info.verb in _LASTING_VERBS or (info.resource_request and info.subresource in _LASTING_SUBRESOURCES)
+
+
+def _response_status(response: Response, answer: Any, *, guarded: bool) -> dict[str, Any]:
+    status: dict[str, Any] = {"metadata": {}}
+    if isinstance(answer, dict) and answer.get("kind") == "Status":
+        status |= {key: answer[key] for key in ("status", "message", "reason", "details") if key in answer}
+        if guarded and response.status in (400, 422):  # such refusals quote what was sent
+            status["message"] = audit_objects.REDACTED
+            status["details"] = {k: v for k, v in answer.get("details", {}).items() if k != "causes"}
+    return {**status, "code": response.status}
+
+
+def _decision(call: Call, response: Response) -> dict[str, str]:
     """What the authorizers said, from the trace."""
     for stage in call.trace.stages:
         if stage.name == "authorization":
-            allowed = "allow" if stage.decision == "allow" else "forbid"
-            return {"authorization.k8s.io/decision": allowed, "authorization.k8s.io/reason": stage.reason}
+            if stage.decision == "allow":
+                return {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": stage.reason}
+            if response.status == 500:
+                return {"authorization.k8s.io/reason": "internal error"}
+            return {"authorization.k8s.io/decision": "forbid", "authorization.k8s.io/reason": stage.reason}
     return {}
-
-
-def _attempted(call: Call) -> str:
-    scheme = call.header("authorization").partition(" ")[0].lower()
-    return scheme if scheme in ("bearer", "basic") else "anonymous"
-
-
-def _failure(response: Response) -> dict[str, Any] | None:
-    if response.status < 400 or response.stream is not None:
-        return None
-    with contextlib.suppress(orjson.JSONDecodeError):
-        body = orjson.loads(response.body)
-        return {key: body[key] for key in ("status", "message", "reason") if key in body}
-    return None
-
-
-def _object(body: bytes, rule: Rule) -> Any:
-    if len(body) > _VERBATIM_LIMIT:
-        return {"kind": "Omitted", "bytes": len(body)}
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {"kind": "Unknown", "bytes": len(body)}
-    return _redacted(value, rule.omit_managed_fields) if isinstance(value, dict) else value
-
-
-def _redacted(obj: Object, omit_managed_fields: bool) -> Object:
-    """The object without what must not be written anywhere (law 5)."""
-    shown = dict(obj)
-    if isinstance(shown.get("items"), list):
-        kind = str(shown.get("kind", "")).removesuffix("List")
-        shown["items"] = [_redacted({"kind": kind, **item}, omit_managed_fields) for item in shown["items"]]
-    for name in ("data", "stringData"):
-        if shown.get("kind") in ("Secret", None) and isinstance(shown.get(name), dict):
-            shown[name] = dict.fromkeys(shown[name], _REDACTED)
-    for name in ("spec", "status"):
-        part = shown.get(name)
-        if isinstance(part, dict) and "token" in part:
-            shown[name] = {**part, "token": _REDACTED}
-    metadata = shown.get("metadata")
-    if omit_managed_fields and isinstance(metadata, dict) and "managedFields" in metadata:
-        shown["metadata"] = {key: value for key, value in metadata.items() if key != "managedFields"}
-    return shown

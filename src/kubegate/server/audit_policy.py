@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kubegate.api.names import is_dns1123_subdomain
 from kubegate.server.call import Call
 from kubegate.server.options import UsageError
 
@@ -36,27 +37,28 @@ class Rule:
             return False
         if self.verbs and info.verb not in self.verbs:
             return False
-        if not self.namespaces and not self.resources and not self.urls:
-            return True
-        if not info.resource_request:
-            return any(_url_matches(pattern, call.path) for pattern in self.urls)
-        if self.urls and not self.resources and not self.namespaces:
-            return False
-        if self.namespaces and info.namespace not in self.namespaces:
-            return False
-        return not self.resources or any(self._resource_matches(call, *entry) for entry in self.resources)
+        if self.namespaces or self.resources:
+            if not info.resource_request or (self.namespaces and info.namespace not in self.namespaces):
+                return False
+            return not self.resources or any(self._resource_matches(call, *entry) for entry in self.resources)
+        if self.urls:
+            return not info.resource_request and any(_url_matches(pattern, call.path) for pattern in self.urls)
+        return True
 
     def _resource_matches(self, call: Call, group: str, resources: tuple[str, ...], names: frozenset[str]) -> bool:
+        """`pods` is the resource alone, `pods/*` it and its subresources, `*` everything of the group."""
         info = call.info
-        if group not in (info.group, "*"):
+        if group != info.group:
             return False
+        if not resources:
+            return True
         if names and info.name not in names:
             return False
-        combined = f"{info.resource}/{info.subresource}" if info.subresource else info.resource
-        wanted = {combined, "*", f"{info.resource}/*", f"*/{info.subresource}" if info.subresource else "*"}
-        if not info.subresource:
-            wanted.discard(f"{info.resource}/*")
-        return not resources or not wanted.isdisjoint(resources)
+        wanted = {"*", f"{info.resource}/*"}
+        wanted |= (
+            {f"{info.resource}/{info.subresource}", f"*/{info.subresource}"} if info.subresource else {info.resource}
+        )
+        return not wanted.isdisjoint(resources)
 
 
 def _url_matches(pattern: str, path: str) -> bool:
@@ -106,9 +108,20 @@ def _rule(rule: Any, place: str, omitted: frozenset[str], omit_fields: bool) -> 
     if level not in _LEVELS:
         raise UsageError(f"--audit-policy-file: {place}.level: {level!r}; expected one of {', '.join(_LEVELS)}")
     resources = tuple(
-        (r.get("group", ""), tuple(r.get("resources") or ()), frozenset(r.get("resourceNames") or ()))
-        for r in rule.get("resources") or []
+        _resources(entry, f"{place}.resources[{number}]") for number, entry in enumerate(rule.get("resources") or [])
     )
+    urls = tuple(rule.get("nonResourceURLs") or ())
+    if urls and (resources or rule.get("namespaces")):
+        raise UsageError(
+            f"--audit-policy-file: {place}.nonResourceURLs: "
+            "rules cannot apply to both regular resources and non-resource URLs"
+        )
+    for url in urls:
+        if not isinstance(url, str) or (url != "*" and (not url.startswith("/") or "*" in url[:-1])):
+            raise UsageError(
+                f"--audit-policy-file: {place}.nonResourceURLs: {url!r}; expected a path that begins with '/', "
+                "with a wildcard '*' as its last character alone"
+            )
     return Rule(
         level=level,
         users=frozenset(rule.get("users") or ()),
@@ -116,10 +129,22 @@ def _rule(rule: Any, place: str, omitted: frozenset[str], omit_fields: bool) -> 
         verbs=frozenset(rule.get("verbs") or ()),
         namespaces=frozenset(rule.get("namespaces") or ()),
         resources=resources,
-        urls=tuple(rule.get("nonResourceURLs") or ()),
+        urls=urls,
         omit_stages=omitted | _stages(rule.get("omitStages") or [], f"{place}.omitStages"),
         omit_managed_fields=bool(rule.get("omitManagedFields", omit_fields)),
     )
+
+
+def _resources(entry: Any, place: str) -> tuple[str, tuple[str, ...], frozenset[str]]:
+    """The group, the resources and the names of one entry of a rule's resources."""
+    if not isinstance(entry, dict):
+        raise UsageError(f"--audit-policy-file: {place}: expected a mapping")
+    group, resources, names = entry.get("group") or "", entry.get("resources") or (), entry.get("resourceNames") or ()
+    if group and (not isinstance(group, str) or is_dns1123_subdomain(group)):
+        raise UsageError(f"--audit-policy-file: {place}.group: {group!r}; expected the name of one API group")
+    if names and not resources:
+        raise UsageError(f"--audit-policy-file: {place}.resourceNames: at least one resource is expected with names")
+    return group, tuple(resources), frozenset(names)
 
 
 def _stages(names: Sequence[str], place: str) -> frozenset[str]:

@@ -31,7 +31,10 @@ def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Obj
     strict = context.field_validation != "Ignore"
     known = gotypes.registered if resource.custom is None else None
     document = codec.decode_object(body, media_type, expected, known, strict=strict)
-    return _fitting(document, resource, expected, context)
+    found = _fitting(document, resource, expected, context)
+    if call.audit is not None:
+        call.audit.sent(found)
+    return found
 
 
 def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, context: Context) -> Object:
@@ -42,7 +45,10 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     said = older if f'"{group}/{older}"'.encode() in body else version
     document = codec.decode_object(body, media_type, (group, said, kind), gotypes.registered, strict=strict)
     document.value["apiVersion"] = f"{group}/{version}" if group else version
-    return _fitting(document, None, (group, version, kind), context)
+    found = _fitting(document, None, (group, version, kind), context)
+    if call.audit is not None:
+        call.audit.sent(found)
+    return found
 
 
 class Patch(Struct, frozen=True):
@@ -204,6 +210,8 @@ def delete_options(call: Call, body: bytes) -> Object:
             options = normalize.normalize(value, schema).value
         except normalize.TypeMismatch as error:
             raise status.bad_request(str(error)) from error
+        if call.audit is not None:
+            call.audit.sent({**options, "kind": kind, "apiVersion": version})
         return {key: found for key, found in options.items() if key not in ("kind", "apiVersion")}
     found: Object = {}
     query = call.query

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import lru_cache
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from msgspec import Struct, field
 
-from kubegate.api import status
+from kubegate.api import Object, status
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.trace import Trace
 from kubegate.authentication import Headers, UserInfo
@@ -20,6 +20,13 @@ NOBODY = UserInfo("")
 SHORT_PATH = 512
 """Nothing is remembered of paths that are not shorter."""
 _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport bounds the time between two bytes
+
+
+class Audited(Protocol):
+    """The audit event of a call, where there is one."""
+
+    def sent(self, obj: Object) -> None:
+        """The object that the body was decoded to. It is not kept: what comes after may change it."""
 
 
 class Call(Struct):
@@ -47,6 +54,7 @@ class Call(Struct):
     body: bytes | None = None
     labels: tuple[str, ...] | None = None
     websocket: tuple[str, ...] | None = None
+    audit: Audited | None = None
 
     def header(self, name: str) -> str:
         return self.headers.first(name)
