@@ -33,6 +33,13 @@ async def ask(start):
         ("POST", "one/exec?container=c", 400, "container c is not valid for pod one"),
         ("POST", "one/portforward?ports=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("GET", "one/proxy/path", 400, "address not allowed"),
+        ("POST", "none/exec?command=ls&dryRun=All", 400, "dryRun is not supported"),
+        (
+            "GET",
+            "one/log?sinceTime=x",
+            400,
+            'parsing time "x" as "2006-01-02T15:04:05Z07:00": cannot parse "x" as "2006"',
+        ),
         ("GET", "placed/log", 404, 'nodes "gone" not found'),
         ("GET", "none/log", 404, 'pods "none" not found'),
         ("GET", "one/log?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),

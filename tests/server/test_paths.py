@@ -35,6 +35,8 @@ async def client(start: Start) -> Client:
         ("GET", "//api/v1/namespaces", 404, PAGE),
         ("GET", "//healthz", 404, PAGE),
         ("GET", "/api/v1/namespaces/default//configmaps", 404, NOTHING),
+        ("POST", "/api/v1/watch/namespaces/default/configmaps", 405, METHOD),
+        ("DELETE", "/api/v1/watch/namespaces/default/configmaps/a", 405, METHOD),
         ("GET", "/index.html", 200, "/readyz/poststarthook/rbac/bootstrap-roles"),
         ("GET", "/openapi/v3/", 404, ""),
         ("DELETE", "/.well-known/openid-configuration", 405, METHOD),

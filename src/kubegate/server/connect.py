@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from kubegate.admission import GroupVersionKind, Operation
 from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError
+from kubegate.api.normalize import parse_time
 from kubegate.api.resources import Resource
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
@@ -34,7 +35,7 @@ _PARAMETERS: dict[str, dict[str, str]] = {
         "follow": "bool",
         "previous": "bool",
         "sinceSeconds": "number",
-        "sinceTime": "text",
+        "sinceTime": "time",
         "timestamps": "bool",
         "tailLines": "number",
         "limitBytes": "number",
@@ -49,6 +50,8 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     """Raises 400 for options that cannot be read, 403 by admission, 404, 422, 503 for what is not to be had."""
     info = call.info
     namespace = info.namespace if resource.namespaced else ""
+    if "dryRun" in call.query and info.subresource != "log":
+        raise status.bad_request("dryRun is not supported")
     options = _options(call, resource)
     await registry.cache.fresh()
     if info.subresource == "log":
@@ -89,7 +92,7 @@ def _options(call: Call, resource: Resource) -> Object:
         if name not in call.query:
             continue
         value = _READERS[how](call.query[name])
-        if value is False or value in ("", []):
+        if value is False or value in (None, "", []):
             found.pop(name, None)
         else:
             found[name] = value
@@ -113,11 +116,22 @@ def _numbers(values: Sequence[str]) -> list[int]:
     return [lists.number(part) for value in values for part in value.split(",")]
 
 
+def _time(text: str) -> str | None:
+    """Raises 400."""
+    if text in ("", "null"):
+        return None
+    try:
+        return parse_time(text).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError as error:
+        raise status.bad_request(str(error)) from None
+
+
 _READERS: dict[str, Callable[[Sequence[str]], object]] = {
     "text": lambda values: values[0],
     "texts": list,
     "bool": lambda values: lists.truth(values[0]),
     "number": lambda values: lists.number(values[0]),
+    "time": lambda values: _time(values[0]),
     "numbers": _numbers,
 }
 

@@ -515,8 +515,11 @@ def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation 
         return _custom_operation(resource, info, method, misplaced)
     if misplaced or (info.verb == "proxy"):
         raise no_such_resource()
-    if _is_watch_path(info) and (info.subresource or "watch" not in resource.verbs):
-        raise no_such_resource()
+    if _is_watch_path(info):
+        if info.subresource or "watch" not in resource.verbs:
+            raise no_such_resource()
+        if method != "GET":
+            raise method_not_allowed()
     if info.subresource:
         sub = resource.subresources.get(info.subresource)
         if sub is None or (len(info.parts) > 3 and info.subresource != "proxy"):
