@@ -2,7 +2,7 @@
 
 `generic.Registry` does create, get, update, patch, apply, delete and deletecollection for every resource; lists and
 watches read the watch cache (`server/lists.py`, `server/watch.py`). What is particular to one resource is a `Rules`
-value in a module named after it (`registry/core/pods.py`), found through `rules.RULES`. Knows nothing of HTTP.
+value in a module named after it (`registry/core/pods.py`), found through `rules.MODULES`. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
