@@ -13,6 +13,9 @@ NEGATIVE = "must be greater than or equal to 0"
 NOT_POSITIVE = "must be greater than zero"
 NOT_INTEGER = "must be an integer"
 
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+"""What a port may be spoken to with."""
+
 Names = Callable[[str], list[str]]
 """A check of `api.names`: a value to the texts of what is wrong with it."""
 

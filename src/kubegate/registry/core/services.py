@@ -10,6 +10,7 @@ from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import (
+    PROTOCOLS,
     cidr,
     dns_label,
     dns_subdomain,
@@ -22,7 +23,6 @@ from kubegate.registry.checks import (
     qualified_name,
 )
 from kubegate.registry.core import serviceaddresses
-from kubegate.registry.core.podspec.containers import PROTOCOLS
 from kubegate.registry.core.serviceaddresses import (
     NONE,
     is_headless,

@@ -9,8 +9,17 @@ from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
-from kubegate.registry.checks import dns_label, dns_subdomain, endpoint_ip, ip, listed, mapped, qualified_name, wrong
-from kubegate.registry.core.podspec.containers import PROTOCOLS
+from kubegate.registry.checks import (
+    PROTOCOLS,
+    dns_label,
+    dns_subdomain,
+    endpoint_ip,
+    ip,
+    listed,
+    mapped,
+    qualified_name,
+    wrong,
+)
 from kubegate.registry.objectmeta import checked
 
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")

@@ -7,11 +7,19 @@ from typing import Any, Final
 
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
-from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped, no_backsteps, port_number, wrong
+from kubegate.registry.checks import (
+    PROTOCOLS,
+    dns_label,
+    dns_subdomain,
+    listed,
+    mapped,
+    no_backsteps,
+    port_number,
+    wrong,
+)
 from kubegate.registry.core.podspec import probes, resources, security, volumes
 from kubegate.registry.core.podspec.options import Options
 
-PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
 _ENV_FIELDS: Final = (
     "metadata.name",
     "metadata.namespace",
