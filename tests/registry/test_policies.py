@@ -125,6 +125,16 @@ async def test_a_priority_does_not_change(w: KindsWorld) -> None:
     assert await w.wrong(w.patch(kind, "p", {"value": 6})) == ["value: Forbidden: may not be changed in an update."]
 
 
+async def test_the_systems_priority_classes_cannot_be_deleted(w: KindsWorld) -> None:
+    kind = "priorityclasses.scheduling.k8s.io"
+    refused = await w.refusal(w.delete(kind, "system-node-critical"))
+    assert (refused.code, refused.message) == (
+        403,
+        'priorityclasses.scheduling.k8s.io "system-node-critical" is forbidden:'
+        " this is a system priority class and cannot be deleted",
+    )
+
+
 # --- autoscalers ----------------------------------------------------------------------------------------------------
 async def test_both_versions_of_an_autoscaler_are_one_object(w: KindsWorld) -> None:
     first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"

@@ -98,6 +98,7 @@ class Rules(Struct, frozen=True):
     create_on_update: whether PUT and apply may create.
     unconditional_update: whether PUT without resourceVersion is taken.
     returns_deleted: whether DELETE answers with the object that is gone instead of a Status.
+    undeletable: names that a DELETE of one object may not have, and why.
     graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once, though a watcher
                still sees it marked first).
     deleting:  what else changes when the object is marked to go (a Namespace's phase).
@@ -123,6 +124,7 @@ class Rules(Struct, frozen=True):
     create_on_update: bool = False
     unconditional_update: bool = True
     returns_deleted: bool = False
+    undeletable: Mapping[str, str] = field(default_factory=dict)
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
     deleting: Callable[[Object], None] | None = None
     held: Callable[[Object], bool] | None = None

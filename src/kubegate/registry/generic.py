@@ -573,6 +573,8 @@ class Registry:
         deletion.check_options(options)
         key = self.keys.key(resource.group_resource, namespace, name)
         rules = self.rules_of(resource)
+        if named and name in rules.undeletable:
+            raise status.forbidden(resource.group, resource.resource, name, rules.undeletable[name])
         admitted = False
         for _ in range(_ATTEMPTS):
             await self.cache.fresh()

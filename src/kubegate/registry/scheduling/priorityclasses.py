@@ -63,4 +63,5 @@ RULES = Rules(
     default=defaulted(_TYPE, _default),
     validate=checked(_validate),
     generation=True,
+    undeletable=dict.fromkeys(SYSTEM_CLASSES, "this is a system priority class and cannot be deleted"),
 )
