@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, metadata, names
 from kubegate.api.field import FieldError
 from kubegate.api.metadata import NameCheck
-from kubegate.registry import Check, Scope
+from kubegate.registry import Change, Check, Scope
 from kubegate.registry.checks import listed
 
 # Finalizers that need no domain, as in the first days.
@@ -17,6 +17,25 @@ def finalizer_name(value: str, path: str) -> list[FieldError]:
     if "/" in value or value in STANDARD_FINALIZERS or names.is_qualified_name(value):
         return []
     return [field.invalid(path, value, "name is neither a standard finalizer name nor is it fully qualified")]
+
+
+# What writes to the status of many kinds leave alone.
+SAID_OF_IT = ("labels", "annotations", "finalizers", "ownerReferences")
+
+
+def keeping(*names: str) -> Change:
+    """`prepare` of a status whose writes leave `names` in the metadata as they were (see `SAID_OF_IT`)."""
+
+    def prepare(obj: Object, old: Object | None, scope: Scope) -> None:
+        assert old is not None
+        meta, before = obj["metadata"], old["metadata"]
+        for name in names:
+            if name in before:
+                meta[name] = before[name]
+            else:
+                meta.pop(name, None)
+
+    return prepare
 
 
 def checked(validate: Check | None = None, again: str | NameCheck | None = None) -> Check:

@@ -11,6 +11,7 @@ from kubegate.registry.admissionregistration.expressions import Compiler
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import listed, mapped
 from kubegate.registry.conditions import conditions
+from kubegate.registry.objectmeta import SAID_OF_IT, keeping
 
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 MOST_ANNOTATIONS = 20
@@ -114,5 +115,5 @@ RULES = Rules(
     status=True,
     generation=True,
     unconditional_update=False,
-    subresources={"status": Rules(validate=_validate_status)},
+    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=_validate_status)},
 )

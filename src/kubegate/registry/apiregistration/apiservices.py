@@ -12,7 +12,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted
 from kubegate.registry.checks import mapped, wrong
 from kubegate.registry.core.configmaps import decoded_size
-from kubegate.registry.objectmeta import checked
+from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
 
 _MAX_GROUP_PRIORITY, _MAX_VERSION_PRIORITY = 20000, 1000
 # Priorities of the groups that this server itself serves; the version's is 15 but for those named after.
@@ -137,5 +137,5 @@ RULES = Rules(
     name="path",
     status=True,
     unconditional_update=False,
-    subresources={"status": Rules(validate=checked())},
+    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=checked())},
 )

@@ -9,7 +9,7 @@ from kubegate.registry.apps import templates
 from kubegate.registry.canonical import defaulted, with_blank_status
 from kubegate.registry.checks import at_most_100_percent, int_or_percent, int_or_percent_value, mapped, nonnegative
 from kubegate.registry.core.podspec.defaults import default_template
-from kubegate.registry.objectmeta import checked
+from kubegate.registry.objectmeta import checked, keeping
 
 _TYPE = "io.k8s.api.apps.v1.Deployment"
 _QUARTER = "25%"
@@ -94,5 +94,5 @@ RULES = Rules(
     warnings=templates.template_warnings,
     status=True,
     generation=True,
-    subresources={"status": Rules(validate=checked(_validate_status))},
+    subresources={"status": Rules(prepare=keeping("labels"), validate=checked(_validate_status))},
 )

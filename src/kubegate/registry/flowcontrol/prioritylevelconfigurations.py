@@ -10,7 +10,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.canonical import defaulted, with_blank_status
 from kubegate.registry.checks import mapped, nonnegative
 from kubegate.registry.flowcontrol.conditions import fixed_spec, validate_status
-from kubegate.registry.objectmeta import checked
+from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
 
 _TYPE = "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration"
 _MAX_QUEUES = 10 * 1000 * 1000
@@ -127,5 +127,5 @@ RULES = Rules(
     validate=checked(_validate, again="subdomain"),
     status=True,
     generation=True,
-    subresources={"status": Rules(validate=validate_status)},
+    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=validate_status)},
 )

@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted, with_blank_status
-from kubegate.registry.objectmeta import checked
+from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
 from kubegate.registry.resource import devices
 
 _TYPE = "io.k8s.api.resource.v1.ResourceClaim"
@@ -31,5 +31,5 @@ RULES = Rules(
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,
-    subresources={"status": Rules(validate=checked())},
+    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=checked())},
 )

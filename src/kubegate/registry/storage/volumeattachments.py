@@ -8,7 +8,7 @@ from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import defaulted, with_blank_status
 from kubegate.registry.checks import dns_subdomain, mapped
 from kubegate.registry.core.podspec.volumes import csi_driver_name
-from kubegate.registry.objectmeta import checked
+from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
 
 _TYPE = "io.k8s.api.storage.v1.VolumeAttachment"
 _ONE_SOURCE = "must specify exactly one of inlineVolumeSpec and persistentVolumeName"
@@ -65,5 +65,5 @@ RULES = Rules(
     validate=checked(_validate, again="subdomain"),
     status=True,
     returns_deleted=True,
-    subresources={"status": Rules(validate=checked(_validate_status))},
+    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=checked(_validate_status))},
 )
