@@ -63,6 +63,26 @@ async def test_what_is_missing_is_told(ask, method, path, code, message) -> None
     assert (answer.status, answer.json["message"]) == (code, message)
 
 
+@pytest.mark.parametrize("subresource", ["exec", "attach", "portforward"])
+async def test_who_may_only_read_may_not_connect_by_reading(ask, subresource) -> None:
+    """Websockets begin with a GET; the right to create is asked for whatever is sent."""
+    rbac, group = "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [""], "resources": [f"pods/{subresource}"], "verbs": ["get"]}]
+    await ask("POST", f"{rbac}/clusterroles", {"metadata": {"name": "looks"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "looks"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "looks"},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": "bob"}],
+    }
+    await ask("POST", f"{rbac}/clusterrolebindings", binding)
+    refused = await ask("GET", f"{PODS}/one/{subresource}", token="bob-token")
+    assert (refused.status, refused.json["message"]) == (403, 'pods "one" is forbidden: ')
+    assert refused.json["details"] == {"name": "one", "kind": "pods"}
+    created = await ask("POST", f"{PODS}/one/{subresource}", token="bob-token")
+    assert "cannot create resource" in created.json["message"]
+    assert (await ask("GET", f"{PODS}/one/{subresource}")).status == 400
+
+
 async def test_the_log_of_a_pod_without_a_host_is_empty(ask) -> None:
     answer = await ask("GET", f"{PODS}/two/log?container=i&follow=true&tailLines=10")
     assert (answer.status, answer.body) == (204, b"")

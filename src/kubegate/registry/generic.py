@@ -406,17 +406,14 @@ class Registry:
         context = replace(context, options=_as_create_options(context.options))
         return await self._create_once(resource, namespace, obj, context, named=name)
 
-    async def check_create(
-        self, resource: Resource, namespace: str, name: str, context: Context, subresource: str = ""
-    ) -> None:
-        """For what creates by another verb: who may update, patch or read may not therefore create. Raises 403."""
+    async def check_create(self, resource: Resource, namespace: str, name: str, context: Context) -> None:
+        """For what creates by another verb: who may update or patch may not therefore create. Raises 403."""
         attributes = authorization.Attributes(
             user=context.user,
             verb="create",
             api_group=resource.group,
             api_version=resource.version,
             resource=resource.resource,
-            subresource=subresource,
             namespace=namespace,
             name=name,
         )

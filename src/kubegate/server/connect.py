@@ -15,6 +15,7 @@ from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError
 from kubegate.api.normalize import parse_time
 from kubegate.api.resources import Resource
+from kubegate.authorization import Attributes
 from kubegate.registry import Context
 from kubegate.registry.generic import Registry
 from kubegate.server import lists, simulated
@@ -65,9 +66,8 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     await registry.admission.validate(attributes)
     if info.subresource == "proxy":
         raise _PROXIES[resource.resource](registry, resource, namespace, info.name)
-    if call.websocket is not None and info.verb != "create":
-        # A websocket begins with a GET; who may read alone may not therefore run commands.
-        await registry.check_create(resource, namespace, info.name, context, info.subresource)
+    if info.verb != "create":
+        await _check_create(registry, call, resource, namespace)
     pod = registry.entry(resource, namespace, info.name).object()
     options = attributes.object or options
     if info.subresource != "portforward":
@@ -78,6 +78,29 @@ async def connect(registry: Registry, call: Call, resource: Resource, context: C
     if simulated.has(registry, pod) and info.subresource != "portforward":
         return simulated.session(registry, call, pod, options)
     raise _no_kubelet(registry, node)
+
+
+async def _check_create(registry: Registry, call: Call, resource: Resource, namespace: str) -> None:
+    """A websocket begins with a GET; who may read alone may not therefore run commands. Raises 403, 500.
+
+    The refusal tells the authorizers' reason alone, as kube-apiserver's does.
+    """
+    attributes = Attributes(
+        user=call.user,
+        verb="create",
+        api_group=resource.group,
+        api_version=resource.version,
+        resource=resource.resource,
+        subresource=call.info.subresource,
+        namespace=namespace,
+        name=call.info.name,
+    )
+    decision = await registry.authorizer.authorize(attributes)
+    if decision.allowed:
+        return
+    if decision.error:
+        raise status.internal(decision.error)
+    raise status.forbidden(resource.group, resource.resource, call.info.name, decision.reason)
 
 
 # ------------------------------------------------------------------ options
