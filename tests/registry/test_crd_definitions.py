@@ -99,6 +99,18 @@ async def test_deleting_a_definition_deletes_its_objects_first() -> None:
         assert reader.list("forms.example.org") == []
 
 
+async def test_a_definition_goes_though_its_stored_versions_are_none_of_its_own() -> None:
+    async with crd_world() as world:
+        await world.serve(crd("forms"))
+        definition = await world.definition("forms.example.org")
+        definition["status"]["storedVersions"] = ["v9", "v1"]
+        assert world.definitions is not None
+        await world.registry.update(world.definitions, "", "forms.example.org", definition, context(), "status")
+        await world.registry.delete(world.definitions, "", "forms.example.org", {}, context())
+        reader = world.registry.reader
+        await world.until(lambda: not reader.list("customresourcedefinitions.apiextensions.k8s.io"))
+
+
 async def test_several_versions_are_served_and_one_is_stored() -> None:
     async with crd_world() as world:
         await world.serve(crd("forms", versions=("v1", "v1beta1")))

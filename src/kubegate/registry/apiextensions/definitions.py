@@ -230,13 +230,15 @@ class Definitions:
                     await self._delete(stored, obj)
             if self._reader.list(stored):
                 return False
-        await self._say(definition, "False", "InstanceDeletionCompleted", "removed all instances")
         current = await self._internal.get(RESOURCE, "", name)
         if current is not None:
             current = clone(current)
             kept = [found for found in current["metadata"]["finalizers"] if found != CLEANUP_FINALIZER]
             current["metadata"]["finalizers"] = kept
-            await self._internal.update(RESOURCE, "", name, current)
+            said = ("Terminating", "False", "InstanceDeletionCompleted", "removed all instances")
+            set_condition(current, *said, self._clock.now())
+            # Through the status, which is let go even where the definition could no longer be written.
+            await self._internal.update_status(RESOURCE, "", name, current)
         return True
 
     async def _delete(self, stored: str, obj: Object) -> None:
