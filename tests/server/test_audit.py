@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
+from audit_log import EVERYTHING, events, logged
 from server_client import Start
 
 from kubegate.server.audit_policy import read_policy
 from kubegate.server.audit_sinks import LogFile
 from kubegate.server.options import UsageError
-
-EVERYTHING = (
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: RequestResponse}]\n"
-)
-
-
-def events(path: Path) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
-
-
-async def logged(start: Start, tmp_path: Path, policy: str = EVERYTHING) -> Any:
-    (tmp_path / "policy.yaml").write_text(policy)
-    return await start(
-        f"--audit-policy-file={tmp_path / 'policy.yaml'}",
-        f"--audit-log-path={tmp_path / 'audit.log'}",
-        "--controllers=none",
-    )
 
 
 async def test_an_event_tells_who_asked_what_and_how_it_was_decided(start: Start, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics, request_labels
-from kubegate.server.responses import Response
+from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
 
 _SIGN_INS = "too many sign-ins, please try again later."
@@ -88,9 +88,11 @@ class App:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = perf_counter()
         call, response = await self._answered(scope, receive)
-        await self._send(call, response, receive, send)
-        if call is not None:
-            self._finish(call, response, perf_counter() - start)
+        try:
+            await self._send(call, response, receive, send)
+        finally:
+            if call is not None:
+                self._finish(call, response, perf_counter() - start)
 
     async def _answered(self, scope: Scope, receive: Receive) -> tuple[Call | None, Response]:
         call: Call | None = None
@@ -186,6 +188,11 @@ class App:
         except Exception as error:
             response = _failure(error, call)
             panicked = not isinstance(error, StatusError | StoreUnavailable)
+        except asyncio.CancelledError:
+            self._auditor.over(call)
+            raise
+        if call.websocket is not None and response.stream is not None:
+            response.status = 101
         if call.audit is not None:
             self._auditor.end(call, response, panicked=panicked)
         return response
@@ -219,14 +226,7 @@ class App:
 
     # ------------------------------------------------------------------ sending
     async def _send(self, call: Call | None, response: Response, receive: Receive, send: Send) -> None:
-        headers = [(b"content-type", response.content_type)] if response.content_type else []
-        headers += response.headers
-        if not response.headers or not any(name == b"cache-control" for name, _ in response.headers):
-            headers.append(_CACHE_CONTROL)
-        if call is not None:
-            headers.append((b"audit-id", call.id.encode()))
-            if call.trace.warnings:
-                headers += responses.warning_headers(call.trace.warnings)
+        headers = _head(call, response)
         start = {"type": "http.response.start", "status": response.status, "headers": headers}
         if response.stream is None:
             body = response.body
@@ -236,37 +236,49 @@ class App:
                 body = b""
             await send({"type": "http.response.body", "body": body})
             return
+        assert call is not None
         await send(start)
         # The status goes out with the first body: a watcher must not wait for it until something happens.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
-        await self._send_stream(response, receive, send)
+        await self._send_stream(call, response.stream, receive, send)
 
-    async def _send_stream(self, response: Response, receive: Receive, send: Send) -> None:
-        """Send until the stream ends, the client goes, or the server drains."""
-        assert response.stream is not None
-        stream = response.stream
-
+    async def _send_stream(self, call: Call, stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
         async def pump() -> None:
             async with contextlib.aclosing(stream):  # type: ignore[type-var]
                 async for chunk in stream:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
-        pumping = asyncio.create_task(pump())
-        self._streams.add(pumping)
-        gone = asyncio.create_task(_disconnected(receive))
-        gone.add_done_callback(lambda _: pumping.cancel())
+        if not await self._until_over(call, pump(), receive) and self.draining.is_set():
+            with contextlib.suppress(OSError):
+                await send({"type": "http.response.body", "body": b""})
+
+    async def _until_over(self, call: Call, work: Awaitable[None], receive: Receive | None = None) -> bool:
+        """Whether `work` came to its end; else the client went, as `receive` tells, or the server drains.
+
+        Raises what `work` raises.
+        """
+        running = asyncio.ensure_future(work)
+        tasks: set[asyncio.Future[None]] = {running}
+        if receive is not None:
+            tasks.add(asyncio.ensure_future(_disconnected(receive)))
+        self._streams.add(running)
         try:
-            await pumping
-        except asyncio.CancelledError:
-            if self.draining.is_set():
-                with contextlib.suppress(OSError):
-                    await send({"type": "http.response.body", "body": b""})
-        except OSError:
-            pass
+            # Unlike awaiting a task, this tells its end from that of the very task that waits here.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            gone.cancel()
-            self._streams.discard(pumping)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._streams.discard(running)
+        if running.cancelled():
+            return False
+        error = running.exception()
+        if error is not None and not isinstance(error, OSError):
+            log.error("request %s failed", call.id, exc_info=error)
+            self._auditor.panicked(call)
+            raise error
+        return error is None
 
     def drain(self) -> None:
         """End the watches cleanly, so that clients list again elsewhere."""
@@ -277,52 +289,35 @@ class App:
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
         labels = call.labels or _OTHER.get(call.method, _ODD)
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
-        if response.stream is not None or response.session is not None:
+        if call.audit is not None:
             self._auditor.over(call)
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticated and authorized as a GET; then refused, a watch, or what takes the websocket over."""
         await receive()
+        start = perf_counter()
         call, response = await self._answered({**scope, "method": "GET"}, receive)
-        if response.session is not None and call is not None:
-            await self._session(call, response, receive, send)
-            return
-        if response.stream is not None and call is not None:
-            await self._websocket_stream(scope, response, receive, send)
-            self._auditor.over(call)
-            return
-        headers = [*response.headers]
-        if response.content_type:
-            headers.append((b"content-type", response.content_type))
+        try:
+            if call is not None and response.session is not None:
+                await self._until_over(call, response.session(receive, send))
+            elif call is not None and response.stream is not None:
+                await self._send_messages(call, response.stream, receive, send)
+            else:
+                await self._refuse_websocket(call, response, send)
+        finally:
+            if call is not None:
+                self._finish(call, response, perf_counter() - start)
+
+    async def _refuse_websocket(self, call: Call | None, response: Response, send: Send) -> None:
+        headers = [*_head(call, response), (b"content-length", b"%d" % len(response.body))]
         await send({"type": "websocket.http.response.start", "status": response.status, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": response.body})
 
-    async def _session(self, call: Call, response: Response, receive: Receive, send: Send) -> None:
-        """Until it is over, the client goes, or the server drains."""
-        assert response.session is not None
-        start = perf_counter()
-        running = asyncio.ensure_future(response.session(receive, send))
-        self._streams.add(running)
-        try:
-            await running
-        except (asyncio.CancelledError, OSError):
-            if not running.done():  # this very task is to end
-                running.cancel()
-                await asyncio.gather(running, return_exceptions=True)
-                raise
-        except Exception:
-            log.exception("request %s failed", call.id)
-        finally:
-            self._streams.discard(running)
-            self._finish(call, response, perf_counter() - start)
-
-    async def _websocket_stream(self, scope: Scope, response: Response, receive: Receive, send: Send) -> None:
+    async def _send_messages(self, call: Call, stream: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
         """A watch over a websocket: a text message for each event."""
-        assert response.stream is not None
-        protocols = [p for p in scope.get("subprotocols", []) if not p.startswith("base64url.bearer.")]
+        protocols = [p for p in call.websocket or () if not p.startswith("base64url.bearer.")]
         await send({"type": "websocket.accept", "subprotocol": protocols[0] if protocols else None})
-        stream = response.stream
 
         async def pump() -> None:
             async with contextlib.aclosing(stream):  # type: ignore[type-var]
@@ -331,17 +326,7 @@ class App:
                         await send({"type": "websocket.send", "text": line.decode()})
             await send({"type": "websocket.close", "code": 1000})
 
-        pumping = asyncio.create_task(pump())
-        self._streams.add(pumping)
-        gone = asyncio.create_task(_disconnected(receive))
-        gone.add_done_callback(lambda _: pumping.cancel())
-        try:
-            await pumping
-        except (asyncio.CancelledError, OSError):
-            pass
-        finally:
-            gone.cancel()
-            self._streams.discard(pumping)
+        await self._until_over(call, pump(), receive)
 
 
 @lru_cache(4096)
@@ -403,6 +388,19 @@ def _undetermined(scope: Scope, error: requestinfo.Undetermined) -> Response:
     uri, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
     uri += f"?{query}" if query else ""
     return responses.text(f'Internal Server Error: "{uri}": failed to create RequestInfo: {error}, {uri}\n', 500)
+
+
+def _head(call: Call | None, response: Response) -> list[Header]:
+    """The headers of an answer, but for its length."""
+    headers = [(b"content-type", response.content_type)] if response.content_type else []
+    headers += response.headers
+    if not response.headers or not any(name == b"cache-control" for name, _ in response.headers):
+        headers.append(_CACHE_CONTROL)
+    if call is not None:
+        headers.append((b"audit-id", call.id.encode()))
+        if call.trace.warnings:
+            headers += responses.warning_headers(call.trace.warnings)
+    return headers
 
 
 async def _disconnected(receive: Receive) -> None:

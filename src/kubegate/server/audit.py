@@ -15,18 +15,16 @@ from msgspec import Struct
 
 from kubegate.api import Object
 from kubegate.api.clock import Clock, rfc3339_micro
-from kubegate.api.requestinfo import RequestInfo
 from kubegate.authentication import Headers, user_info
 from kubegate.server import audit_objects
 from kubegate.server.call import Call
+from kubegate.server.limits import long_running
 from kubegate.server.responses import Response
 
 if TYPE_CHECKING:
     from kubegate.server.audit_policy import Policy, Rule
 
 _LONGEST_AGENT = 1024
-_LASTING_VERBS = frozenset({"watch", "proxy"})
-_LASTING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 
 Sink = Callable[[bytes], None]
 """Takes one event as a line of JSON; must not block."""
@@ -59,18 +57,30 @@ class Auditor:
             return
         pending.answered(call, response)
         if panicked:
-            self.emit(pending, "Panic")
+            self.panicked(call)
             return
         lasts = response.stream is not None or response.session is not None
-        if lasts or _long_running(call.info):
+        if lasts or long_running(call.info):
             self.emit(pending, "ResponseStarted")
         if not lasts:
-            self.emit(pending, "ResponseComplete")
+            self.over(call)
 
     def over(self, call: Call) -> None:
-        """What lasted, a watch or a session, has ended."""
-        if isinstance(call.audit, Pending):
-            self.emit(call.audit, "ResponseComplete")
+        """What lasted, a watch or a session, has ended; or there will be no answer, for the client has gone."""
+        pending, call.audit = call.audit, None
+        if isinstance(pending, Pending):
+            if "responseStatus" not in pending.event:
+                pending.answered(call, Response(200))
+                pending.event["responseStatus"] |= {"status": "Success", "message": "Connection closed early"}
+            self.emit(pending, "ResponseComplete")
+
+    def panicked(self, call: Call) -> None:
+        """The server itself failed, before the answer or in the middle of it. What it failed of is for its log."""
+        pending, call.audit = call.audit, None
+        if isinstance(pending, Pending):
+            failed = {"status": "Failure", "message": "APIServer panic'd", "reason": "InternalError", "code": 500}
+            pending.event["responseStatus"] = {"metadata": {}, **failed}
+            self.emit(pending, "Panic")
 
     def emit(self, pending: Pending, stage: str, now: str = "") -> None:
         if stage in pending.rule.omit_stages:
@@ -192,11 +202,6 @@ def _address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return ""
-
-
-def _long_running(info: RequestInfo) -> bool:
-    """Requests that are told of when they are answered and again when they are over, whatever the answer."""
-    return info.verb in _LASTING_VERBS or (info.resource_request and info.subresource in _LASTING_SUBRESOURCES)
 
 
 def _response_status(response: Response, answer: Any, *, guarded: bool) -> dict[str, Any]:

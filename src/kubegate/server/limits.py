@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from msgspec import Struct
 
 from kubegate.api import status
+from kubegate.api.requestinfo import RequestInfo
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
@@ -18,6 +19,11 @@ from kubegate.server.metrics import Metrics
 _LONG_RUNNING = frozenset({"watch", "proxy"})
 _LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _READS = frozenset({"get", "list", "watch"})
+
+
+def long_running(info: RequestInfo) -> bool:
+    """Watches, and what connects to something: such a request may last as long as the client likes."""
+    return info.verb in _LONG_RUNNING or (info.resource_request and info.subresource in _LONG_RUNNING_SUBRESOURCES)
 
 
 class _Bound:
@@ -69,7 +75,7 @@ class Limits:
     def admit(self, call: Call) -> AbstractContextManager[None]:
         """Raises 429."""
         info = call.info
-        if info.verb in _LONG_RUNNING or info.subresource in _LONG_RUNNING_SUBRESOURCES or not info.resource_request:
+        if not info.resource_request or long_running(info):
             return _FREE
         bound = self._reads if info.verb in _READS else self._writes
         if not bound.limit:
