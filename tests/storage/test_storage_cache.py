@@ -317,10 +317,15 @@ async def test_a_change_that_cannot_be_decoded_is_told_by_health_until_it_is_men
     await cache.close()
 
 
-async def test_a_store_with_a_value_that_cannot_be_decoded_is_not_served(memory: MemoryStore) -> None:
+@pytest.mark.parametrize("window", [0, 100], ids=["filled with it", "its change replayed"])
+async def test_a_store_with_a_value_that_cannot_be_decoded_is_not_served(
+    memory: MemoryStore, caplog: pytest.LogCaptureFixture, window: int
+) -> None:
+    await memory.put(B, b"{}", 0)
     await memory.put(A, b"not json", 0)
-    with pytest.raises(ValueError, match=f"{A} at revision 2 cannot be decoded"):
-        await started(memory)
+    with pytest.raises(ValueError, match=f"{A} at revision 3 cannot be decoded"):
+        await started(memory, window=window)
+    assert caplog.text == ""
 
 
 async def test_an_entry_and_an_event_show_no_values(memory: MemoryStore) -> None:

@@ -264,6 +264,7 @@ class WatchCache:
         self._following: asyncio.Task[None] | None = None
         self._trouble: str | None = "the cache was not started"
         self._unreadable: dict[str, str] = {}  # keys whose last change could not be decoded, and why
+        self._started = False
 
     async def start(self) -> None:
         """Fill the cache, as of some thousand changes ago, and replay those: watches of before a restart go on.
@@ -307,6 +308,7 @@ class WatchCache:
         if self._unreadable:
             raise ValueError(next(iter(self._unreadable.values())))
         starting = False
+        self._started = True
         self._trouble = None
 
     async def close(self) -> None:
@@ -563,8 +565,9 @@ class WatchCache:
             try:
                 entry = self._entry(KeyValue(key, event.value, event.revision, created))
             except ValueError as error:
-                log.error("%s; it is served as it was before", error)
                 self._unreadable[key] = str(error)
+                if self._started:  # else nothing is served, and `start` raises what stays unreadable
+                    log.error("%s; it is served as it was before", error)
                 return
             self._emit(CacheEvent(EventType.PUT, key, event.revision, entry, have))
         elif have is not None:
