@@ -1,0 +1,84 @@
+"""What the pages of docs/ say is so: their commands print it, their links lead somewhere, their functions are there."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from doc_pages import KUBECTL, ROOT, block, examples, folded, page, walk
+
+wants_kubectl = pytest.mark.skipif(not KUBECTL.exists(), reason="wants .tools/kubectl-1.36")
+
+
+def numbers_folded(text: str) -> str:
+    return re.sub(r"\d[\d,]*", "N", folded(text))
+
+
+@wants_kubectl
+def test_the_webhook_labels_the_pod(tmp_path: Path) -> None:
+    with walk(tmp_path, ports=("8443",)) as walking:
+        for example in examples(page("admission-webhooks")):
+            walking.check(example)
+
+
+@wants_kubectl
+def test_credentials_are_taken_as_the_page_says(tmp_path: Path) -> None:
+    with walk(tmp_path) as walking:
+        for example in examples(page("authentication")):
+            walking.check(example)
+
+
+@wants_kubectl
+def test_the_store_is_looked_after_as_the_page_says(tmp_path: Path) -> None:
+    text = page("storage")
+    with walk(tmp_path) as walking:
+        key = base64.b64encode(os.urandom(32)).decode()
+        configuration = block(text, "yaml", "kind: EncryptionConfiguration").replace("(32 random bytes in base64)", key)
+        (walking.work / "encryption.yaml").write_text(configuration)
+        for example in examples(text):
+            walking.check(example, numbers_folded)
+            if example.command == "kubegate up &":  # the secret of which the page speaks
+                walking.run(
+                    "kubectl --kubeconfig .kubegate/admin.kubeconfig create secret generic db --from-literal=a=b"
+                )
+
+
+@wants_kubectl
+def test_pods_run_on_simulated_nodes(tmp_path: Path) -> None:
+    with walk(tmp_path) as walking:
+        for example in examples(page("simulated-nodes").partition("## Commands in pods")[0]):
+            walking.check(example, patience=20 if re.match("kubectl (get|rollout)", example.command) else 0)
+
+
+def test_the_webhook_server_answers_as_the_page_says(tmp_path: Path) -> None:
+    with walk(tmp_path, ports=("8443",)) as walking:
+        for example in examples(page("webhook-server")):
+            walking.check(example)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_to_files(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_the_functions_of_the_two_requests_are_there() -> None:
+    source = ROOT / "src" / "kubegate"
+    modules = {path.stem for path in source.rglob("*.py")}
+    rules = (source / "registry" / "__init__.py").read_text()
+    defined = set(
+        re.findall(r"^ *(?:async )?(?:def|class) (\w+)", "\n".join(p.read_text() for p in source.rglob("*.py")), re.M)
+    )
+    rows = [row.split("|")[2] for row in page("request").splitlines() if row.startswith("| ")]
+    names = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert len(names) > 30
+    for name in names:
+        last = name.split(".")[-1]
+        known = last in defined or last in modules or (name.startswith("rules.") and f"    {last}: " in rules)
+        assert known, f"docs/request.md speaks of {name}"
