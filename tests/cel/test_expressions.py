@@ -230,6 +230,10 @@ def test_the_result_must_have_one_of_the_types_asked_for() -> None:
     assert (caught.value.message, caught.value.kind) == ("must evaluate to bool but got string", "result")
     with pytest.raises(cel.CompileError, match=r"must evaluate to one of \[string null_type\] but got int"):
         cel.compile("1", {}, result=(types.STRING, types.NULL))
+    with pytest.raises(cel.CompileError, match=r"must evaluate to bool but got list\(google.protobuf.Timestamp\)"):
+        cel.compile("[timestamp(0)]", {}, result=(types.BOOL,))
+    with pytest.raises(cel.CompileError, match="must evaluate to bool but got null_type"):
+        cel.compile("null", {}, result=(types.BOOL,))
     with pytest.raises(cel.CompileError, match="must evaluate to bool but got dyn"):
         cel.compile("object.x", {"object": types.DYN}, result=(types.BOOL,))
 

@@ -67,10 +67,10 @@ def compile_program(
     checked = check(expression, variables, objects, mutation)
     if result is not None and not any(checked.result == wanted for wanted in result):
         if len(result) == 1:
-            wanted = types.format_type(result[0])
+            wanted = types.describe(result[0])
         else:
-            wanted = "one of [" + " ".join(types.runtime_name(kind) for kind in result) + "]"
-        raise CompileError(f"must evaluate to {wanted} but got {types.format_type(checked.result)}", "result")
+            wanted = "one of [" + " ".join(map(types.describe, result)) + "]"
+        raise CompileError(f"must evaluate to {wanted} but got {types.describe(checked.result)}", "result")
     try:
         step = evaluate.build(checked)
     except evaluate.ConstantError as error:

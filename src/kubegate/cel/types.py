@@ -88,6 +88,12 @@ def runtime_name(kind: CelType) -> str:
     return _RUNTIME_NAMES.get(kind.kind, kind.kind)
 
 
+def describe(kind: CelType) -> str:
+    """Its name at run time with its parameters: `map(string, google.protobuf.Timestamp)`."""
+    name = runtime_name(kind)
+    return f"{name}({', '.join(map(describe, kind.parameters))})" if kind.parameters else name
+
+
 def format_type(kind: CelType) -> str:
     """As the type checker's errors write it: `map(string, int)`."""
     match kind.kind:

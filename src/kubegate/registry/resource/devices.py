@@ -172,7 +172,7 @@ def _selector(selector: Object, path: str) -> list[FieldError]:
         return [field.invalid(where, expression, programs.describe(error))]
     if result in (types.BOOL, types.DYN):
         return []
-    text = f"must evaluate to bool or the unknown type, not {types.format_type(result)}"
+    text = f"must evaluate to bool or the unknown type, not {types.describe(result)}"
     return [field.invalid(where, expression, text)]
 
 
