@@ -79,6 +79,7 @@ def refusal(expression: str, **variables: types.CelType) -> str:
         ("[1, 0].exists(x, 1 / x == 1)", True),
         ("[0, 5].all(x, 10 / x > 5)", False),
         ("[1, 2].all(i, v, v == i + 1)", True),
+        ("[1, 2, 2].existsOne(x, x == 1) && !{'a': 2}.existsOne(k, k == 'b')", True),
         ("{'a': 1}.transformMap(k, v, k + string(v))", {"a": "a1"}),
         ("[3, 4].transformList(i, v, i > 0, v)", [4]),
         ("{'a': 1, 'b': 2}.transformMapEntry(k, v, {v: k})", {1: "a", 2: "b"}),

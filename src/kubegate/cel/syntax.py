@@ -392,7 +392,7 @@ def _constant(body: bytes) -> Any:
 
 
 class _Macros:
-    """The macros of cel-go's TwoVarComprehensions and Lists (`sortBy`), which the parser leaves as calls."""
+    """The macros that the parser leaves as calls: those of cel-go's TwoVarComprehensions, `sortBy`, `existsOne`."""
 
     def __init__(self, positions: dict[int, int]) -> None:
         self._positions = positions
@@ -437,6 +437,8 @@ class _Macros:
         match call.function:
             case "all" | "exists" | "existsOne" | "exists_one" if count == 3:
                 return self._quantifier(call)
+            case "existsOne" if count == 2:
+                return self._exists_one(call, 1)
             case "transformList" | "transformMap" | "transformMapEntry" if count in (3, 4):
                 return self._transform(call)
             case "sortBy" if count == 2:
@@ -463,8 +465,10 @@ class _Macros:
             names.append(argument.name)
         return names
 
-    def _fold(self, call: Call, initial: Node, condition: Node, step: Node, result: Node) -> Comprehension:
-        first, second = self._names(call, 2)
+    def _fold(
+        self, call: Call, initial: Node, condition: Node, step: Node, result: Node, variables: int = 2
+    ) -> Comprehension:
+        first, second = (*self._names(call, variables), "")[:2]
         assert call.target is not None
         return Comprehension(call.id, call.target, first, second, ACCUMULATOR, initial, condition, step, result)
 
@@ -480,11 +484,14 @@ class _Macros:
             condition = self._call(call, "@not_strictly_false", negated)
             step = self._call(call, "_||_", self._accumulated(call), predicate)
             return self._fold(call, Constant(self._new(call), False), condition, step, accumulated)
+        return self._exists_one(call, 2)
+
+    def _exists_one(self, call: Call, variables: int) -> Node:
         one = Constant(self._new(call), 1)
         more = self._call(call, "_+_", self._accumulated(call), one)
-        step = self._call(call, "_?_:_", predicate, more, self._accumulated(call))
-        result = self._call(call, "_==_", accumulated, Constant(self._new(call), 1))
-        return self._fold(call, Constant(self._new(call), 0), Constant(self._new(call), True), step, result)
+        step = self._call(call, "_?_:_", call.arguments[variables], more, self._accumulated(call))
+        result = self._call(call, "_==_", self._accumulated(call), Constant(self._new(call), 1))
+        return self._fold(call, Constant(self._new(call), 0), Constant(self._new(call), True), step, result, variables)
 
     def _transform(self, call: Call) -> Node:
         *filters, value = call.arguments[2:]
