@@ -123,6 +123,17 @@ async def test_another_accounts_pod_is_no_anchor(api: Api) -> None:
     assert (found["http"], found["message"]) == (400, text)
 
 
+async def test_a_request_for_an_account_that_was_made_anew_is_a_conflict(api: Api) -> None:
+    account = await api.ask("GET", TOKENS.removesuffix("/token"))
+    uid = account["metadata"]["uid"]
+    found = await api.ask("POST", TOKENS, {"metadata": {"uid": "older"}, "spec": {}})
+    text = f"the UID in the token request (older) does not match the UID of the service account ({uid})"
+    whole = f'Operation cannot be fulfilled on TokenRequest.authentication.k8s.io "robot": {text}'
+    assert (found["http"], found["message"]) == (409, whole)
+    assert found["details"] == {"name": "robot", "group": "authentication.k8s.io", "kind": "TokenRequest"}
+    assert (await api.ask("POST", TOKENS, {"metadata": {"uid": uid}, "spec": {}}))["http"] == 201
+
+
 async def test_a_token_is_bound_to_what_can_have_such_a_name_and_is_no_table(api: Api) -> None:
     found = await api.token(boundObjectRef={"kind": "Secret", "name": "a/b"})
     assert (found["http"], found["message"]) == (400, "Name parameter invalid: \"a/b\": may not contain '/'")

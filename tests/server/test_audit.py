@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -47,6 +48,9 @@ async def test_no_secret_and_no_token_is_written(start: Start, tmp_path: Path) -
     path = "/api/v1/namespaces/default/serviceaccounts/robot/token"
     token = (await running.client.ask("POST", path, {})).json["status"]["token"]
     await running.server.stop()
+    issued = orjson.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["jti"]
+    told = [e["annotations"] for e in events(tmp_path / "audit.log") if e["objectRef"].get("subresource") == "token"]
+    assert told[0]["authentication.kubernetes.io/issued-credential-id"] == f"JTI={issued}"
     text = (tmp_path / "audit.log").read_text()
     assert "serviceaccounts" in text and "secrets" in text
     for secret_text in ("hunter2", "aHVudGVyMi1odW50ZXIy", "bob-token", "admin-token", token, token.split(".")[2]):

@@ -646,7 +646,7 @@ class Registry:
         target = resource.subresources.get(subresource)
         self._check_namespace(resource, namespace, obj)
         meta = obj.setdefault("metadata", {})
-        if subresource != "binding":  # which names the pod's uid that way
+        if subresource not in ("binding", "token"):  # which name the uid of their pod or account that way
             metadata.wipe_system_fields(meta)
         if resource.namespaced and namespace:
             meta["namespace"] = namespace

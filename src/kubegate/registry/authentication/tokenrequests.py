@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from kubegate.api import Object, clone, field, status
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
+from kubegate.api.metadata import new_uid
 from kubegate.api.names import path_segment_name
 from kubegate.authentication.signing import BoundObjects
 from kubegate.registry import Scope
@@ -55,6 +56,7 @@ async def create(namespace: str, name: str, request: Object, scope: Scope) -> Ob
     account = scope.reader.get("serviceaccounts", namespace, name)
     if account is None:
         raise status.not_found("", "serviceaccounts", name)
+    _check_account(request, account)
     request = _with_defaults(request, scope)
     spec: dict[str, Any] = request["spec"]
     spec["audiences"] = spec.get("audiences") or list(authentication.api_audiences)
@@ -65,9 +67,17 @@ async def create(namespace: str, name: str, request: Object, scope: Scope) -> Ob
     bound = _bound(spec["boundObjectRef"], namespace, name, scope)
     now = scope.clock.now()
     lifetime = _lifetime(spec, bound, authentication, scope)
+    token_id = new_uid()
     token = authentication.signer.bound(
-        account, bound, audiences=spec["audiences"], now=now, seconds=lifetime.seconds, warn_after=lifetime.warn_after
+        account,
+        bound,
+        audiences=spec["audiences"],
+        now=now,
+        seconds=lifetime.seconds,
+        warn_after=lifetime.warn_after,
+        token_id=token_id,
     )
+    scope.context.trace.annotate("authentication.kubernetes.io/issued-credential-id", f"JTI={token_id}")
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -112,6 +122,15 @@ def _check_target(request: Object, name: str) -> None:
     if metadata.get("name") and metadata["name"] != name:
         wrong = field.invalid("metadata.name", metadata["name"], "must match the service account name if specified")
         raise status.invalid(GROUP, KIND, name, [wrong])
+
+
+def _check_account(request: Object, account: Object) -> None:
+    """The uid in the body must be the account's, where it is given: it may have been made anew under its name."""
+    name, uid = account["metadata"]["name"], account["metadata"]["uid"]
+    wanted = (request.get("metadata") or {}).get("uid")
+    if wanted and wanted != uid:
+        why = f"the UID in the token request ({wanted}) does not match the UID of the service account ({uid})"
+        raise status.conflict(GROUP, KIND, name, why)
 
 
 class _Lifetime(Struct, frozen=True):
