@@ -29,6 +29,7 @@ MODULES: dict[str, str] = {
     "endpoints-controller": "endpoints",
     "endpointslice-controller": "endpointslices",
     "endpointslice-mirroring-controller": "endpointslice_mirroring",
+    "ephemeral-volume-controller": "ephemeral_volumes",
     "flowschema-status-controller": "flowschema_status",  # kube-apiserver's own
     "garbage-collector-controller": "garbage",
     "job-controller": "jobs",
@@ -42,6 +43,8 @@ MODULES: dict[str, str] = {
     "replicationcontroller-controller": "replicationcontrollers",
     "resourcequota-controller": "resourcequotas",
     "root-ca-certificate-publisher-controller": "root_ca",
+    "service-cidr-controller": "service_cidrs",
+    "service-ip-address-controller": "service_addresses",  # kube-apiserver's own
     "serviceaccount-controller": "serviceaccounts",
     "serviceaccount-token-controller": "token_secrets",
     "statefulset-controller": "statefulsets",

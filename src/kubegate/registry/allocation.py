@@ -70,7 +70,10 @@ class _Pool(Generic[T]):
 
 
 class ServiceAllocator:
-    """`cidr` as in --service-cluster-ip-range (one range, or one of each family), `node_port_range` as its flag."""
+    """`cidr` as in --service-cluster-ip-range (one range, or one of each family), `node_port_range` as its flag.
+
+    ServiceCIDRs that are Ready add ranges of these families.
+    """
 
     def __init__(self, cidr: str, node_port_range: str, reader: Reader, random: Random, clock: Clock) -> None:
         self.networks: dict[str, IPNetwork] = {}
@@ -82,7 +85,9 @@ class ServiceAllocator:
         self._random = random
         self._addresses: _Pool[IPAddress] = _Pool(clock)
         self._ports: _Pool[int] = _Pool(clock)
+        self._more: dict[str, list[IPNetwork]] = {}  # by the ServiceCIDR's name
         reader.subscribe("services", self._on_service)
+        reader.subscribe("servicecidrs.networking.k8s.io", self._on_cidr)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -102,13 +107,26 @@ class ServiceAllocator:
             for port in _ports_of(service):
                 self._ports.add(port)
 
+    def _on_cidr(self, event: ObjectEvent, cidr: Object, _: Object | None) -> None:
+        name, found = cidr["metadata"]["name"], []
+        if event is not ObjectEvent.DELETED and not cidr["metadata"].get("deletionTimestamp") and _is_ready(cidr):
+            found = [ipaddress.ip_network(text, strict=False) for text in cidr["spec"]["cidrs"]]
+        self._more[name] = [network for network in found if network not in self.networks.values()]
+
+    def _ranges(self, family: str) -> list[IPNetwork]:
+        """All ranges of a family, that of the flags first."""
+        added = (network for networks in self._more.values() for network in networks)
+        more = [network for network in added if family_of(network.network_address) == family]
+        return [self.networks[family], *more] if family in self.networks else []
+
     # ------------------------------------------------------------------ addresses
     def take_address(self, text: str) -> None:
         """Reserve the address that was asked for. Raises AllocationError."""
         address = parse_ip(text)
-        network = self.networks.get(family_of(address)) if address is not None else None
-        if address is None or network is None or address not in network:
+        ranges = [one for one in self._ranges(family_of(address)) if address in one] if address is not None else []
+        if address is None or not ranges:
             raise AllocationError("the provided network does not match the current range")
+        network = max(ranges, key=lambda one: one.prefixlen)
         first, last = _bounds(network)
         if not first <= int(address) <= last:
             raise AllocationError(
@@ -120,14 +138,14 @@ class ServiceAllocator:
 
     def next_address(self, family: str) -> str:
         """Reserve a free address. Raises AllocationError where there is none."""
-        network = self.networks[family]
-        first, last = _bounds(network)
-        make = ipaddress.IPv4Address if network.version == 4 else ipaddress.IPv6Address
-        for number in self._candidates(first, last, _static_addresses(last - first + 1)):
-            address = make(number)
-            if self._addresses.free(address):
-                self._addresses.reserve(address)
-                return str(address)
+        make = ipaddress.IPv4Address if family == IPV4 else ipaddress.IPv6Address
+        for network in self._ranges(family):
+            first, last = _bounds(network)
+            for number in self._candidates(first, last, _static_addresses(last - first + 1)):
+                address = make(number)
+                if self._addresses.free(address):
+                    self._addresses.reserve(address)
+                    return str(address)
         raise AllocationError("range is full")
 
     def dry_address(self, family: str) -> str:
@@ -173,6 +191,11 @@ class ServiceAllocator:
         # A range may be far larger than what could ever be in use.
         yield from range(dynamic, min(last, dynamic + (1 << 20)) + 1)
         yield from range(first, dynamic)
+
+
+def _is_ready(cidr: Object) -> bool:
+    conditions = (cidr.get("status") or {}).get("conditions") or ()
+    return any(one.get("type") == "Ready" and one.get("status") == "True" for one in conditions)
 
 
 def family_of(address: IPAddress) -> str:

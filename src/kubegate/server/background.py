@@ -63,6 +63,8 @@ class Background(Struct, frozen=True):
         registry = self.registry
 
         def client(name: str) -> Internal:
+            if name == "kube-apiserver":  # what no controller manager does
+                return Internal(registry)
             return Internal(registry, service_account_user(name), "kube-controller-manager")
 
         world = World(
