@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from kinds_world import Flags, KindsWorld, kinds_world, meta
+from kinds_world import Flags, KindsWorld, context, kinds_world, meta
 
 PORTS = [{"port": 80}]
 
@@ -230,3 +230,16 @@ async def test_what_does_nothing_in_a_service_is_warned_of(w: KindsWorld) -> Non
     assert await w.warnings("endpointslices.discovery.k8s.io", slice_) == [f"endpoints[0].addresses[0]: {text}"]
     points = {**meta("e"), "subsets": [{"addresses": [{"ip": "fd00:0::1"}]}]}
     assert await w.warnings("endpoints", points) == [f"subsets[0].addresses[0].ip: {text}"]
+
+
+async def test_a_dry_run_shows_ports_of_its_own_and_takes_none(w: KindsWorld) -> None:
+    dry = context(dry_run=True)
+    ports = [{"name": "a", "port": 1}, {"name": "b", "port": 2}, {"name": "c", "port": 3, "nodePort": 30000}]
+    made = (await w.create("services", service(type="NodePort", ports=ports[:2]), ctx=dry))["spec"]
+    assert [port["nodePort"] for port in made["ports"]] == [32769, 32770]
+    made = (await w.create("services", service(type="NodePort", ports=ports[2:] + ports[:2]), ctx=dry))["spec"]
+    assert [port["nodePort"] for port in made["ports"]] == [30000, 30001, 30002]
+    kept = await w.create("services", service("kept", type="NodePort", ports=ports[2:]))
+    assert kept["spec"]["ports"][0]["nodePort"] == 30000
+    [refused] = await w.wrong(w.create("services", service(type="NodePort", ports=ports[2:]), ctx=dry))
+    assert refused == "spec.ports[0].nodePort: Invalid value: 30000: provided port is already allocated"

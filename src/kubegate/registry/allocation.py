@@ -176,9 +176,8 @@ class ServiceAllocator:
                 return port
         raise AllocationError("range is full")
 
-    def dry_port(self) -> int:
-        """What a dry run shows."""
-        return self.first_port
+    def is_free(self, port: int) -> bool:
+        return self._ports.free(port)
 
     def release_port(self, port: int) -> None:
         self._ports.release(port)

@@ -59,6 +59,10 @@ def allocate(obj: Object, old: Object | None, scope: Scope) -> None:
         _drop_what_the_type_has_not(spec, before)
 
 
+_BEFORE_DRY_PORTS = 32768
+"""A dry run that chooses a port shows the next one after its greatest, or after this where it has none."""
+
+
 class _Allocation:
     """One Service's turn: what it has taken so far, to give back when it fails."""
 
@@ -70,7 +74,7 @@ class _Allocation:
     def undo(self) -> None:
         for address in self._taken_addresses:
             self._allocator.release_address(address)
-        for port in self._taken_ports:
+        for port in [] if self._dry_run else self._taken_ports:
             self._allocator.release_port(port)
 
     def _invalid(self, *errors: FieldError) -> status.StatusError:
@@ -221,26 +225,29 @@ class _Allocation:
 
     def _take_port(self, port: int, path: str) -> None:
         try:
-            self._allocator.take_port(port)
+            self._reserve_port(port)
         except AllocationError as error:
             raise self._invalid(field.invalid(path, port, str(error))) from error
-        self._taken_port(port)
+
+    def _reserve_port(self, port: int) -> None:
+        """A dry run keeps its ports to itself, and does not ask whether they are in the range."""
+        if not self._dry_run:
+            self._allocator.take_port(port)
+        elif port in self._taken_ports or not self._allocator.is_free(port):
+            raise AllocationError("provided port is already allocated")
+        self._taken_ports.append(port)
 
     def _next_port(self) -> int:
         if self._dry_run:
-            return self._allocator.dry_port()
+            port = max(self._taken_ports, default=_BEFORE_DRY_PORTS) + 1
+            self._taken_ports.append(port)
+            return port
         try:
             port = self._allocator.next_port()
         except AllocationError as error:
             raise status.internal(f"failed to allocate a nodePort: {error}") from error
-        self._taken_port(port)
+        self._taken_ports.append(port)
         return port
-
-    def _taken_port(self, port: int) -> None:
-        if self._dry_run:
-            self._allocator.release_port(port)
-        else:
-            self._taken_ports.append(port)
 
     def health_check_port(self, spec: Object, before: Object | None) -> None:
         if not needs_health_check_port(spec):
@@ -252,11 +259,10 @@ class _Allocation:
             spec["healthCheckNodePort"] = self._next_port()
             return
         try:
-            self._allocator.take_port(wanted)
+            self._reserve_port(wanted)
         except AllocationError as error:
             text = f"failed to allocate requested HealthCheck NodePort {wanted}: {error}"
             raise status.internal(text) from error
-        self._taken_port(wanted)
 
 
 def _single_but_two(addresses: list[str], families: list[str], policy: str) -> list[FieldError]:
