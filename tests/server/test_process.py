@@ -61,6 +61,23 @@ async def test_metrics_count_requests_under_kube_apiserver_s_names(start: Start)
     assert line.endswith(" 1") and 'code="404"' in line
 
 
+async def test_metrics_count_who_asks_without_naming_them(start: Start) -> None:
+    running = await start("--controllers=none", "--anonymous-auth=false")
+    for token in ("alice-token", "bob-token", "wrong", ""):
+        await running.client.ask("GET", "/version", token=token)
+    for _ in range(2):
+        await running.client.ask("GET", "/version", Impersonate_User="bob@example.com")
+    text = (await running.client.ask("GET", "/metrics")).body.decode()
+    found = {x for x in text.splitlines() if x.startswith(("authenticated_user_requests", "authentication_attempts"))}
+    assert found == {
+        'authenticated_user_requests{username="admin"} 3',
+        'authenticated_user_requests{username="other"} 2',
+        'authentication_attempts{result="error"} 1',
+        'authentication_attempts{result="failure"} 1',
+        'authentication_attempts{result="success"} 5',
+    }
+
+
 async def test_health_checks_are_counted_by_result(start: Start) -> None:
     running = await start("--controllers=none")
     for _ in range(2):

@@ -138,22 +138,23 @@ class App:
         started = perf_counter()
 
         request = Request(call.method, call.path, call.headers, client_chain(scope), call.remote_address)
-        try_again = False
+        try_again, result = False, "failure"
         try:
             who = await self._authenticator.authenticate(request)
         except AuthenticationError as error:
             log.info("request %s could not be authenticated: %s", call.id, error)
             stages.append(Stage("authentication", "refused", reason=str(error)))
-            who, try_again = None, error.try_again
+            who, try_again, result = None, error.try_again, "error"
         for text in request.warnings:
             call.trace.warn(text)
         if who is None:
-            self._metrics.attempts.add(("failure",))
+            self._metrics.attempts.add((result,))
             refusal = status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
             response = _refusal(refusal, call)
             if self._auditor.on:
                 self._auditor.refused(call, scope["raw_path"], response)
             return response
+        self._metrics.authenticated_as(who.user.name)
         call.user = call.authenticated_user = who.user
         for text in who.warnings:
             call.trace.warn(text)
