@@ -20,6 +20,7 @@ from kubegate.registry import Context, conversion
 from kubegate.registry.codec import ObjectCodec
 from kubegate.registry.generic import Deleted, Registry
 from kubegate.registry.keys import Keys
+from kubegate.storage import Store
 from kubegate.storage.cache import WatchCache
 from kubegate.storage.memory import MemoryStore
 
@@ -134,11 +135,11 @@ def context(**more: Any) -> Context:
 
 
 @asynccontextmanager
-async def kinds_world(flags: Flags | None = None) -> AsyncIterator[KindsWorld]:
+async def kinds_world(flags: Flags | None = None, store: Store | None = None) -> AsyncIterator[KindsWorld]:
     clock = SystemClock()
     resources = Resources.built_in()
     keys = Keys(resources)
-    store = MemoryStore(clock)
+    store = store or MemoryStore(clock)
     cache = WatchCache(store, ObjectCodec(keys), clock=clock)
     await store.start()
     await cache.start()

@@ -32,7 +32,7 @@ async def guaranteed_update(
         if scope.context.dry_run:
             return changed
         try:
-            revision = await registry.store.put(key, wire.encode(changed), entry.revision)
+            revision = await registry.cache.put(key, wire.encode(changed), entry.revision)
         except RevisionConflict:
             await registry.cache.fresh()
             continue
