@@ -359,8 +359,8 @@ def test_whatever_an_access_entry_holds_it_gives_no_reserved_name(obj: dict[str,
     entries, others = ObjectMaps.access_entries(), ObjectMaps.identity_mappings()
     for each in (entries, others):
         each.put(obj)
-        assert bool(each.problems) != bool(each._objects)
-    for _, kept in entries._objects.values():
+        assert bool(each.problems) != bool(each._entries.all())
+    for kept in entries._entries.all().values():
         nodes = kept.username.startswith("system:node:")
         assert nodes or not kept.username.startswith(("system:", "eks:", "aws:", "amazon:", "iam:"))
 

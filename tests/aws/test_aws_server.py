@@ -219,6 +219,17 @@ async def test_an_access_policy_allows_what_its_role_allows_where_it_is_scoped(b
     assert (await cluster.iam("GET", "/api")).status == 401
 
 
+async def test_an_entry_that_does_not_count_allows_nothing(begin: Begin) -> None:
+    cluster = await begin("--aws-iam-backend-mode=AccessEntry")
+    await served(cluster, ENTRIES)
+    admin = {"policyArn": f"{POLICY}AmazonEKSClusterAdminPolicy", "accessScope": {"type": "cluster"}}
+    await cluster.admin("POST", ENTRIES, entry("a-first", principalArn=ROLE))
+    await cluster.admin("POST", ENTRIES, entry("b-second", principalArn=ROLE, accessPolicies=[admin]))
+    assert (await cluster.iam("GET", "/api/v1/secrets")).status == 403
+    await cluster.admin("DELETE", f"{ENTRIES}/a-first")
+    assert (await cluster.iam("GET", "/api/v1/secrets")).status == 200
+
+
 async def test_an_access_policy_cannot_be_had_by_impersonation(begin: Begin) -> None:
     cluster = await begin("--aws-iam-backend-mode=AccessEntry")
     await served(cluster, ENTRIES)

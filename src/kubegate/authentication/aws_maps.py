@@ -20,6 +20,7 @@ from kubegate.aws.access_entries import (
     parse_entry,
     parse_identity_mapping,
 )
+from kubegate.aws.by_arn import ByArn
 from kubegate.aws.mapping import AwsMap, BadMapping, MapEntry
 from kubegate.storage import ObjectEvent, Reader
 
@@ -83,9 +84,7 @@ class ObjectMaps:
     def __init__(self, mode: str, parse: Callable[[Object], MapEntry]) -> None:
         self.mode, self._parse = mode, parse
         self.problems: dict[str, str] = {}
-        self._objects: dict[str, tuple[str, MapEntry]] = {}
-        """By name: when it was made, and what it says."""
-        self._by_arn: dict[str, list[str]] = {}
+        self._entries: ByArn[MapEntry] = ByArn()
 
     @classmethod
     def identity_mappings(cls) -> ObjectMaps:
@@ -115,32 +114,23 @@ class ObjectMaps:
             log.warning("%s %s is left out: %s", self.mode, name, error)
             self.problems[name] = str(error)
             return
-        self._objects[name] = (obj["metadata"].get("creationTimestamp") or "", entry)
-        names = self._by_arn.setdefault(entry.arn, [])
-        names.append(name)
-        names.sort(key=lambda each: (self._objects[each][0], each))
+        names = self._entries.put(obj, entry.arn, entry)
         if len(names) > 1:
             log.warning("%s: %s is mapped by %s; the first counts", self.mode, entry.arn, ", ".join(names))
 
     def remove(self, name: str) -> None:
         self.problems.pop(name, None)
-        known = self._objects.pop(name, None)
-        if known is not None:
-            names = self._by_arn[known[1].arn]
-            names.remove(name)
-            if not names:
-                del self._by_arn[known[1].arn]
+        self._entries.remove(name)
 
     def replace(self, objects: list[Object]) -> None:
         """All there are now."""
-        for name in [*self._objects, *self.problems]:
+        for name in [*self._entries.all(), *self.problems]:
             self.remove(name)
         for obj in objects:
             self.put(obj)
 
     def find(self, caller: Identity) -> MapEntry | None:
-        names = self._by_arn.get(caller.canonical_arn.lower())
-        return self._objects[names[0]][1] if names else None
+        return self._entries.find(caller.canonical_arn)
 
 
 class FileMaps:

@@ -15,6 +15,7 @@ from kubegate.authorization import NO_OPINION, Attributes, Decision, SubjectRule
 from kubegate.authorization.rbac import CLUSTER_ROLES
 from kubegate.authorization.rules import Rule, rule_allows
 from kubegate.aws.access_entries import ACCESS_ENTRIES, AccessEntry, AccessPolicy, parse_entry
+from kubegate.aws.by_arn import ByArn
 from kubegate.aws.mapping import BadMapping
 from kubegate.storage import ObjectEvent, Reader
 
@@ -26,8 +27,7 @@ class AccessEntries:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._by_arn: dict[str, dict[str, AccessEntry]] = {}
-        self._arn_of: dict[str, str] = {}
+        self._entries: ByArn[AccessEntry] = ByArn()
         self._end: Callable[[], None] = reader.subscribe(ACCESS_ENTRIES, self._changed)
 
     async def close(self) -> None:
@@ -56,7 +56,8 @@ class AccessEntries:
         arns = user.extra.get(CANONICAL_ARN)
         if arns is None or len(arns) != 1:
             return
-        for entry in self._by_arn.get(arns[0].lower(), {}).values():
+        entry = self._entries.find(arns[0])
+        if entry is not None:
             for policy in entry.policies:
                 yield entry, policy
 
@@ -65,17 +66,11 @@ class AccessEntries:
         return (role or {}).get("rules") or ()
 
     def _changed(self, event: ObjectEvent, obj: Object, _: Object | None) -> None:
-        name = obj["metadata"]["name"]
-        arn = self._arn_of.pop(name, None)
-        if arn is not None:
-            self._by_arn[arn].pop(name)
-            if not self._by_arn[arn]:
-                del self._by_arn[arn]
+        self._entries.remove(obj["metadata"]["name"])
         if event is ObjectEvent.DELETED:
             return
         try:
             entry = parse_entry(obj)
         except BadMapping:
             return  # the authenticator's mappings say what is wrong with it
-        self._arn_of[name] = entry.entry.arn
-        self._by_arn.setdefault(entry.entry.arn, {})[name] = entry
+        self._entries.put(obj, entry.entry.arn, entry)
