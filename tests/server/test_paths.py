@@ -40,11 +40,36 @@ async def client(start: Start) -> Client:
         ("GET", "/index.html", 200, "/readyz/poststarthook/rbac/bootstrap-roles"),
         ("GET", "/openapi/v3/", 404, ""),
         ("DELETE", "/.well-known/openid-configuration", 405, METHOD),
+        ("GET", "/.well-known/openid-configuration/", 200, "jwks_uri"),
+        ("GET", "/.well-known/openid-configuration/x", 404, NOTHING),
+        ("GET", "/.well-known/", 404, PAGE),
+        ("GET", "/openid/v1/jwks", 200, "keys"),
+        ("GET", "/openid/v1", 404, PAGE),
     ],
 )
 async def test_paths_and_methods(client: Client, method: str, path: str, code: int, said: str) -> None:
     found = await client.ask(method, path)
     assert (found.status, said in found.body.decode()) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "accept", "offered"),
+    [
+        ("/openid/v1/jwks", "application/json", "application/jwk-set+json"),
+        ("/openid/v1/jwks", "application/jwk-set+json", ""),
+        ("/openid/v1/jwks", "text/html, */*;q=0.1", ""),
+        ("/.well-known/openid-configuration", "application/jwk-set+json", "application/json"),
+        ("/.well-known/openid-configuration", "application/json", ""),
+        ("/version", "application/yaml", "application/json"),
+    ],
+)
+async def test_documents_come_in_their_own_media_type_alone(
+    client: Client, path: str, accept: str, offered: str
+) -> None:
+    found = await client.ask("GET", path, Accept=accept)
+    assert found.status == (406 if offered else 200)
+    if offered:
+        assert f"Available representations: {offered}" in found.body.decode().replace("\\n", " ")
 
 
 @pytest.mark.parametrize(("path", "code"), [("/api", 405), ("/version", 405), ("/apis", 200), ("/healthz", 200)])

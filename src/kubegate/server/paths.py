@@ -69,13 +69,23 @@ class Paths:
         if path in ("/metrics", "/metrics/slis"):
             text = self._metrics.text() if path == "/metrics" else self._health.metrics()
             return Response(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
-        found = self._documents.get(path)
-        if found is not None:
-            check_method(call)
-            return found(call)
+        if first in (".well-known", "openid"):
+            return self._of_issuer(call)
         if path in ("/", "/index.html"):
             return responses.json({"paths": sorted([*_INDEX, *self._health.paths(), *self._discovery.paths()])})
         return responses.not_found_page()
+
+    def _of_issuer(self, call: Call) -> Response:
+        """A document of the service account issuer, for those who take its one media type. Raises 404, 405, 406."""
+        found = self._documents.get(call.path)
+        if found is None:
+            if any(call.path.startswith(f"{path}/") for path in self._documents):
+                raise no_such_resource()
+            return responses.not_found_page()
+        check_method(call)
+        document = found(call)
+        negotiate.check_route(call.header("accept"), (document.content_type.decode(),))
+        return document
 
     def _of_version(self, call: Call) -> Response:
         """Raises 404, 405, 406."""
