@@ -9,6 +9,7 @@ from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.resources import Resources, data
 from kubegate.api.status import StatusError
 from kubegate.authentication import Headers
+from kubegate.server.aggregation import RemoteApis
 from kubegate.server.call import Call, parse_query
 from kubegate.server.discovery import Discovery
 
@@ -28,7 +29,7 @@ def call(path, **headers):
 
 @pytest.fixture(scope="module")
 def discovery():
-    return Discovery(Resources.built_in(), lambda: "127.0.0.1:6443")
+    return Discovery(Resources.built_in(), lambda: "127.0.0.1:6443", RemoteApis())
 
 
 @pytest.mark.parametrize("root", ["/api", "/apis"])

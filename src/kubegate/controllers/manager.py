@@ -16,12 +16,14 @@ log = logging.getLogger("kubegate.controllers")
 
 # kube-controller-manager's name -> the module here; each has `build() -> Controller`.
 MODULES: dict[str, str] = {
+    "apiservice-availability-controller": "apiservice_availability",  # kube-apiserver's own
     "aws-iam-mapping-controller": "aws_mappings",  # of no kube-controller-manager
     "bootstrap-signer-controller": "bootstrap_signer",
     "certificatesigningrequest-approving-controller": "csr_approving",
     "certificatesigningrequest-cleaner-controller": "csr_cleaning",
     "certificatesigningrequest-signing-controller": "csr_signing",
     "clusterrole-aggregation-controller": "clusterrole_aggregation",
+    "crd-autoregistration-controller": "apiservice_registration",  # kube-apiserver's own
     "cronjob-controller": "cronjobs",
     "daemonset-controller": "daemonsets",
     "deployment-controller": "deployments",

@@ -15,8 +15,10 @@ import orjson
 from kubegate.api import negotiate, status
 from kubegate.api.codec import encode_protobuf, encode_yaml
 from kubegate.api.resources import Resource, Resources, version_priority
+from kubegate.registry.apiregistration import apiservices
 from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
+from kubegate.server.aggregation import RemoteApis
 from kubegate.server.call import Call
 from kubegate.server.responses import Response
 from kubegate.server.routing import check_method, no_such_resource
@@ -31,11 +33,12 @@ Document = dict[str, Any]
 class Discovery:
     """Answers /api, /apis and what is under them that is no resource. `address` is told to clients of /api."""
 
-    def __init__(self, resources: Resources, address: Callable[[], str]) -> None:
-        self._resources, self._address = resources, address
+    def __init__(self, resources: Resources, address: Callable[[], str], remote: RemoteApis) -> None:
+        self._resources, self._address, self._remote = resources, address, remote
         self._documents: dict[str, Document] = {}
         self._bytes: dict[tuple[str, str], tuple[bytes, str]] = {}
         resources.on_change(self._forget)
+        remote.on_change(self._forget)
 
     def _forget(self) -> None:
         self._documents.clear()
@@ -59,7 +62,8 @@ class Discovery:
         if document is None:
             if routed:
                 raise no_such_resource()
-            return responses.not_found_page()
+            elsewhere = self._remote.answer(parts[2], parts[3]) if len(parts) > 3 else None
+            return elsewhere or responses.not_found_page()
         if routed:
             check_method(call)
         if path in ("/api", "/apis") and _wants_aggregated(accept):
@@ -107,7 +111,7 @@ class Discovery:
             case ["apis"]:
                 groups = [self._group(name) for name in self._groups()]
                 return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-            case ["apis", group] if self._resources.has_group(group):
+            case ["apis", group] if self._resources.has_group(group) or group in self._remote.groups():
                 return {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)}
             case ["api", version] if self._resources.has_group_version("", version):
                 return {"kind": "APIResourceList", "groupVersion": version, "resources": self._list("", version)}
@@ -117,15 +121,24 @@ class Discovery:
         return None
 
     def _groups(self) -> Iterable[str]:
-        """In the order of kube-apiserver: its own as they are, then those of custom resources by name."""
+        """In the order of kube-apiserver: its own as they are, then those of custom resources by name; and among them
+        those that other servers serve, by priority.
+        """
         own = dict.fromkeys(r.group for r in self._resources if r.custom is None and r.group)
         custom = sorted({r.group for r in self._resources if r.group} - own.keys())
-        return [*own, *custom]
+        found = [(-apiservices.priority(group), group) for group in (*own, *custom)]
+        for group, priority in sorted(self._remote.groups().items()):
+            if group not in own and group not in custom:
+                place = (-priority, group)
+                found.insert(next((i for i, other in enumerate(found) if other > place), len(found)), place)
+        return [group for _, group in found]
 
     def _versions(self, group: str) -> list[str]:
         """The preferred version first."""
         found = list(dict.fromkeys(r.version for r in self._resources if r.group == group))
         custom = all(r.custom is not None for r in self._resources if r.group == group)
+        if not found:
+            return self._remote.versions(group)
         return sorted(found, key=version_priority, reverse=True) if custom else found
 
     def _group(self, group: str) -> Document:
@@ -148,8 +161,11 @@ class Discovery:
     def _aggregate(self, path: str) -> Document:
         items = []
         for group in [""] if path == "/api" else self._groups():
-            versions = []
+            versions: list[Document] = []
             for version in self._versions(group):
+                if not self._resources.has_group_version(group, version):
+                    versions.append({"version": version, "freshness": "Stale"})
+                    continue
                 entries = [_aggregated_entry(resource) for resource in self._of(group, version)]
                 versions.append({"version": version, "resources": entries, "freshness": "Current"})
             items.append({"metadata": {"name": group} if group else {}, "versions": versions})

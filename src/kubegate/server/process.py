@@ -37,6 +37,7 @@ from kubegate.registry.internal import Internal, RoleWriter
 from kubegate.registry.keys import Keys
 from kubegate.registry.rbac.escalation import RBAC_INDEX
 from kubegate.server import audit, background, files, health
+from kubegate.server.aggregation import RemoteApis
 from kubegate.server.app import App
 from kubegate.server.background import Background
 from kubegate.server.call import Call
@@ -186,6 +187,8 @@ class Server:
             self._spawn("metrics", metrics.publish(self.clock))
         for each in self._authentication.metrics:
             metrics.add(each)
+        remote = RemoteApis()
+        self._closers.append(remote.follow(registry.reader))
         auditor = self._auditor()
         health_checks = health.standard(
             started=lambda: None if self._started else "not started",
@@ -197,9 +200,9 @@ class Server:
             authenticator=self._authentication.authenticator,
             impersonator=self._authentication.impersonator,
             authorizer=registry.authorizer,
-            resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout)),
+            resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout), remote),
             paths=Paths(
-                Discovery(resources, self._address),
+                Discovery(resources, self._address, remote),
                 self._openapi,
                 health_checks,
                 metrics,

@@ -25,6 +25,7 @@ from kubegate.registry.generic import Registry
 from kubegate.registry.managed import schema_of
 from kubegate.server import accept, bodies, connect, explain, lists, responses, watch
 from kubegate.server.accept import Accepted
+from kubegate.server.aggregation import RemoteApis
 from kubegate.server.call import SHORT_PATH, Call
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response
@@ -46,8 +47,10 @@ class Rest:
     A watch that asks for no timeout ends after one to two times `min_watch_seconds`.
     """
 
-    def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float) -> None:
-        self._registry, self._clock, self._metrics = registry, clock, metrics
+    def __init__(
+        self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float, remote: RemoteApis
+    ) -> None:
+        self._registry, self._clock, self._metrics, self._remote = registry, clock, metrics, remote
         self._min_watch_seconds = min_watch_seconds
         # clients ask for the same paths again and again
         self._route = lru_cache(4096)(self._find_route)
@@ -57,7 +60,7 @@ class Rest:
         find = self._route if len(call.path) < SHORT_PATH else self._find_route
         route = find(call.info, call.method)
         if route is None:
-            return responses.not_found_page()
+            return self._remote.answer(call.info.group, call.info.version) or responses.not_found_page()
         if route.warning:
             call.trace.warn(route.warning)
         call.labels = route.labels

@@ -38,7 +38,13 @@ _GROUP_PRIORITY = {
     "resource.k8s.io": 16200,
     "flowcontrol.apiserver.k8s.io": 16100,
 }
+CUSTOM_PRIORITY = 1000
 _VERSION_PRIORITY = {("", "v1"): 1, ("autoscaling", "v2"): 30, ("flowcontrol.apiserver.k8s.io", "v1"): 21}
+
+
+def priority(group: str) -> int:
+    """How early a group that is served here comes in discovery; its own comes first, those of custom resources last."""
+    return _MAX_GROUP_PRIORITY if group == "apiregistration.k8s.io" else _GROUP_PRIORITY.get(group, CUSTOM_PRIORITY)
 
 
 def local(resources: Resources) -> Iterable[Object]:
