@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from kubegate.cli.errors import fail, telling
+
 if TYPE_CHECKING:
     from kubegate.analysis.client import Reader
     from kubegate.analysis.sources import Cluster, Progress
@@ -42,8 +44,8 @@ Words = Annotated[list[str], typer.Argument(help="VERB RESOURCE[.GROUP][/NAME] [
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for name, command in _COMMANDS.items():
-        app.command(name)(command)
+    for name, (command, short) in _COMMANDS.items():
+        app.command(name, short_help=short)(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,8 +432,7 @@ def least_privilege(
         user, used = _run(_awaited(work))
     objects = roles_for(user, used, name or f"{slug(user.name)}-used", max_names=max_names)
     if not objects:
-        typer.echo(f"kubegate: {audit_log} has no request of {user.name}", err=True)
-        raise typer.Exit(1)
+        fail(f"{audit_log} has no request of {user.name}")
     if output == "json":
         _print_json({"apiVersion": "v1", "kind": "List", "items": objects})
         return
@@ -453,13 +454,11 @@ def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
     from kubegate.analysis.questions import QuestionError
     from kubegate.analysis.sources import SourceError
 
-    try:
-        return asyncio.run(work)
-    except (SourceError, QuestionError, _UsageError) as error:
-        typer.echo(f"kubegate: {error}", err=True)
-    except re.error as error:
-        typer.echo(f"kubegate: not a regular expression: {error}", err=True)
-    raise typer.Exit(2)
+    with telling(SourceError, QuestionError, _UsageError, code=2):
+        try:
+            return asyncio.run(work)
+        except re.error as error:
+            fail(f"not a regular expression: {error}", 2)
 
 
 async def _awaited(work: Callable[[], Answer]) -> Answer:
@@ -696,16 +695,16 @@ def _matrix_html(found: Matrix) -> str:
     )
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "why": why,
-    "who-can": who_can,
-    "lookup": lookup,
-    "rolesum": rolesum,
-    "whoami": whoami,
-    "matrix": matrix,
-    "policy-rules": policy_rules,
-    "audit-roles": audit_roles,
-    "diff": diff,
-    "replay": replay,
-    "least-privilege": least_privilege,
+_COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "why": (why, "Why they may, or why not."),
+    "who-can": (who_can, "Who can do this, and by which bindings."),
+    "lookup": (lookup, "The roles that a subject is bound to, and where."),
+    "rolesum": (rolesum, "What a subject may do, as a table."),
+    "whoami": (whoami, "Who the server takes you for."),
+    "matrix": (matrix, "Subjects by resources: who has which verbs."),
+    "policy-rules": (policy_rules, "Every rule that a subject holds, a line each."),
+    "audit-roles": (audit_roles, "What is dangerous or left over in roles."),
+    "diff": (diff, "Who gains and loses what between two states."),
+    "replay": (replay, "Which recorded requests would go otherwise."),
+    "least-privilege": (least_privilege, "The smallest roles for what a subject did."),
 }

@@ -17,18 +17,24 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(short_help="Print the version, and that of Kubernetes.")
 def version() -> None:
     """Print the version, and that of the Kubernetes whose behaviour this is."""
     typer.echo(f"kubegate {__version__} (Kubernetes {KUBERNETES_VERSION})")
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    short_help="Run the API server with kube-apiserver's flags.",
+)
 def serve() -> None:
     """Run the API server with kube-apiserver's flags."""
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    short_help="Run the API server, and say how to reach it.",
+)
 def up() -> None:
     """Run the API server on a state directory of its own, and say how to reach it."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from kubegate.cli.errors import fail, tell
 
 
 def execute(
@@ -28,17 +29,15 @@ def execute(
         folder = commands.find(data_dir.resolve() / "pods", namespace, pod)
         prepared = commands.prepare(folder, container, command)
     except commands.NotThere as error:
-        print(f"kubegate: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
+        fail(str(error))
     if prepared.note:
-        print(f"kubegate: {prepared.note}", file=sys.stderr)
+        tell(prepared.note)
     os.chdir(prepared.folder / "home")
     try:
         os.execvpe(prepared.argv[0], prepared.argv, prepared.env)
     except OSError as error:
-        print(f"kubegate: {command[0]}: {error.strerror}", file=sys.stderr)
-        raise typer.Exit(127) from None
+        fail(f"{command[0]}: {error.strerror}", 127)
 
 
 def register(app: typer.Typer) -> None:
-    app.command("exec")(execute)
+    app.command("exec", short_help="Run a command with what a simulated pod has.")(execute)

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kubegate.cli import iam_pods
-from kubegate.cli.iam_shared import Context, Kubeconfig, ask, fail, passed, refused, run, telling
+from kubegate.cli.errors import fail
+from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import Reader
     from kubegate.aws import Identity
 
-app = typer.Typer(no_args_is_help=True, help="AWS IAM as EKS uses it: IAM identities as users, IAM roles for pods.")
-mapping = typer.Typer(no_args_is_help=True, help="Mappings of the aws-auth ConfigMap, as eksctl's iamidentitymapping.")
+app = typer.Typer(
+    no_args_is_help=True,
+    short_help="AWS IAM as EKS uses it.",
+    help="AWS IAM as EKS uses it: IAM identities as users, IAM roles for pods.",
+)
+mapping = typer.Typer(
+    no_args_is_help=True,
+    short_help="Mappings of the aws-auth ConfigMap.",
+    help="Mappings of the aws-auth ConfigMap, as eksctl's iamidentitymapping.",
+)
 app.add_typer(mapping, name="map")
 iam_pods.register(app)
 
@@ -26,7 +35,7 @@ _CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps"
 _ATTEMPTS = 5
 
 
-@mapping.command()
+@mapping.command(short_help="Map an ARN to a user and groups.")
 def create(
     arn: Annotated[str, typer.Option("--arn", help="of the user or role; of a session, its role's is taken")] = "",
     username: Annotated[str, typer.Option("--username", help="may have templates, as {{SessionName}}")] = "",
@@ -143,7 +152,7 @@ def verify(
             _mapped(caller, mapping_file)
 
 
-@app.command()
+@app.command(short_help="Print the definitions of AccessEntry and its kin.")
 def manifests() -> None:
     """Print the CustomResourceDefinitions of AccessEntry and IAMIdentityMapping, for clusters of others.
 

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kubegate.cli.iam_shared import Context, Kubeconfig, ask, fail, passed, refused, run, telling
+from kubegate.cli.errors import fail
+from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import Reader
     from kubegate.aws.walk import Way
 
-service_account = typer.Typer(no_args_is_help=True, help="Service accounts with a role, as eksctl's iamserviceaccount.")
+service_account = typer.Typer(
+    no_args_is_help=True,
+    help="Service accounts with a role, as eksctl's iamserviceaccount.",
+    short_help="Service accounts with a role.",
+)
 
 Namespace = Annotated[str, typer.Option("--namespace", "-n")]
 Audience = Annotated[str, typer.Option("--audience", help="whom the tokens are for")]
@@ -25,11 +30,11 @@ _DISCOVERY = "/.well-known/openid-configuration"
 
 def register(app: typer.Typer) -> None:
     app.add_typer(service_account, name="service-account")
-    app.command(name="trust-policy")(trust_policy)
+    app.command(name="trust-policy", short_help="Print the trust policy of a role for pods.")(trust_policy)
     app.command()(whoami)
 
 
-@service_account.command()
+@service_account.command(short_help="Give a service account's pods a role.")
 def create(
     name: Annotated[str, typer.Argument(help="the service account; one that is there is annotated")],
     role: Annotated[str, typer.Option("--role", help="ARN of the role that its pods assume")],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
+
+from kubegate.cli import errors
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import Reader
@@ -53,20 +55,9 @@ def refused(step: str, problem: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-@contextlib.contextmanager
-def telling() -> Iterator[None]:
-    """What goes wrong is one line for people on stderr, and exit code 1."""
+def telling() -> contextlib.AbstractContextManager[None]:
+    """For what these commands read, ask and are told."""
     from kubegate.analysis.sources import SourceError
     from kubegate.tokens.credential import TokenError
 
-    try:
-        yield
-    except (SourceError, TokenError, ValueError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-
-
-def fail(text: str) -> NoReturn:
-    typer.echo(f"kubegate: {text}", err=True)
-    raise typer.Exit(1)
+    return errors.telling(SourceError, TokenError, ValueError)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubegate.cli.telling import telling
+from kubegate.cli.errors import telling
 
 if TYPE_CHECKING:
     from kubegate.pki.kubeconfig import Config, Connection
@@ -25,7 +25,7 @@ _EXEC_VERSION = "client.authentication.k8s.io/v1"
 _SOON = timedelta(days=30)
 
 
-@app.command()
+@app.command(short_help="A kubeconfig with one cluster and one user.")
 def new(
     server: Annotated[str, typer.Option("--server", help="URL of the API server")],
     certificate_authority: Annotated[
@@ -64,7 +64,7 @@ def new(
         plugin = _plugin("kubegate", arguments, interactive=True)
     elif exec_command:
         plugin = _plugin(exec_command, exec_arg or [], interactive=False)
-    with telling():
+    with telling(ValueError):
         if (client_certificate is None) != (client_key is None):
             raise ValueError("--client-certificate and --client-key go together")
         entry = kubeconfig.User(
@@ -94,11 +94,11 @@ def merge(
     """Several kubeconfigs as one."""
     from kubegate.pki import kubeconfig
 
-    with telling():
+    with telling(ValueError):
         _give(kubeconfig.merge(*(kubeconfig.load(path) for path in paths)), output, force)
 
 
-@app.command()
+@app.command(short_help="What is wrong in kubeconfig files.")
 def check(
     path: Annotated[Path | None, typer.Argument(metavar="FILE", help="kubectl's own otherwise")] = None,
     context: Annotated[str, typer.Option("--context", help="this context alone")] = "",
@@ -113,7 +113,7 @@ def check(
     from kubegate.pki import kubeconfig
 
     file = path or kubeconfig.default_paths()[0]
-    with telling():
+    with telling(ValueError):
         config = kubeconfig.load(file)
         findings = list(_file_findings(file))
         names = [context] if context else [entry["name"] for entry in config.get("contexts") or []] or [""]

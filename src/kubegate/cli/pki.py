@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kubegate.cli.telling import telling
+from kubegate.cli.errors import telling
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    short_help="Make, sign, show, verify and renew certificates.",
     help="Make, sign, show, verify and renew certificates. Keys are readable by their owner alone, and nothing is "
     "overwritten without --force.",
 )
@@ -49,7 +50,7 @@ def init(
     """
     from kubegate.pki import certificates
 
-    with telling():
+    with telling(ValueError):
         made = certificates.new_authority(common_name, days=days, algorithm=algorithm)
         certificates.save_pair(made.certificate, made.key, out / file, force=force)
     _made(made.certificate, out / f"{file}.crt", out / f"{file}.key")
@@ -102,7 +103,7 @@ def client(
     making.issue(Subject(name, tuple(group or ()), uid), certificates.CLIENT)
 
 
-@app.command()
+@app.command(short_help="Sign a request, with the names it asks for.")
 def sign(
     request: Annotated[Path, typer.Argument(help="certificate signing request (PEM)")],
     signer: Annotated[
@@ -124,7 +125,7 @@ def sign(
     from kubegate.pki import certificates, files, signers
 
     target = output or request.with_suffix(".crt")
-    with telling():
+    with telling(ValueError, signers.NotSigned):
         order = signers.Order(request.read_bytes(), usage or ["client auth"], int(days * 86400))
         if signer:
             signers.check(signer, order)
@@ -140,14 +141,14 @@ def show(
     """What is in certificates, requests and keys. Exits with 1 where a certificate has ended."""
     ended = False
     for path in paths:
-        with telling():
+        with telling(ValueError):
             for line, is_ended in _shown(path):
                 typer.echo(line)
                 ended |= is_ended
     raise typer.Exit(1 if ended else 0)
 
 
-@app.command()
+@app.command(short_help="Whether a certificate is good, and for what.")
 def verify(
     path: Annotated[Path, typer.Argument(metavar="CERTIFICATE", help="certificate, others of its chain behind it")],
     ca: Ca = Path("ca.crt"),
@@ -164,7 +165,7 @@ def verify(
     from kubegate.authentication.chains import verify as verify_chain
     from kubegate.pki import certificates, keys
 
-    with telling():
+    with telling(ValueError):
         chain = certificates.load_certificates(path)
         pool = Pool.parse(ca.read_bytes(), str(ca))
         usage = ExtendedKeyUsageOID.SERVER_AUTH if host else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -180,7 +181,7 @@ def verify(
     typer.echo(f"{path}: good until {_day(chain[0].not_valid_after_utc)}")
 
 
-@app.command()
+@app.command(short_help="Issue certificates again, for the same key.")
 def renew(
     paths: Annotated[list[Path], typer.Argument(metavar="CERTIFICATE...", help="certificates of the authority")],
     ca: Ca = Path("ca.crt"),
@@ -191,7 +192,7 @@ def renew(
     """Issue certificates again, for the same key, with the same names and usages; files are replaced."""
     from kubegate.pki import certificates, files
 
-    with telling():
+    with telling(ValueError):
         authority = _authority(ca, ca_key)
         for path in paths:
             found = certificates.load_certificates(path)[0]
@@ -204,7 +205,7 @@ def renew(
             _made(made, path)
 
 
-@app.command()
+@app.command(short_help="What cfssl gencert and cfssljson do.")
 def gencert(
     request: Annotated[Path, typer.Argument(metavar="CSR.json", help="cfssl's request")],
     initca: Annotated[bool, typer.Option("-initca", "--initca", help="a new authority")] = False,
@@ -230,7 +231,7 @@ def gencert(
     from kubegate.pki import certificates, cfssl, files, keys
 
     base = bare or request.name.removesuffix(".json").removesuffix("-csr")
-    with telling():
+    with telling(ValueError):
         asked = cfssl.parse_request(request.read_bytes(), str(request))
         if hostname:
             asked = replace(asked, hosts=tuple(hostname.split(",")))
@@ -268,7 +269,7 @@ class _Making:
     def issue(self, subject: Subject, usages: Sequence[x509.ObjectIdentifier], hosts: Sequence[str] = ()) -> None:
         from kubegate.pki import certificates, keys
 
-        with telling():
+        with telling(ValueError):
             authority, key = _authority(self.ca, self.ca_key), keys.generate(self.algorithm)
             made = certificates.issue(authority, key.public_key(), subject, usages=usages, hosts=hosts, days=self.days)
             certificates.save_pair(made, key, self.base, force=self.force)

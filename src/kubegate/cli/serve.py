@@ -10,18 +10,13 @@ from pathlib import Path
 
 from kubegate.server.options import Parsed, UsageError, parse
 
+_WIDTH = 120
 _HELP = """\
 Usage: kubegate {command} [--FLAG=VALUE ...]
 
 {what}
-The flags are kube-apiserver's (--secure-port, --client-ca-file, --authorization-mode …), and:
-  --data-dir DIR            where the SQLite file and generated keys are kept (default: .kubegate)
-  --storage sqlite:PATH     another file; or `memory`: nothing outlives the process
-  --etcd-servers URL,…      an etcd cluster
-  --workers N               processes that serve together, on SQLite or etcd (default: 1)
-  --controllers LIST        which controllers run (default: *; `none` for no controller at all)
-  --simulate-nodes N        so many nodes that take pods and run nothing of them
-docs/flags.md lists them all.
+The flags are kube-apiserver's, and a few more; docs/flags.md tells of them at length. Durations are written 30s, 5m or
+1h, lists with commas or the flag again. The default stands in brackets.
 """
 
 
@@ -37,7 +32,9 @@ def up(argv: Sequence[str]) -> int:
 
 def _main(argv: Sequence[str], command: str, what: str, *, welcome: bool) -> int:
     if any(word in ("-h", "--help") for word in argv):
-        print(_HELP.format(command=command, what=what))
+        from kubegate.cli.flags import described
+
+        print(_HELP.format(command=command, what=what), *described(_WIDTH), sep="\n")
         return 0
     try:
         parsed = parse(argv)

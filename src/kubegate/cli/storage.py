@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+
+from kubegate.cli.errors import fail
 
 if TYPE_CHECKING:
     from kubegate.storage.build import StorageOptions
@@ -21,6 +22,7 @@ Answer = TypeVar("Answer")
 
 app = typer.Typer(
     no_args_is_help=True,
+    short_help="Look after the store of a server.",
     help="Look after the store of a server. STORE is sqlite:PATH, a path, a data directory, or etcd:URL,URL; "
     "only `restore` and `encrypt` want a file that no server uses.",
 )
@@ -59,7 +61,7 @@ def with_etcd(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-@app.command()
+@app.command(short_help="Read everything and say what is wrong.")
 @with_etcd
 def check(
     store: Name = HERE,
@@ -76,7 +78,7 @@ def check(
     typer.echo(f"{store} is whole: {found.keys:,} keys{changes}, {found.size:,} bytes, revision {found.revision}")
 
 
-@app.command()
+@app.command(short_help="Forget all history and give its space back.")
 @with_etcd
 def compact(
     store: Name = HERE,
@@ -94,7 +96,7 @@ def compact(
         typer.echo(f"{store} is compacted; `etcdctl defrag` gives the space of each member back")
 
 
-@app.command()
+@app.command(short_help="Write the store, as it is now, to a new file.")
 @with_etcd
 def backup(
     target: Annotated[Path, typer.Argument(metavar="FILE", help="the new file")],
@@ -110,7 +112,7 @@ def backup(
     typer.echo(f"{target} has {keys:,} keys of {store}")
 
 
-@app.command()
+@app.command(short_help="Put a checked backup in the place of the store.")
 @with_etcd
 def restore(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="a file that `backup` wrote")],
@@ -130,7 +132,7 @@ def restore(
     typer.echo(f"{store} has {keys:,} keys of {source}")
 
 
-@app.command()
+@app.command(short_help="Copy all keys into an empty store, and compare.")
 @with_etcd
 def migrate(
     source: Annotated[str, typer.Option("--from", help="the store to copy: sqlite:PATH or etcd:URL,URL")],
@@ -148,7 +150,7 @@ def migrate(
     typer.echo(f"{target} has the {keys:,} keys of {source}, and they are the same")
 
 
-@app.command()
+@app.command(short_help="Encrypt again what another key or none sealed.")
 @with_etcd
 def encrypt(
     encryption_provider_config: Encryption,
@@ -194,6 +196,7 @@ def _errors() -> Iterator[None]:
     from kubegate.storage import StoreUnavailable
     from kubegate.storage.tools import Damaged
 
+    said = ""
     try:
         yield
     except* Damaged as group:
@@ -201,15 +204,14 @@ def _errors() -> Iterator[None]:
             assert isinstance(error, Damaged)
             for fault in error.faults:
                 typer.echo(fault, err=True)
-            typer.echo(f"error: {len(error.faults)} faults; restore a backup", err=True)
-        sys.exit(1)
+            said = f"{len(error.faults)} faults; restore a backup"
     except* FileExistsError as group:
         error = _leaves(group)[0]
-        typer.echo(f"error: {getattr(error, 'filename', None) or error} exists already", err=True)
-        sys.exit(1)
+        said = f"{getattr(error, 'filename', None) or error} exists already"
     except* (ValueError, OSError, StoreUnavailable) as group:
-        typer.echo(f"error: {_leaves(group)[0]}", err=True)
-        sys.exit(1)
+        said = str(_leaves(group)[0])
+    if said:
+        fail(said)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

@@ -6,14 +6,14 @@ Each command prints an ExecCredential on stdout, and nothing else; what is for p
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from kubegate.cli.errors import telling
 
 if TYPE_CHECKING:
     from kubegate.tokens.credential import Credential
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
+    short_help="Print a token: a credential plugin for kubectl.",
     help="Print a token as an ExecCredential: a client-go credential plugin, for `users[].user.exec` of a kubeconfig. "
     "Tokens are kept until shortly before their end, in files that their owner alone may read.",
 )
@@ -31,7 +32,7 @@ CacheDir = Annotated[
 ]
 
 
-@app.command()
+@app.command(short_help="A token in a file or in KUBEGATE_TOKEN.")
 def static(
     token_file: Annotated[Path | None, typer.Option("--token-file", help="file with the token")] = None,
     token: Annotated[str, typer.Option("--token", envvar="KUBEGATE_TOKEN", help="better in the variable")] = "",
@@ -42,7 +43,7 @@ def static(
     """
     from kubegate.tokens.credential import TokenError, checked
 
-    with _telling():
+    with telling(TokenError):
         if token_file is not None:
             _print(checked(token_file.read_text().strip(), None, str(token_file)))
         elif token:
@@ -51,7 +52,7 @@ def static(
             raise TokenError("there is no token: give --token-file, or set KUBEGATE_TOKEN")
 
 
-@app.command()
+@app.command(short_help="An ID token of an OpenID Connect issuer.")
 def oidc(
     issuer: Annotated[str, typer.Option("--issuer", help="URL of the issuer")],
     client_id: Annotated[str, typer.Option("--client-id", help="as which client")] = "kubernetes",
@@ -84,7 +85,7 @@ def oidc(
     from kubegate.tokens.credential import TokenError
     from kubegate.tokens.oidc import METHODS, Settings
 
-    with _telling():
+    with telling(TokenError):
         if method not in METHODS:
             raise TokenError(f"--method: {method} is none of {', '.join(METHODS)}")
         secret = os.environ.get("KUBEGATE_OIDC_CLIENT_SECRET", "")
@@ -122,16 +123,17 @@ def command(
     import time
 
     from kubegate.tokens import command as commands
+    from kubegate.tokens.credential import TokenError
     from kubegate.tokens.store import remembered
 
     shape = commands.Shape(token_path, expiry_path, lifetime)
     key = ("command", os.getcwd(), token_path, expiry_path, str(lifetime), *words)
-    with _telling():
+    with telling(TokenError):
         now = time.time()
         _print(remembered(_store(cache_dir), key, now, lambda: commands.run(words, shape, now=now, timeout=timeout)))
 
 
-@app.command()
+@app.command(short_help="A token of an IAM identity, as EKS takes it.")
 def aws(
     cluster: Annotated[str, typer.Option("--cluster", help="what the token is signed for: the cluster's name or ID")],
     role: Annotated[str, typer.Option("--role", help="ARN of a role to assume")] = "",
@@ -148,14 +150,15 @@ def aws(
     import time
 
     from kubegate.tokens.aws import Signer, Wanted
+    from kubegate.tokens.credential import TokenError
     from kubegate.tokens.store import remembered
 
-    with _telling():
+    with telling(TokenError):
         signer, now = Signer(Wanted(cluster, role, session_name, external_id, profile, region)), time.time()
         _print(remembered(_store(cache_dir), ("aws", *signer.key), now, lambda: signer.token(now)))
 
 
-@app.command(name="service-account")
+@app.command(name="service-account", short_help="A service account's token by TokenRequest.")
 def service_account(
     name: Annotated[str, typer.Argument(help="the service account")],
     namespace: Annotated[str, typer.Option("--namespace", "-n")] = "default",
@@ -177,17 +180,18 @@ def service_account(
     """
     import time
 
+    from kubegate.tokens.credential import TokenError
     from kubegate.tokens.service_account import Wanted
     from kubegate.tokens.store import remembered
 
     wanted = Wanted(namespace, name, tuple(audience or ()), duration, bound_to, bound_uid)
-    with _telling():
+    with telling(TokenError):
         path = _kubeconfig(kubeconfig)
         key = ("service-account", str(path.resolve()), str(path.stat().st_mtime_ns), context, *wanted.key)
         _print(remembered(_store(cache_dir), key, time.time(), lambda: asyncio.run(_requested(wanted, path, context))))
 
 
-@app.command(name="hash")
+@app.command(name="hash", short_help="A hash for a file of static users.")
 def hash_(
     algorithm: Annotated[str, typer.Option("--algorithm", help="argon2 or bcrypt")] = "argon2",
 ) -> None:
@@ -197,16 +201,16 @@ def hash_(
     secret = (
         typer.prompt("Secret", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
     )
-    try:
+    with telling(PasswordError):
         typer.echo(hashed(secret, algorithm))
-    except PasswordError as error:
-        _fail(str(error))
 
 
 @app.command()
 def forget(cache_dir: CacheDir = None) -> None:
     """Remove all tokens that are kept."""
-    with _telling():
+    from kubegate.tokens.credential import TokenError
+
+    with telling(TokenError):
         typer.echo(f"{_store(cache_dir).clear()} tokens forgotten")
 
 
@@ -273,21 +277,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise TokenError(f"--parameter: {text} is not of the form NAME=VALUE")
     return name, value
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """What goes wrong is one line for people on stderr, and exit code 1."""
-    from kubegate.tokens.credential import TokenError
-
-    try:
-        yield
-    except TokenError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}")
-
-
-def _fail(text: str) -> None:
-    typer.echo(f"kubegate: {text}", err=True)
-    raise typer.Exit(1)

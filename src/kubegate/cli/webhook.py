@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from kubegate.cli.errors import fail
 
 Policies = Annotated[Path, typer.Argument(metavar="POLICIES.PY", help="the file with the policies")]
 CertDir = Annotated[
@@ -17,9 +19,9 @@ CertDir = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(webhook)
-    app.command()(manifests)
-    app.command(name="test")(test)
+    app.command(short_help="Serve policies to API servers over TLS.")(webhook)
+    app.command(short_help="Print what a cluster needs to call the webhook.")(manifests)
+    app.command(name="test", short_help="Run the examples beside a policy file.")(test)
 
 
 def webhook(
@@ -59,7 +61,7 @@ def webhook(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s"
     )
     if (certificate is None) != (key is None) or (certificate and secret):
-        _fail("give --tls-cert-file with --tls-private-key-file, or --tls-secret-dir alone")
+        fail("give --tls-cert-file with --tls-private-key-file, or --tls-secret-dir alone")
     if certificate is not None and key is not None:
         source = Source(certificate, key)
     elif secret is not None:
@@ -115,7 +117,7 @@ def manifests(
         plan = Plan.of(policies, service=service, image=image, replicas=replicas, issuer=issuer, url=url)
         typer.echo(render(plan, cert_dir, only), nl=False)
     except (PolicyFileError, ValueError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def test(
@@ -134,7 +136,7 @@ def test(
     try:
         results = run(policies, examples or None)
     except (ExampleError, PolicyFileError) as error:
-        _fail(str(error))
+        fail(str(error))
     for result in results:
         typer.echo(f"{'ok    ' if not result.problem else 'FAILED'}  {result.place}: {result.name}")
         if result.problem:
@@ -142,8 +144,3 @@ def test(
     wrong = sum(1 for result in results if result.problem)
     typer.echo(f"{len(results)} examples, {wrong} failed")
     raise typer.Exit(1 if wrong else 0)
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"kubegate: {message}", err=True)
-    raise typer.Exit(1)
