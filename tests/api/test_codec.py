@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubegate.api import codec, negotiate
+from kubegate.api import codec, negotiate, yamlcodec
 from kubegate.api.codec import DecodeError, decode_json, decode_object, decode_yaml, duplicate_fields
 from kubegate.api.status import StatusError
 
@@ -122,6 +122,24 @@ def test_yaml_that_grows_by_its_aliases_is_refused():
 def test_yaml_of_absurd_size_is_refused():
     with pytest.raises(DecodeError, match="more than 250000 nodes"):
         decode_yaml(b"- {a: b}\n" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(opening * 100_000 for opening in (b"[", b"- ", b"{a: ", b"? ")),
+        *(b"a: 2001-99-99", b"a: !!bool x", b"a: " + b"9" * 5000, b"a: !!timestamp x"),
+        *(b"\xff", "\ud800", b"a: !!python/name:os.system x"),
+    ],
+)
+def test_a_file_that_cannot_be_read_as_yaml_ends_no_process(content):
+    with pytest.raises(yaml.YAMLError):
+        yamlcodec.load(content)
+
+
+def test_binary_yaml_that_is_not_ascii_is_refused():
+    with pytest.raises(DecodeError, match="invalid base64"):
+        decode_yaml("a: !!binary é".encode())
 
 
 def test_yaml_scalars_are_read_as_go_reads_them():

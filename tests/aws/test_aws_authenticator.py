@@ -251,6 +251,7 @@ async def test_a_broken_map_leaves_the_last_good_one_in_force_and_says_so(make: 
     ("data", "problem"),
     [
         ({"mapUsers": "userarn: x"}, "mapUsers: must be a list"),
+        ({"mapUsers": "[" * 100_000}, "not YAML: nested too deeply"),
         ({"mapUsers": "- jane"}, "mapUsers[0]: must have userarn, username and groups"),
         ({"mapUsers": f"- userarn: {JANE}\n"}, "mapUsers[0].username: must be a text, and not an empty one"),
         ({"mapUsers": f"- userarn: {JANE}\n  username: a\n  USERNAME: b"}, "mapUsers[0]: a name is there twice"),

@@ -289,6 +289,18 @@ async def test_a_packed_answer_is_unpacked_up_to_the_limit(serve: Serve) -> None
         assert "the answer is larger than 5000 bytes" in await told(client.post_json(b"1000000"))
 
 
+async def test_a_packed_answer_of_a_million_empty_parts_holds_up_nobody_past_its_time(serve: Serve) -> None:
+    parts = gzip.compress(b"") * 300_000
+
+    async def packed(head: str, body: bytes) -> bytes:
+        return reply(parts + (b"" if body else gzip.compress(b"end")), "200 OK", "Content-Encoding: gzip")
+
+    server = await serve(packed)
+    async with calling(endpoint(server)) as client:
+        assert (await client.post_json(b"", within=30)).body == b"end"
+        assert "context deadline exceeded" in await told(client.post_json(b"1", within=0.2))
+
+
 async def test_an_answer_that_breaks_off_reads_as_in_client_go(serve: Serve) -> None:
     broken = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"
 

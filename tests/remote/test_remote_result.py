@@ -146,3 +146,31 @@ def test_a_review_that_is_nested_without_end_is_refused() -> None:
     reviews = Reviews("authorization.k8s.io", "v1", "SubjectAccessReview", ReviewStatus, ReviewSpec)
     with pytest.raises(RemoteError):
         reviews.read(answer(200, b'{"x":' + b"[" * 100_000))
+
+
+BOMB = "".join(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}' if level else 'x'] * 10)}]\n" for level in range(9))
+HEAD = "kind: SubjectAccessReview\napiVersion: authorization.k8s.io/v1\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,  # PyYAML would recurse until the process ends
+        b"- " * 100_000,
+        f"{HEAD}{BOMB}status: {{reason: *a8}}".encode(),
+        f"{HEAD}status: &a {{x: *a}}".encode(),
+        f"{HEAD}status: {{reason: 2001-99-99, denied: !!bool no-idea}}".encode(),
+        f"{HEAD}status: {{reason: {'9' * 5000}}}".encode(),
+        f"{HEAD}status: {{reason: !!set {{a, b}}}}".encode(),
+        f"{HEAD}status: !!python/object/apply:os.system ['true']".encode(),
+        HEAD.encode() + b"status: \xff",
+        b"\0" * 100,
+    ],
+    ids=["deep", "deep lists", "a bomb", "a loop", "no day", "a long number", "a set", "code", "no text", "zeros"],
+)
+def test_yaml_that_is_meant_to_harm_is_refused_or_read_as_text(body: bytes) -> None:
+    reviews = Reviews("authorization.k8s.io", "v1", "SubjectAccessReview", ReviewStatus, ReviewSpec)
+    try:
+        assert reviews.read(answer(200, body)).allowed is False
+    except RemoteError as error:
+        assert "Traceback" not in str(error)

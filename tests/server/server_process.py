@@ -31,6 +31,11 @@ class ServerProcess:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def worked(self) -> float:
+        """Seconds of processor time."""
+        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def connect(self, timeout: float = 10.0) -> ssl.SSLSocket:
         context = ssl.create_default_context(cafile=str(self.folder / "pki" / "ca.crt"))
         plain = socket.create_connection(("127.0.0.1", self.port), timeout)

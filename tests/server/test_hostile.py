@@ -247,6 +247,193 @@ def test_a_patch_that_cannot_be_done_is_refused_soon(server: ServerProcess, name
     assert_alive(server)
 
 
+# ------------------------------------------------------------------ what is deep
+FREES = "/apis/hostile.example.org/v1/namespaces/default/frees"
+
+
+@pytest.fixture(scope="module")
+def free(server: ServerProcess) -> dict[str, Any]:
+    """A custom resource that may hold anything, for each test to name."""
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    definition = {
+        "metadata": {"name": "frees.hostile.example.org"},
+        "spec": {
+            "group": "hostile.example.org",
+            "scope": "Namespaced",
+            "names": {"plural": "frees", "kind": "Free"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert status_of(exchange(server, request("POST", path, orjson.dumps(definition)))) == 201
+    while status_of(exchange(server, request("GET", FREES))) != 200:
+        pass
+    return {"apiVersion": "hostile.example.org/v1", "kind": "Free"}
+
+
+def nested(depth: int) -> Any:
+    return orjson.loads(b'{"a":' * depth + b"1" + b"}" * depth)
+
+
+def test_an_object_that_may_be_stored_can_be_listed_patched_and_deleted_in_every_form(
+    server: ServerProcess, free: dict[str, Any]
+) -> None:
+    """Lists, tables and managed fields are deeper than the object: one that is too deep would spoil them for all."""
+    deepest = 0
+    for depth in range(150, 245):
+        body = orjson.dumps({**free, "metadata": {"name": f"d{depth}"}, "x": nested(depth)})
+        answer = exchange(server, request("POST", FREES, body))
+        assert status_of(answer) in (201, 400), answer[:300]
+        if status_of(answer) == 201:
+            deepest = depth
+    assert deepest >= 190
+    table = "Accept: application/json;as=Table;g=meta.k8s.io;v=v1\r\n"
+    for more in ("", table, "Accept: application/yaml\r\n"):
+        assert status_of(exchange(server, request("GET", f"{FREES}?includeObject=Object", more=more))) == 200
+    merge = request("PATCH", f"{FREES}/d{deepest}", b'{"y":1}', "application/merge-patch+json")
+    assert status_of(exchange(server, merge)) == 200
+    assert status_of(exchange(server, request("DELETE", FREES))) == 200
+    assert_alive(server)
+
+
+@pytest.mark.parametrize("op", ["add", "copy", "move"])
+def test_a_json_patch_makes_no_object_deeper_than_may_be_sent(
+    server: ServerProcess, free: dict[str, Any], op: str
+) -> None:
+    body = orjson.dumps({**free, "metadata": {"name": op}, "x": nested(150), "y": nested(150)})
+    assert status_of(exchange(server, request("POST", FREES, body))) == 201
+    step = {"op": op, "from": "/y", "path": "/x" + "/a" * 149 + "/b", "value": nested(150)}
+    content_type = "application/json-patch+json"
+    answer = exchange(
+        server, request("PATCH", f"{FREES}/{op}", orjson.dumps([step] * (op == "copy") + [step]), content_type)
+    )
+    assert status_of(answer) == 422, answer[:300]
+    assert_alive(server)
+
+
+# ------------------------------------------------------------------ what is many
+MANY = 20_000
+PODS = "/api/v1/namespaces/default/pods"
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+OWNER = {"apiVersion": "v1", "kind": "Pod", "name": "x"}
+
+
+def pod(**spec: Any) -> Any:
+    return {"metadata": {"generateName": "many-"}, "spec": {"containers": [{"name": "c", "image": "x"}], **spec}}
+
+
+def config_map(**metadata: Any) -> Any:
+    return {"metadata": {"generateName": "many-", **metadata}}
+
+
+def soon(server: ServerProcess, sent: bytes) -> bytes:
+    """The answer, for which the server may work for ten seconds; others work on this machine, too."""
+    before = server.worked()
+    answer = exchange(server, sent, timeout=120)
+    assert server.worked() - before < 10
+    return answer
+
+
+def of_secrets(path: str) -> Any:
+    items = [{"secret": {"name": "s", "items": [{"key": "a", "path": path.format(i)}]}} for i in range(MANY)]
+    return pod(volumes=[{"name": "v", "projected": {"sources": items}}])
+
+
+SPREAD = {"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+COSTLY: dict[str, tuple[str, Any]] = {
+    "owners": (CONFIGMAPS, config_map(ownerReferences=[{**OWNER, "uid": f"u{i}"} for i in range(MANY)])),
+    "the same owner": (CONFIGMAPS, config_map(ownerReferences=[{**OWNER, "uid": "u"}] * MANY)),
+    "owners that all control": (
+        CONFIGMAPS,
+        config_map(ownerReferences=[{**OWNER, "uid": f"u{i}", "controller": True} for i in range(MANY // 10)]),
+    ),
+    "labels that are none": (CONFIGMAPS, config_map(labels={f"a label {i}": "a value" for i in range(MANY)})),
+    "finalizers that are none": (CONFIGMAPS, config_map(finalizers=["no finalizer"] * MANY)),
+    "files of a volume": (PODS, of_secrets("p{}")),
+    "files of a volume that are the same": (PODS, of_secrets("p")),
+    "folders in folders": (
+        PODS,
+        pod(volumes=[{"name": "v", "configMap": {"name": "c", "items": [{"key": "a", "path": "a/" * 500_000 + "b"}]}}]),
+    ),
+    "ways to spread": (
+        PODS,
+        pod(topologySpreadConstraints=[{**SPREAD, "topologyKey": f"k{i}"} for i in range(MANY // 2)]),
+    ),
+    "one way to spread": (PODS, pod(topologySpreadConstraints=[{**SPREAD, "topologyKey": "k"}] * (MANY // 2))),
+    "tolerations that are none": (PODS, pod(tolerations=[{"key": "k", "operator": "Nothing"}] * MANY)),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_an_object_with_very_many_parts_holds_up_the_server_for_seconds_at_most(
+    server: ServerProcess, name: str
+) -> None:
+    """What takes as long as the square of what is sent would stop everybody for minutes."""
+    path, body = COSTLY[name]
+    answer = soon(server, request("POST", path, orjson.dumps(body)))
+    assert status_of(answer) in (201, 422), answer[:300]
+    assert_alive(server)
+
+
+def test_a_custom_resource_that_is_wrong_a_hundred_thousand_times_is_refused_soon(server: ServerProcess) -> None:
+    texts = {"type": "array", "items": {"type": "string"}}
+    properties = {
+        "set": {**texts, "x-kubernetes-list-type": "set"},
+        "enum": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}},
+    }
+    definition = {
+        "metadata": {"name": "wrongs.hostile.example.org"},
+        "spec": {
+            "group": "hostile.example.org",
+            "scope": "Namespaced",
+            "names": {"plural": "wrongs", "kind": "Wrong"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": {"type": "object", "properties": properties}},
+                }
+            ],
+        },
+    }
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert status_of(exchange(server, request("POST", crds, orjson.dumps(definition)))) == 201
+    path = FREES.replace("frees", "wrongs")
+    while status_of(exchange(server, request("GET", path))) != 200:
+        pass
+    head = {"apiVersion": "hostile.example.org/v1", "kind": "Wrong", "metadata": {"name": "x"}}
+    for more, expected in (
+        ({"set": ["x"] * MANY}, 422),
+        ({"enum": ["c"] * MANY}, 422),
+        ({f"unknown{i}": 1 for i in range(2 * MANY)}, 201),
+    ):
+        answer = soon(server, request("POST", path, orjson.dumps({**head, **more})))
+        assert status_of(answer) == expected, answer[:300]
+    assert_alive(server)
+
+
+def test_a_role_that_multiplies_out_to_a_billion_rights_is_refused_soon(server: ServerProcess) -> None:
+    """Whoever may create roles (each namespace's admin) makes the server compare them with what they hold."""
+    rules = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": ["create"]}]
+    role = {"metadata": {"name": "creator"}, "rules": rules}
+    binding = {
+        "metadata": {"name": "creator"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "creator"},
+        "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}],
+    }
+    assert status_of(exchange(server, request("POST", ROLES, orjson.dumps(role)))) == 201
+    path = ROLES.replace("clusterroles", "clusterrolebindings")
+    assert status_of(exchange(server, request("POST", path, orjson.dumps(binding)))) == 201
+    words = [f"w{i}" for i in range(1000)]
+    rules = [{"apiGroups": words, "resources": words, "verbs": words}]
+    body = orjson.dumps({"metadata": {"name": "product"}, "rules": rules})
+    asked = request("POST", ROLES, body).replace(ADMIN, b"Authorization: Bearer alice-token\r\n")
+    assert status_of(soon(server, asked)) == 403
+    assert status_of(soon(server, request("POST", ROLES, body))) == 201  # who holds all of it
+    assert_alive(server)
+
+
 # ------------------------------------------------------------------ queries
 def token(**value: object) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")

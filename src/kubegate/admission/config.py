@@ -145,8 +145,10 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _load(file: Path) -> Object:
     import yaml  # most servers have no such file
 
+    from kubegate.api import yamlcodec
+
     try:
-        document = yaml.load(file.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yamlcodec.load(file.read_bytes())
     except OSError as error:
         raise ConfigurationError(f"{file}: {error.strerror}") from error
     except yaml.YAMLError as error:

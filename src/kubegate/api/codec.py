@@ -25,8 +25,10 @@ JSON: Final = "application/json"
 YAML: Final = "application/yaml"
 PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
 
-MAX_DEPTH: Final = 250
-"""Deeper documents are refused: Go stops at 10,000, orjson writes no more than 254."""
+MAX_DEPTH: Final = 200
+"""Deeper documents are refused. Go stops at 10,000; orjson writes no more than 254, and what is stored must be written
+within lists, tables, reviews and audit events, too, and leads to managed fields that are somewhat deeper.
+"""
 
 # Above this the exact scanner would hold up the event loop; a shorter message has to do.
 _EXACT_ERRORS_UP_TO = 64 * 1024
@@ -50,6 +52,15 @@ def decode_json(body: bytes) -> Any:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise DecodeError("exceeded max depth")
     return value
+
+
+def too_deep(value: Any) -> bool:
+    """Whether what was made of decoded documents is deeper than a document may be."""
+    try:
+        data = orjson.dumps(value)
+    except TypeError:  # it gave up
+        return True
+    return data.count(b"{") + data.count(b"[") > MAX_DEPTH and _depth(data) > MAX_DEPTH
 
 
 def duplicate_fields(body: bytes, value: Any) -> list[str]:

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from kubegate.api import Object
 from kubegate.api import field as fields
 from kubegate.api.field import FieldError, child, forbidden, index, invalid, required, too_long
@@ -172,9 +174,13 @@ def validate_annotations(annotations: Mapping[str, str] | None, path: str) -> li
     return errors
 
 
+# Each of these errors shows the whole list, which may be as large as a request.
+_MOST_SHOWN_WHOLE: Final = 10
+
+
 def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    controller = ""
+    controller, more_controllers = "", 0
     for reference in references:
         api_version, kind = reference.get("apiVersion") or "", reference.get("kind") or ""
         if api_version.count("/") > 1 or not api_version.rpartition("/")[2]:
@@ -191,7 +197,9 @@ def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> lis
                     'Only one reference can have Controller set to true. Found "true" in references for '
                     f"{controller} and {found}"
                 )
-                errors.append(invalid(path, [dict(r) for r in references], text))
+                more_controllers += 1
+                if more_controllers <= _MOST_SHOWN_WHOLE:
+                    errors.append(invalid(path, [dict(r) for r in references], text))
             else:
                 controller = found
     return errors
@@ -202,15 +210,13 @@ def dedup_owners(meta: Object) -> list[str]:
     references = meta.get("ownerReferences") or ()
     if len(references) < 2:
         return []
-    kept: list[Any] = []
+    kept: dict[bytes, Any] = {}  # by what they say: there may be many thousands
     again: list[str] = []
     for reference in references:
-        if reference in kept:
+        if kept.setdefault(orjson.dumps(reference, option=orjson.OPT_SORT_KEYS), reference) is not reference:
             again.append(reference.get("uid", ""))
-        else:
-            kept.append(reference)
     if again:
-        meta["ownerReferences"] = kept
+        meta["ownerReferences"] = list(kept.values())
     return again
 
 

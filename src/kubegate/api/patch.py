@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from kubegate.api import Object, clone, gojson
+from kubegate.api import Object, clone, codec, gojson
 from kubegate.api.status import StatusError, bad_request
 
 MAX_OPERATIONS = 10_000
@@ -42,6 +42,8 @@ def json_patch(obj: Object, body: bytes, *, strict: bool = True) -> Object:
             copied += size
             if copied > MAX_COPIED_BYTES:
                 raise _Impossible("copied too much")
+        if codec.too_deep(document):
+            raise _Impossible("what comes out is nested too deeply")
     except _Impossible:
         raise _unprocessable() from None
     return document  # type: ignore[no-any-return]
@@ -136,7 +138,7 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
             _add(container, key, value)
         case "copy":
             container, key = _find(document, _path(operation, "from"))
-            encoded = orjson.dumps(_get(container, key))
+            encoded = _encoded(_get(container, key))
             container, key = _find(document, _path(operation))
             _add(container, key, orjson.loads(encoded))
             return document, len(encoded)
@@ -145,6 +147,13 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
         case _:
             raise _Impossible("no such operation")
     return document, 0
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        raise _Impossible("what is to be copied is nested too deeply") from None
 
 
 def _path(operation: Object, name: str = "path") -> str:

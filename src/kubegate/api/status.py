@@ -85,11 +85,7 @@ def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
 
 def invalid(group: str, kind: str, name: str, errors: Sequence[FieldError]) -> StatusError:
     """422 with the aggregated field errors, each a cause. `group` and `kind` are those of the object."""
-    unique: list[str] = []
-    for error in errors:
-        text = str(error)
-        if text not in unique:
-            unique.append(text)
+    unique = list(dict.fromkeys(map(str, errors)))
     joined = unique[0] if len(unique) == 1 else "[" + ", ".join(unique) + "]"
     text = f'{qualified(group, kind)} "{name}" is invalid'
     text = f"{text}: {joined}" if unique else text

@@ -36,6 +36,10 @@ class Stage(Struct):
         return self.patch or []
 
 
+MOST_WARNINGS = 4097
+"""More are not kept: an answer has room for 4,096 characters of them, and one more."""
+
+
 class Timing:
     """A stage while it lasts."""
 
@@ -72,7 +76,7 @@ class Trace(Struct):
 
     def warn(self, text: str) -> None:
         """A Warning header for the client; the same text is sent once."""
-        if text and text not in self.warnings:
+        if text and len(self.warnings) < MOST_WARNINGS and text not in self.warnings:
             self.warnings.append(text)
 
     def annotate(self, key: str, value: str) -> None:

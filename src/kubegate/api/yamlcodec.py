@@ -7,7 +7,6 @@ go.yaml.in/yaml/v2 and sigs.k8s.io/yaml: 1.1 booleans (yes, on) are booleans, ti
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 import re
 from typing import Any, Final
@@ -71,6 +70,25 @@ def _decode_block(text: str) -> tuple[Any, list[str]]:
     finally:
         loader.dispose()
     return value, builder.duplicates
+
+
+def load(content: bytes | str, loader: Any = yaml.CSafeLoader) -> Any:
+    """`yaml.load`, for files and maps that people write. Raises yaml.YAMLError for all that it cannot read.
+
+    PyYAML recurses in C for each level, and would end the process with a document that nests deep enough.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(content, Loader=loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > MAX_DEPTH:
+                    raise yaml.MarkedYAMLError(problem="nested too deeply")
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+        return yaml.load(content, Loader=loader)
+    except (ValueError, KeyError, AttributeError) as error:  # a number, a day or a truth value that is none
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
 
 
 class _YAMLBuilder:
@@ -181,7 +199,7 @@ def _scalar(event: Any) -> Any:
     if tag == f"{_TAG}binary":
         try:
             return base64.b64decode(text, validate=False).decode("utf-8", "replace")
-        except binascii.Error:
+        except ValueError:  # binascii.Error, or of text that is not ASCII
             raise DecodeError("yaml: !!binary value contains invalid base64 data") from None
     value = _resolved(text)
     if tag == f"{_TAG}float" and isinstance(value, int):

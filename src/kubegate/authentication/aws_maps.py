@@ -167,9 +167,11 @@ def load_document(content: bytes, source: str) -> dict[str, Any]:
     """A YAML mapping whose scalars are texts. Raises BadMapping."""
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        found = yaml.load(content, Loader=yaml.CBaseLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = yamlcodec.load(content, yaml.CBaseLoader)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise BadMapping(f"{source}{line}: not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None

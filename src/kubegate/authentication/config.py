@@ -142,8 +142,10 @@ def load(content: bytes, source: str, own_issuers: Sequence[str] = ()) -> Authen
     """
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        document = yaml.load(content, Loader=yaml.CSafeLoader)
+        document = yamlcodec.load(content)
     except yaml.YAMLError as error:
         raise BadConfiguration(f"{source}: not YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(document, dict) or document.get("kind") != "AuthenticationConfiguration":

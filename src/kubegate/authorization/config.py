@@ -90,8 +90,10 @@ def parse(content: bytes, path: Path) -> list[AuthorizerConfiguration]:
 def _decode(content: bytes, path: Path) -> dict[str, Any]:
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        found = yaml.load(content, Loader=yaml.CSafeLoader)  # which takes JSON as well
+        found = yamlcodec.load(content)  # which takes JSON as well
     except yaml.YAMLError as error:
         raise ConfigError(path, [" ".join(str(error).split())]) from None
     if not isinstance(found, dict):

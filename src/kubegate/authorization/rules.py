@@ -6,7 +6,7 @@ Follows k8s.io/kubernetes/pkg/apis/rbac/v1 (helpers) and k8s.io/component-helper
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kubegate.api.field import quoted_list
@@ -69,30 +69,51 @@ def rule_allows(rule: Rule, attributes: Attributes) -> bool:
     )
 
 
-def breakdown(rule: Rule) -> list[Rule]:
-    """The rule as rules of one group, one resource, one verb and at most one name each (or one URL and one verb)."""
+def breakdown(rule: Rule) -> Iterator[Rule]:
+    """The rule as rules of one group, one resource, one verb and at most one name each (or one URL and one verb).
+
+    A rule of a few kilobytes may have many millions of them.
+    """
     names = rule.get("resourceNames") or ()
     verbs = rule.get("verbs") or ()
-    parts: list[Rule] = []
     for group in rule.get("apiGroups") or ():
         for resource in rule.get("resources") or ():
             for verb in verbs:
                 part = {"verbs": [verb], "apiGroups": [group], "resources": [resource]}
-                parts.extend([{**part, "resourceNames": [name]} for name in names] if names else [part])
-    parts.extend(
-        {"verbs": [verb], "nonResourceURLs": [url]} for url in rule.get("nonResourceURLs") or () for verb in verbs
-    )
-    return parts
+                if not names:
+                    yield part
+                for name in names:
+                    yield {**part, "resourceNames": [name]}
+    for url in rule.get("nonResourceURLs") or ():
+        for verb in verbs:
+            yield {"verbs": [verb], "nonResourceURLs": [url]}
 
 
 def covers(owner: Iterable[Rule], wanted: Iterable[Rule]) -> list[Rule]:
     """What of `wanted` the `owner` rules do not cover, broken down; empty where they cover all of it.
 
     Each smallest part must be covered by a single rule, which is exact because parts cannot be divided further.
-    Nothing is expanded: `*` is covered by `*` alone, never by a list of all that it could mean.
+    Nothing is expanded: `*` is covered by `*` alone, never by a list of all that it could mean. No more than
+    MOST_MISSING parts are given, and a rule that would take too long to compare counts as not covered.
     """
     held = [_Held(rule) for rule in owner]
-    return [part for rule in wanted for part in breakdown(rule) if not any(rule.covers(part) for rule in held)]
+    missing: list[Rule] = []
+    left = _MOST_COMPARISONS
+    for rule in wanted:
+        if any(each.covers_whole(rule) for each in held):
+            continue
+        for part in breakdown(rule):
+            left -= len(held) + 1
+            if left < 0 or len(missing) >= MOST_MISSING:
+                return missing or [rule]
+            if not any(each.covers(part) for each in held):
+                missing.append(part)
+    return missing
+
+
+MOST_MISSING = 10_000
+_MOST_COMPARISONS = 3_000_000
+"""Of smallest parts with held rules, in one question: about a second."""
 
 
 class _Held:
@@ -106,6 +127,18 @@ class _Held:
         self.resources = frozenset(rule.get("resources") or ())
         self.names = frozenset(rule.get("resourceNames") or ())
         self.urls = tuple(rule.get("nonResourceURLs") or ())
+
+    def covers_whole(self, rule: Rule) -> bool:
+        """Whether this rule alone covers every part of the other; where it does not, several may."""
+        if ALL not in self.verbs and not self.verbs.issuperset(rule.get("verbs") or ()):
+            return False
+        if self.names or (rule.get("nonResourceURLs") and ALL not in self.urls):
+            return False
+        if not rule.get("resources"):
+            return True
+        if ALL not in self.groups and not self.groups.issuperset(rule.get("apiGroups") or ()):
+            return False
+        return ALL in self.resources or self.resources.issuperset(rule["resources"])
 
     def covers(self, part: Rule) -> bool:
         if ALL not in self.verbs and part["verbs"][0] not in self.verbs:
@@ -133,9 +166,9 @@ def compact(parts: Sequence[Rule]) -> list[Rule]:
             continue
         names = part.get("resourceNames")
         key = (part["apiGroups"][0], part["resources"][0], names[0] if names else None)
-        known = simple.setdefault(key, {**part, "verbs": []})
-        known["verbs"].extend(verb for verb in part["verbs"] if verb not in known["verbs"])
-    return [*others, *simple.values()]
+        known = simple.setdefault(key, {**part, "verbs": {}})
+        known["verbs"].update(dict.fromkeys(part["verbs"]))
+    return [*others, *({**rule, "verbs": list(rule["verbs"])} for rule in simple.values())]
 
 
 # The order in which a rule's lists are written in texts.

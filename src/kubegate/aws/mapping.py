@@ -126,16 +126,16 @@ def load_list(text: str, place: str) -> list[Any]:
     """The YAML of one map as a list; all scalars are texts. Raises BadMapping."""
     import yaml
 
+    from kubegate.api import yamlcodec
+
     if text.strip() in _EMPTY:
         return []
     try:
-        found = yaml.load(text, Loader=yaml.CBaseLoader)
+        found = yamlcodec.load(text, yaml.CBaseLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise BadMapping(f"{place}:{line} not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
-    except RecursionError:
-        raise BadMapping(f"{place}: not YAML: nested too deeply") from None
     if found in ("", None):
         return []
     if not isinstance(found, list) or len(found) > _MOST:

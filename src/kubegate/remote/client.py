@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -31,6 +32,8 @@ _WAITING_FOR_EACH_SLOT: Final = 20
 _MOST_TARGETS: Final = 64
 _MOST_LANES: Final = 64
 """After which those that nobody is in are forgotten."""
+_PIECE: Final = 4096
+"""Bytes of a packed answer that are unpacked at one time."""
 _JSON: Final = {"Content-Type": "application/json", "Accept": "application/json, */*"}
 
 
@@ -103,7 +106,7 @@ class Client:
                 answer = await self._send(target.origin, method, head, data or b"", deadline, replay)
             finally:
                 turns.leave()
-            return answer if "content-encoding" not in answer.headers else await self._unpacked(answer)
+            return answer if "content-encoding" not in answer.headers else await self._unpacked(answer, deadline)
         except Failed as failure:
             asked = f'{method.capitalize()} "{url}": '
             if failure.in_body:  # client-go reads it, and says so
@@ -227,11 +230,12 @@ class Client:
         oldest = min((kept[0].idle_since for kept in self._idle.values()), default=None)
         self._sweep = None if oldest is None else loop.call_at(oldest + _KEEP_ALIVE, self._close_idle)
 
-    async def _unpacked(self, answer: Response) -> Response:
+    async def _unpacked(self, answer: Response, deadline: float) -> Response:
         if answer.headers["content-encoding"].lower() not in ("gzip", "x-gzip"):
             return answer
         # it may be a thousand times as large as what came
-        body = await asyncio.to_thread(_unzipped, answer.body, self.endpoint.max_response)
+        until = monotonic() + deadline - asyncio.get_running_loop().time()
+        body = await asyncio.to_thread(_unzipped, answer.body, self.endpoint.max_response, until)
         return Response(answer.status, answer.headers, body)
 
 
@@ -380,20 +384,25 @@ class _TokenFile:
         return self._token
 
 
-def _unzipped(data: bytes, limit: int) -> bytes:
-    """Of one member or several. Raises Failed."""
+def _unzipped(data: bytes, limit: int, until: float) -> bytes:
+    """Of one member or several. Raises Failed, also when that takes `until` a time of the monotonic clock."""
     import zlib
 
-    found = bytearray()
-    while data:
-        member = zlib.decompressobj(wbits=31)
-        try:
-            found += member.decompress(data, limit + 1 - len(found))
-        except zlib.error:
-            raise Failed("gzip: invalid header" if not found else "gzip: invalid checksum") from None
-        if len(found) > limit:
-            raise Failed(f"the answer is larger than {limit} bytes")
+    found, rest = bytearray(), memoryview(data)
+    while rest:
+        member, unpacked = zlib.decompressobj(wbits=31), len(found)
+        # piece by piece: what follows a member is copied, and there may be a million members
+        while rest and not member.eof:
+            if monotonic() > until:
+                raise OutOfTime
+            piece, rest = rest[:_PIECE], rest[_PIECE:]
+            try:
+                found += member.decompress(piece, limit + 1 - len(found))
+            except zlib.error:
+                raise Failed("gzip: invalid header" if not unpacked else "gzip: invalid checksum") from None
+            if len(found) > limit:
+                raise Failed(f"the answer is larger than {limit} bytes")
         if not member.eof:
             raise Failed("unexpected EOF")
-        data = member.unused_data
+        rest = memoryview(data)[len(data) - len(rest) - len(member.unused_data) :]
     return bytes(found)

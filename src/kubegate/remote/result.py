@@ -11,6 +11,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from kubegate.api.codec import DecodeError, decode_yaml
 from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.schema import schema_for
 from kubegate.remote.client import RemoteError, Response
@@ -176,12 +177,10 @@ def _parse(response: Response) -> Any:
         except orjson.JSONDecodeError as error:
             text = f"couldn't get version/kind; json parse error: {_go_json_error(body, error)}"
             raise RemoteError(text, code=response.status) from None
-    import yaml
-
     try:
-        return yaml.load(body, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError:
-        raise RemoteError("error converting YAML to JSON", code=response.status) from None
+        return decode_yaml(body)[0]
+    except DecodeError as error:
+        raise RemoteError(str(error), code=response.status) from None
 
 
 def _go_kind(value: Any) -> str:

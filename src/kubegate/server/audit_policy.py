@@ -82,11 +82,13 @@ def read_policy(path: Path) -> Policy:
     """An audit.k8s.io/v1 Policy. Raises UsageError that names the file and the place in it."""
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yamlcodec.load(path.read_bytes())
     except OSError as error:
         raise UsageError(f"--audit-policy-file: {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise UsageError(f"--audit-policy-file: {path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(document, dict) or document.get("kind") != "Policy":
         raise UsageError(f"--audit-policy-file: {path}: expected kind: Policy of apiVersion: audit.k8s.io/v1")

@@ -156,8 +156,10 @@ def parse(data: bytes) -> list[Rule]:
     """The rules of an EncryptionConfiguration in YAML or JSON. Raises ValueError that names the field, never a key."""
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        document = yaml.load(data, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yamlcodec.load(data)
     except yaml.YAMLError:
         raise ValueError("it is not YAML") from None  # the error would show parts of the file
     _fields(document, "", {"apiVersion", "kind", "resources"})

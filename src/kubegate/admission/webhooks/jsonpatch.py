@@ -12,9 +12,11 @@ from typing import Any
 import orjson
 
 from kubegate.api import Object, clone, gojson
+from kubegate.api.codec import too_deep
 from kubegate.api.patch import MAX_COPIED_BYTES, same
 
 _MISSING = "missing value"
+_TOO_DEEP = "what comes out is nested too deeply"
 
 
 class PatchError(Exception):
@@ -46,7 +48,14 @@ def apply(document: Object, operations: Sequence[Object]) -> Any:
                 "Unable to complete the copy, the accumulated size increase of copy is "
                 f"{copied}, exceeding the limit {MAX_COPIED_BYTES}"
             )
+    if any(map(_deepens, operations)) and too_deep(result):
+        raise PatchError(_TOO_DEEP)
     return result
+
+
+def _deepens(operation: Object) -> bool:
+    """Whether what comes out of an operation may be deeper than what was there."""
+    return operation.get("op") in ("copy", "move") or isinstance(operation.get("value"), dict | list)
 
 
 def _perform(document: Any, operation: Object) -> tuple[Any, int]:
@@ -81,7 +90,7 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
         case "copy":
             source = _text(operation, "from", kind)
             container, key = _found(document, source, "copy operation does not apply: doc is missing from path: %s")
-            value = clone(_get(container, key, f"error in copy for from: '{source}'"))
+            value = _copy(_get(container, key, f"error in copy for from: '{source}'"))
             path = _text(operation, "path", kind)
             target, last = _found(document, path, "copy operation does not apply: doc is missing destination path: %s")
             _insert(target, last, value, "error while adding value during copy")
@@ -91,6 +100,13 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
         case _:
             raise PatchError(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
     return document, 0
+
+
+def _copy(value: Any) -> Any:
+    try:
+        return clone(value)
+    except TypeError:
+        raise PatchError(_TOO_DEEP) from None
 
 
 def _text(operation: Object, name: str, kind: str) -> str:

@@ -6,7 +6,6 @@ Follows k8s.io/apiserver/pkg/admission/plugin/webhook/request; versions v1 and v
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -115,7 +114,7 @@ def _right(response: Response, uid: str, version: str, mutating: bool) -> Answer
             return None
         try:
             patch = base64.b64decode(said.patch, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error among them
             return None
     annotations, warnings = said.auditAnnotations or {}, tuple(said.warnings or ())
     return Answer(said.allowed, patch, said.patchType or "", warnings=warnings, audit_annotations=annotations)
@@ -222,7 +221,7 @@ def _patch(response: Object) -> bytes:
     encoded = _typed(response, "patch", str, "[]uint8") or ""
     try:
         return base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or of text that is not ASCII
         raise RemoteError(f"illegal base64 data at input byte {_first_bad(encoded)}") from None
 
 

@@ -122,9 +122,11 @@ def parse(content: bytes, source: str) -> Any:
     """YAML. Raises BadSources with the line."""
     import yaml
 
+    from kubegate.api import yamlcodec
+
     try:
-        return yaml.load(content, Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return yamlcodec.load(content)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise BadSources(source, place, f"not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None

@@ -230,10 +230,10 @@ def taint_effect(effect: str, path: str) -> list[FieldError]:
 
 
 def only_added_tolerations(new: Sequence[Object], old: Sequence[Object], path: str) -> list[FieldError]:
-    def without_seconds(toleration: Object) -> dict[str, Any]:
-        return {name: value for name, value in toleration.items() if name != "tolerationSeconds"}
+    def without_seconds(toleration: Object) -> frozenset[tuple[str, Any]]:
+        return frozenset((name, value) for name, value in toleration.items() if name != "tolerationSeconds")
 
-    kept = [without_seconds(toleration) for toleration in new]
+    kept = {without_seconds(toleration) for toleration in new}
     if any(without_seconds(toleration) not in kept for toleration in old):
         return [field.forbidden(path, "existing toleration can not be modified except its tolerationSeconds")]
     return tolerations(new, path)
@@ -242,6 +242,7 @@ def only_added_tolerations(new: Sequence[Object], old: Sequence[Object], path: s
 # ---------------------------------------------------------------------- spreading and gates
 def topology_spread(constraints: Sequence[Object], path: str, options: Options) -> list[FieldError]:
     errors = []
+    last = {(c.get("topologyKey", ""), c.get("whenUnsatisfiable", "")): at for at, c in enumerate(constraints)}
     for position, constraint in enumerate(constraints):
         here = field.index(path, position)
         action, topology = constraint.get("whenUnsatisfiable", ""), constraint.get("topologyKey", "")
@@ -251,11 +252,9 @@ def topology_spread(constraints: Sequence[Object], path: str, options: Options) 
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             supported = ("DoNotSchedule", "ScheduleAnyway")
             errors.append(field.not_supported(field.child(here, "whenUnsatisfiable"), action, supported))
-        for other in constraints[position + 1 :]:
-            if (other.get("topologyKey", ""), other.get("whenUnsatisfiable", "")) == (topology, action):
-                pair = field.child(here, "{topologyKey, whenUnsatisfiable}")
-                errors.append(field.duplicate(pair, f"{{{topology}, {action}}}"))
-                break
+        if last[topology, action] > position:
+            pair = field.child(here, "{topologyKey, whenUnsatisfiable}")
+            errors.append(field.duplicate(pair, f"{{{topology}, {action}}}"))
         errors += _min_domains(constraint, action, field.child(here, "minDomains"))
         for name in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
             if name in constraint and constraint[name] not in ("Honor", "Ignore"):

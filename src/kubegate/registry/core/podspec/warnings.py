@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from kubegate.api import Object, field, names
+from kubegate.api.trace import MOST_WARNINGS
 from kubegate.registry.checks import amount, listed, mapped
 from kubegate.registry.core.podspec.security import every_container
 
@@ -41,12 +43,12 @@ _BYTES: Final = ("memory", "ephemeral-storage")
 
 
 def of_pod(metadata: Object, spec: Object) -> list[str]:
-    return list(_all(metadata, spec, ""))
+    return list(islice(_all(metadata, spec, ""), MOST_WARNINGS))
 
 
 def of_template(template: Object, path: str) -> list[str]:
     """`path` is that of the template: `spec.template`."""
-    return list(_all(mapped(template, "metadata"), mapped(template, "spec"), path))
+    return list(islice(_all(mapped(template, "metadata"), mapped(template, "spec"), path), MOST_WARNINGS))
 
 
 def fractional_bytes(path: str, text: object) -> list[str]:
@@ -208,14 +210,24 @@ def _projected_paths(source: Object) -> list[tuple[str, str]]:
 
 
 def _overlaps(paths: list[tuple[str, str]]) -> Iterator[str]:
-    seen: list[tuple[str, str]] = []
-    for given, holds in paths:
+    """Folders are numbered as they are met: there may be many thousands of paths, of many thousands of parts."""
+    shown: list[str] = []
+    numbers: dict[tuple[int, str], int] = {}  # a folder, and what is in it
+    here: dict[int, list[int]] = {}  # positions of the paths that lead to a folder
+    below: dict[int, list[int]] = {}  # of those that lead to it, or to what is in it
+    for position, (given, holds) in enumerate(paths):
         path = given.rstrip("/")
-        shown = f'"{path}" ({holds})' if holds else f'"{path}"'
-        for other, held in seen:
-            if path and other and (f"{other}/".startswith(f"{path}/") or f"{path}/".startswith(f"{other}/")):
-                yield f"{shown} with " + (f'"{other}" ({held})' if held else f'"{other}"')
-        seen.append((path, holds))
+        shown.append(f'"{path}" ({holds})' if holds else f'"{path}"')
+        if not path:
+            continue
+        folder, above = 0, list[int]()
+        for part in path.split("/"):
+            above += here.get(folder, ())
+            folder = numbers.setdefault((folder, part), len(numbers) + 1)
+            below.setdefault(folder, []).append(position)
+        for other in sorted([*above, *below[folder][:-1]]):
+            yield f"{shown[position]} with {shown[other]}"
+        here.setdefault(folder, []).append(position)
 
 
 def _duplicates(spec: Object, path: str) -> Iterator[str]:
