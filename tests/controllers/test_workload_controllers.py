@@ -231,6 +231,18 @@ async def test_claims_of_a_stateful_set_go_with_the_pod_or_the_set_that_its_poli
     assert owners() == []
 
 
+async def test_a_stateful_set_that_shrinks_waits_for_what_is_not_available(world: ControllersWorld) -> None:
+    await world.create("statefulsets.apps", {**deployment(3), "metadata": {"name": "db"}})
+    for name in ("db-0", "db-1", "db-2"):
+        await world.ready(name)
+    for name in ("db-1", "db-2"):
+        await world.status("pods", name, {"conditions": [{"type": "Ready", "status": "False"}]})
+    await world.update("statefulsets.apps", "db", lambda found: found["spec"].update(replicas=1))
+    assert world.names("pods") == ["db-0", "db-1", "db-2"], "db-1 might be needed to move what db-2 has"
+    await world.ready("db-1")
+    assert world.names("pods") == ["db-0"]
+
+
 async def test_an_ended_pod_of_a_stateful_set_is_replaced(world: ControllersWorld) -> None:
     await world.create("statefulsets.apps", {**deployment(1), "metadata": {"name": "db"}})
     first = world.must("pods", "db-0")["metadata"]["uid"]

@@ -104,7 +104,10 @@ class StatefulSets(Loop):
         surplus = sorted((pod for at, pod in by_ordinal.items() if not first <= at < first + count), key=_ordinal)
         for pod in surplus:
             await self._settle_claims(owner, _ordinal(pod), pod, condemned=True)
+        broken = next((pod for pod in surplus if not self._available(owner, pod)), None)
         for pod in reversed(surplus):
+            if ordered and (ending(pod) or (pod is not broken and not self._available(owner, pod))):
+                return  # waits until it is gone, or until the first that is not available is
             if not ending(pod):
                 await self._delete(owner, pod)
             if ordered:
