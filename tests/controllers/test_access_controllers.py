@@ -179,6 +179,46 @@ async def test_a_budget_says_what_is_odd_about_its_pods(world: ControllersWorld)
     assert message.startswith("Pods selected by this PodDisruptionBudget (selector: app=web) were found to be")
 
 
+def placed(found: Object, node: str) -> Object:
+    return {**found, "spec": {**found["spec"], "nodeName": node}}
+
+
+async def test_endpoints_with_the_same_addresses_stand_together_in_the_order_of_kubernetes(
+    world: ControllersWorld,
+) -> None:
+    world.run("endpoints-controller")
+    ports = [
+        {"name": "http", "port": 80, "targetPort": "web"},
+        {"name": "https", "port": 443},
+        {"name": "m", "port": 9090},
+    ]
+    await world.create("services", {"metadata": {"name": "s"}, "spec": {"selector": {"app": "x"}, "ports": ports}})
+    for name, number in (("p", 8080), ("q", 8081)):
+        made = pod(name, labels={"app": "x"})
+        offered = [{"name": "web", "containerPort": number}]
+        made["spec"]["containers"] = [{**made["spec"]["containers"][0], "ports": offered}]
+        await world.create("pods", made)
+        await world.ready(name, f"10.1.2.{number - 8079}")
+    subsets = world.must("endpoints", "s")["subsets"]
+    told = {tuple(one["ip"] for one in each["addresses"]): [port["port"] for port in each["ports"]] for each in subsets}
+    assert told == {("10.1.2.1",): [8080], ("10.1.2.2",): [8081], ("10.1.2.1", "10.1.2.2"): [9090, 443]}
+
+
+async def test_pods_whose_node_is_not_there_are_left_out_of_slices_until_it_is(world: ControllersWorld) -> None:
+    world.run("endpointslice-controller")
+    spec = {"selector": {"app": "x"}, "ports": [{"port": 80}]}
+    await world.create("services", {"metadata": {"name": "s"}, "spec": spec})
+    await world.create("pods", placed(pod(labels={"app": "x"}), "n"))
+    await world.ready("p", "10.1.2.3")
+    [name] = world.names("endpointslices.discovery.k8s.io")
+    assert not world.must("endpointslices.discovery.k8s.io", name).get("endpoints")
+    text = "Error updating Endpoint Slices for Service ns/s: skipping Pod p for Service ns/s: Node n Not Found"
+    assert ("FailedToUpdateEndpointSlices", text) in world.events()
+    await world.create("nodes", {"metadata": {"name": "n"}}, "")
+    [name] = world.names("endpointslices.discovery.k8s.io")
+    assert len(world.must("endpointslices.discovery.k8s.io", name)["endpoints"]) == 1
+
+
 async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) -> None:
     world.run("endpoints-controller", "endpointslice-controller", "endpointslice-mirroring-controller")
     spec = {"selector": {"app": "x"}, "ports": [{"port": 80, "targetPort": 8080}], "clusterIP": "None"}
@@ -186,7 +226,8 @@ async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) 
     assert len(world.names("endpointslices.discovery.k8s.io")) == 1
     created = world.must("services", "s")["metadata"]["creationTimestamp"]
     assert world.must("endpoints", "s")["metadata"]["annotations"] == {LAST_TRIGGER: created}
-    await world.create("pods", pod(labels={"app": "x"}))
+    await world.create("nodes", {"metadata": {"name": "n", "labels": {"topology.kubernetes.io/zone": "z"}}}, "")
+    await world.create("pods", placed(pod(labels={"app": "x"}), "n"))
     await world.advance(5)
     await world.ready("p", "10.1.2.3")
     [subset] = world.must("endpoints", "s")["subsets"]
@@ -195,6 +236,7 @@ async def test_a_services_endpoints_are_its_ready_pods(world: ControllersWorld) 
     [name] = world.names("endpointslices.discovery.k8s.io")
     [endpoint] = world.must("endpointslices.discovery.k8s.io", name)["endpoints"]
     assert endpoint["conditions"] == {"ready": True, "serving": True, "terminating": False}
+    assert (endpoint["nodeName"], endpoint["zone"]) == ("n", "z")
     [ready] = [one for one in world.must("pods", "p")["status"]["conditions"] if one["type"] == "Ready"]
     annotations = world.must("endpointslices.discovery.k8s.io", name)["metadata"]["annotations"]
     assert annotations == {LAST_TRIGGER: ready["lastTransitionTime"]}

@@ -1,4 +1,4 @@
-"""EndpointSlices of services with a selector, a hundred endpoints in each."""
+"""EndpointSlices of services with a selector, a hundred endpoints in each. Follows k8s.io/endpointslice of v1.36."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from kubegate.api import Object
 from kubegate.controllers import Client, World
 from kubegate.controllers.base import Loop
+from kubegate.controllers.events import Recorder
 from kubegate.controllers.objects import controller_reference, split_key, tolerant
 from kubegate.controllers.serviceendpoints import (
     HEADLESS_LABEL,
@@ -24,6 +25,7 @@ from kubegate.storage import ObjectEvent, Reader
 RESOURCE = "endpointslices.discovery.k8s.io"
 SERVICE_LABEL, MANAGED_BY = "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by"
 _MANAGER = "endpointslice-controller.k8s.io"
+_ZONE = "topology.kubernetes.io/zone"
 _MOST = 100
 
 
@@ -31,12 +33,19 @@ class EndpointSlices(Loop):
     """Keys are `NAMESPACE/NAME` of services."""
 
     name = "endpointslice-controller"
+    _events: Recorder
     _times: TriggerTimes
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lacking: dict[str, set[str]] = {}  # a service's key -> nodes of its pods that are not there
 
     def start(self, world: World) -> None:
         super().start(world)
+        self._events = Recorder(self._client, "endpoint-slice-controller", world.clock)
         self._times = TriggerTimes()
         follow(world.reader, self.queue)
+        world.reader.subscribe("nodes", self._node_changed)
         world.reader.subscribe(RESOURCE, self._slice_changed)
 
     def _slice_changed(self, event: ObjectEvent, found: Object, _: Object | None) -> None:
@@ -44,8 +53,15 @@ class EndpointSlices(Loop):
         if event is ObjectEvent.DELETED and labels.get(MANAGED_BY) == _MANAGER and SERVICE_LABEL in labels:
             self.queue.add(f"{found['metadata']['namespace']}/{labels[SERVICE_LABEL]}")
 
+    def _node_changed(self, event: ObjectEvent, node: Object, _: Object | None) -> None:
+        if event is ObjectEvent.ADDED:
+            for key, nodes in self._lacking.items():
+                if node["metadata"]["name"] in nodes:
+                    self.queue.add(key)
+
     async def sync(self, key: str) -> None:
         namespace, name = split_key(key)
+        self._lacking.pop(key, None)
         service = await self._client.get("services", namespace, name)
         present = slices_of(self._reader, namespace, name, _MANAGER)
         if service is None or not selects(service):
@@ -64,9 +80,59 @@ class EndpointSlices(Loop):
         metadata = triggered(metadata, self._times.since_last(key, service, self._reader))
         wanted = []
         for family in service["spec"].get("ipFamilies") or ("IPv4",):
-            found = list(backends(self._reader, service, family))
-            wanted += [{"metadata": metadata, "addressType": family, **part} for part in _parts(found)]
+            found = [one for one in backends(self._reader, service, family) if self._is_somewhere(key, service, one)]
+            wanted += [{"metadata": metadata, "addressType": family, **part} for part in self._parts(service, found)]
         await reconcile(self._client, namespace, present, wanted)
+        if key in self._lacking:
+            await self._tell_of_lacking(key, service)
+
+    def _is_somewhere(self, key: str, service: Object, one: Backend) -> bool:
+        """Pods whose node is not there are left out, unless the service wants even those that are not ready."""
+        node = one.pod["spec"].get("nodeName", "")
+        if service["spec"].get("publishNotReadyAddresses") or self._reader.get("nodes", "", node) is not None:
+            return True
+        self._lacking.setdefault(key, set()).add(node)
+        return False
+
+    async def _tell_of_lacking(self, key: str, service: Object) -> None:
+        texts = []
+        for family in service["spec"].get("ipFamilies") or ("IPv4",):
+            for one in backends(self._reader, service, family):
+                node = one.pod["spec"].get("nodeName", "")
+                text = f"skipping Pod {one.pod['metadata']['name']} for Service {key}: Node {node} Not Found"
+                if node in self._lacking[key] and text not in texts:
+                    texts.append(text)
+        shown = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+        text = f"Error updating Endpoint Slices for Service {key}: {shown}"
+        await self._events.warning("v1", "Service", service, "FailedToUpdateEndpointSlices", text)
+
+    def _parts(self, service: Object, found: list[Backend]) -> list[Object]:
+        """Endpoints and ports of each slice; one without any where there is none."""
+        groups: dict[tuple[Any, ...], list[Object]] = {}
+        for one in sorted(found, key=lambda backend: backend.address):
+            groups.setdefault(one.ports, []).append(self._endpoint(service, one))
+        parts: list[Object] = []
+        for ports, endpoints in groups.items():
+            shown = [_port(*port) for port in ports]
+            for first in range(0, len(endpoints), _MOST):
+                parts.append({"endpoints": endpoints[first : first + _MOST], "ports": shown})
+        return parts or [{"endpoints": None, "ports": None}]
+
+    def _endpoint(self, service: Object, one: Backend) -> Object:
+        endpoint: Object = {
+            "addresses": [one.address],
+            "conditions": {"ready": one.ready, "serving": one.serving, "terminating": one.terminating},
+            "targetRef": one.target,
+        }
+        if one.has_name_of(service):
+            endpoint["hostname"] = one.hostname
+        name = one.pod["spec"].get("nodeName")
+        if name:
+            endpoint["nodeName"] = name
+            labels = (self._reader.get("nodes", "", name) or {"metadata": {}})["metadata"].get("labels") or {}
+            if labels.get(_ZONE):
+                endpoint["zone"] = labels[_ZONE]
+        return endpoint
 
 
 def slices_of(reader: Reader, namespace: str, service: str, manager: str) -> list[Object]:
@@ -112,32 +178,6 @@ def _same(found: Object, wanted: Object) -> bool:
         and (found.get("ports") or []) == (wanted["ports"] or [])
         and found["metadata"].get("labels") == wanted["metadata"]["labels"]
     )
-
-
-def _parts(found: list[Backend]) -> list[Object]:
-    """Endpoints and ports of each slice; one without any where there is none."""
-    groups: dict[tuple[Any, ...], list[Object]] = {}
-    for one in sorted(found, key=lambda backend: backend.address):
-        groups.setdefault(one.ports, []).append(_endpoint(one))
-    parts: list[Object] = []
-    for ports, endpoints in groups.items():
-        shown = [_port(*port) for port in ports]
-        for first in range(0, len(endpoints), _MOST):
-            parts.append({"endpoints": endpoints[first : first + _MOST], "ports": shown})
-    return parts or [{"endpoints": None, "ports": None}]
-
-
-def _endpoint(one: Backend) -> Object:
-    endpoint: Object = {
-        "addresses": [one.address],
-        "conditions": {"ready": one.ready, "serving": one.serving, "terminating": one.terminating},
-        "targetRef": one.target,
-    }
-    if one.hostname and one.pod["spec"].get("subdomain"):
-        endpoint["hostname"] = one.hostname
-    if one.pod["spec"].get("nodeName"):
-        endpoint["nodeName"] = one.pod["spec"]["nodeName"]
-    return endpoint
 
 
 def _port(name: str, number: int, protocol: str, application: str) -> Object:

@@ -40,6 +40,10 @@ class Backend(Struct, frozen=True):
     def hostname(self) -> str:
         return str(self.pod["spec"].get("hostname", ""))
 
+    def has_name_of(self, service: Object) -> bool:
+        """Whether the pod has a name of its own below the service's."""
+        return bool(self.hostname) and self.pod["spec"].get("subdomain") == service["metadata"]["name"]
+
 
 class TriggerTimes:
     """When that happened which changes a service's endpoints: what is written says so, for those who measure delays."""
