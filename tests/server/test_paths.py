@@ -84,3 +84,14 @@ async def test_names_that_no_object_can_have(client: Client, method: str) -> Non
     body = b"{}" if method == "PATCH" else None
     found = await client.ask(method, path, body, Content_Type="application/merge-patch+json")
     assert (found.status, found.json["message"]) == (400, """Name parameter invalid: "a%b": may not contain '%'""")
+
+
+async def test_authorizers_are_told_of_no_selectors_on_the_old_watch_paths(client: Client) -> None:
+    """A node may watch the pods that are bound to it, if it asks for them as lists are asked for."""
+    query = "fieldSelector=spec.nodeName%3Dn&timeoutSeconds=1"
+    node = {"Impersonate_User": "system:node:n", "Impersonate_Group": "system:nodes"}
+    assert (await client.ask("GET", f"/api/v1/pods?watch=1&{query}", **node)).status == 200
+    for path in ("/api/v1/watch/pods", "/api/v1/watch/namespaces/default/pods/p"):
+        refused = await client.ask("GET", f"{path}?{query}", **node)
+        assert refused.status == 403
+        assert refused.json["message"].endswith(": can only list/watch pods with spec.nodeName field selector")

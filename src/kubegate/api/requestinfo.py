@@ -16,7 +16,10 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
 
 class RequestInfo(Struct, frozen=True, cache_hash=True):
-    """`verb` is Kubernetes' (get, list, watch …) for a resource request, the method in lower case otherwise."""
+    """`verb` is Kubernetes' (get, list, watch …) for a resource request, the method in lower case otherwise.
+
+    `verb_in_path`: it is told by the path, in the old way (`/api/v1/watch/…`).
+    """
 
     resource_request: bool
     path: str
@@ -29,6 +32,7 @@ class RequestInfo(Struct, frozen=True, cache_hash=True):
     subresource: str = ""
     name: str = ""
     parts: tuple[str, ...] = ()
+    verb_in_path: bool = False
 
 
 class Undetermined(ValueError):
@@ -49,7 +53,8 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
     else:
         group, version, rest = "", parts[1], parts[2:]
     verb = _READS.get(method, "")
-    if rest[0] in ("watch", "proxy"):
+    verb_in_path = rest[0] in ("watch", "proxy")
+    if verb_in_path:
         if len(rest) < 2:
             raise Undetermined("unable to determine kind and namespace from url")
         verb, rest = rest[0], rest[1:]
@@ -67,7 +72,9 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
         verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
-    return RequestInfo(True, path, verb, prefix, group, version, namespace, resource, subresource, name, tuple(rest))
+    return RequestInfo(
+        True, path, verb, prefix, group, version, namespace, resource, subresource, name, tuple(rest), verb_in_path
+    )
 
 
 def _selected_name(query: Mapping[str, Sequence[str]]) -> str:

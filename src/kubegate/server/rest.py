@@ -518,7 +518,7 @@ def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation 
         return _custom_operation(resource, info, method, misplaced)
     if misplaced or (info.verb == "proxy"):
         raise no_such_resource()
-    if _is_watch_path(info):
+    if info.verb_in_path:
         if info.subresource or "watch" not in resource.verbs:
             raise no_such_resource()
         if method != "GET":
@@ -544,12 +544,6 @@ def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation 
     if found is None or found[0] not in verbs:
         raise method_not_allowed()
     return found[1]
-
-
-def _is_watch_path(info: RequestInfo) -> bool:
-    """Whether a watch is asked for in the old way: `/api/v1/watch/…`."""
-    before = 2 if info.prefix == "api" else 3
-    return info.verb == "watch" and info.path.strip("/").split("/")[before] == "watch"
 
 
 def _custom_operation(resource: Resource, info: RequestInfo, method: str, misplaced: bool) -> Operation | None:
