@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 
+import orjson
 import pytest
 from audit_log import EVERYTHING, events, logged
 from server_client import Start
 
 from kubegate.server.audit_policy import read_policy
-from kubegate.server.audit_sinks import LogFile
 from kubegate.server.options import UsageError
 
 
@@ -260,30 +259,3 @@ def test_a_bad_policy_is_refused_with_its_place(tmp_path: Path, text: str, place
     (tmp_path / "policy.yaml").write_text(text)
     with pytest.raises(UsageError, match=place):
         read_policy(tmp_path / "policy.yaml")
-
-
-def test_the_log_is_rotated_by_size_and_old_files_go(tmp_path: Path) -> None:
-    path = tmp_path / "audit.log"
-    log = LogFile(str(path), max_megabytes=1, max_backups=2)
-    line = b'{"x":"' + b"y" * 600_000 + b'"}'
-    for _ in range(8):
-        log(line)
-    log.close()
-    assert log.dropped == 0
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert len(list(tmp_path.glob("audit-*.log"))) == 2
-
-
-def test_several_processes_write_whole_lines_to_one_log_and_rotate_it_once(tmp_path: Path) -> None:
-    path = tmp_path / "audit.log"
-    logs = [LogFile(str(path), max_megabytes=1, lock=tmp_path / "lock") for _ in range(3)]
-    for number in range(400):
-        for name, log in enumerate(logs):
-            log(b'{"line": "%d-%d", "filling": "%s"}' % (name, number, b"x" * 3000))
-    for log in logs:
-        log.close()
-        assert log.dropped == 0
-    files = [path, *tmp_path.glob("audit-*.log")]
-    lines = [json.loads(line)["line"] for file in files for line in file.read_text().splitlines()]
-    assert sorted(lines) == sorted(f"{name}-{number}" for name in range(3) for number in range(400))
-    assert len(files) > 2

@@ -6,9 +6,10 @@ Follows k8s.io/apiserver/pkg/endpoints/filters/audit.go and pkg/audit/request.go
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 from msgspec import Struct
@@ -19,6 +20,7 @@ from kubegate.authentication import Headers, user_info
 from kubegate.server import audit_objects
 from kubegate.server.call import Call
 from kubegate.server.limits import long_running
+from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response
 
 if TYPE_CHECKING:
@@ -26,15 +28,21 @@ if TYPE_CHECKING:
 
 _LONGEST_AGENT = 1024
 
-Sink = Callable[[bytes], None]
-"""Takes one event as a line of JSON; must not block."""
+
+class Sink(Protocol):
+    """Where events go. A call takes one as a line of JSON, and must not block."""
+
+    def __call__(self, line: bytes, /) -> None: ...
+
+    async def close(self) -> None:
+        """Write or send what waits, in a bounded time."""
 
 
 class Auditor:
     """`policy` None: nothing is logged, and nothing is spent on it (`on` is False)."""
 
-    def __init__(self, policy: Policy | None, sinks: Sequence[Sink], clock: Clock) -> None:
-        self._policy, self._sinks, self._clock = policy, sinks, clock
+    def __init__(self, policy: Policy | None, sinks: Sequence[Sink], clock: Clock, metrics: Metrics) -> None:
+        self._policy, self._sinks, self._clock, self._metrics = policy, sinks, clock, metrics
         self.on = policy is not None
 
     def begin(self, call: Call, raw_path: bytes) -> None:
@@ -86,12 +94,17 @@ class Auditor:
         if stage in pending.rule.omit_stages:
             return
         now = now or rfc3339_micro(self._clock.now())
+        self._metrics.audit_events.add()
         line = orjson.dumps({**pending.event, "stage": stage, "stageTimestamp": now})
         for sink in self._sinks:
             sink(line)
 
+    async def close(self) -> None:
+        await asyncio.gather(*(sink.close() for sink in self._sinks))
+
     def _pending(self, call: Call, raw_path: bytes) -> Pending | None:
         rule = self._policy.rule_for(call) if self._policy is not None else None
+        self._metrics.audit_levels.add(("None" if rule is None else rule.level,))
         if rule is None:
             return None
         event = _event(call, rule.level, raw_path, rfc3339_micro(self._clock.now()))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
+import math
 import os
 import queue
 import threading
@@ -14,18 +16,51 @@ from pathlib import Path
 
 from kubegate.server.options import UsageError
 from kubegate.storage.filelock import FileLock
+from kubegate.transport.metrics import Counter
 
 log = logging.getLogger("kubegate.audit")
 
 _LARGE_LINE = 16 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
 _WEBHOOK_SECONDS = 30.0
+_CLOSE_SECONDS = 10.0
+_QUIET_SECONDS = 60.0
+
+
+class Losses:
+    """Events that were lost at one place: counted, and told of in the log at once and then at most each minute.
+
+    `plugin` is what kube-apiserver's metric calls the place. For one thread; `now` is in seconds, and never goes back.
+    """
+
+    def __init__(self, sink: str, plugin: str, errors: Counter, now: Callable[[], float]) -> None:
+        self._sink, self._labels, self._errors, self._now = sink, (plugin,), errors, now
+        self.count = self._told = 0
+        self._why = ""
+        self._quiet_until = -math.inf
+        errors.add(self._labels, 0.0)  # the series is there from the start: threads then never make it
+
+    def add(self, number: int, why: str) -> None:
+        self.count += number
+        self._why = why
+        self._errors.add(self._labels, number)
+        if self._now() >= self._quiet_until:
+            self.tell()
+
+    def tell(self) -> None:
+        """What is not told of yet."""
+        if self.count > self._told:
+            log.error("audit %s: %s; %d events were lost so far", self._sink, self._why, self.count)
+            self._told = self.count
+            self._quiet_until = self._now() + _QUIET_SECONDS
 
 
 class LogFile:
     """Lines into a file (`-`: standard output), written by a thread; rotated by size, kept by number and age.
 
-    At most `limit` lines wait; a further one is dropped and counted, for a full disk must not stop the server. `lock`
-    is a file that keeps several processes with the same log from writing or rotating it at the same time.
+    At most `limit` lines of `most_bytes` together wait; a further one is lost, for a full disk must not stop the
+    server. `lock` is a file that keeps several processes with the same log from writing or rotating it at the same
+    time. It is called and closed by one thread alone.
     """
 
     def __init__(
@@ -36,35 +71,61 @@ class LogFile:
         max_backups: int = 0,
         max_days: int = 0,
         limit: int = 100_000,
+        most_bytes: int = _MOST_BYTES,
         lock: Path | None = None,
+        errors: Counter,
+        now: Callable[[], float] = time.monotonic,
+        patience: float = _CLOSE_SECONDS,
     ) -> None:
+        """`patience` is how long `close` waits at most, in seconds."""
         self._path, self._max_bytes = path, max_megabytes * 1024 * 1024
         self._lock = None if lock is None else FileLock(lock)
         self._max_backups, self._max_days = max_backups, max_days
-        self._lines: queue.Queue[bytes | None] = queue.Queue(limit)
-        self.dropped = 0
+        self._limit, self._most_bytes, self._patience = limit, most_bytes, patience
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # Two counts that each belong to one thread: what waits is the difference, and nobody needs a lock.
+        self._put = self._put_bytes = 0
+        self._taken = self._taken_bytes = 0
+        self._refused = Losses(f"log {path}", "buffered", errors, now)
+        self._unwritten = Losses(f"log {path}", "log", errors, now)
         if path != "-":
             try:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             except OSError as error:
                 raise UsageError(f"--audit-log-path: {path}: {error.strerror}") from error
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._ended.set_running_or_notify_cancel()
         self._thread = threading.Thread(target=self._write, name="audit-log", daemon=True)
         self._thread.start()
 
-    def __call__(self, line: bytes) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            self.dropped += 1
+    @property
+    def lost(self) -> int:
+        return self._refused.count + self._unwritten.count
 
-    def close(self) -> None:
-        """Write what waits, then end."""
+    def __call__(self, line: bytes) -> None:
+        size = len(line)
+        if self._put - self._taken >= self._limit or self._put_bytes - self._taken_bytes + size > self._most_bytes:
+            self._refused.add(1, "events come faster than they are written")
+            return
+        self._put += 1
+        self._put_bytes += size
+        self._lines.put(line)
+
+    async def close(self) -> None:
+        """Write what waits, then end; what cannot be written in time is lost."""
         self._lines.put(None)
-        self._thread.join()
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        ended = asyncio.wrap_future(self._ended)
+        await asyncio.wait({ended}, timeout=self._patience)
+        if ended.done():
+            self._thread.join()
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+        else:
+            ended.cancel()
+            self._refused.add(self._put - self._taken, "the server ends before they are written")
+        self._refused.tell()
 
     def _write(self) -> None:
         ended = False
@@ -74,12 +135,15 @@ class LogFile:
                 while batch[-1] is not None and len(batch) < 1000 and len(batch[-1]) < _LARGE_LINE:
                     batch.append(self._lines.get_nowait())
             ended = batch[-1] is None
-            data = b"".join(line + b"\n" for line in batch if line is not None)
+            lines = [line for line in batch if line is not None]
             try:
-                self._append(data)
+                self._append(b"".join(line + b"\n" for line in lines))
             except OSError as error:
-                self.dropped += len(batch)
-                log.error("audit log %s: %s; %d events were dropped so far", self._path, error.strerror, self.dropped)
+                self._unwritten.add(len(lines), error.strerror or str(error))
+            self._taken += len(lines)
+            self._taken_bytes += sum(map(len, lines))
+        self._unwritten.tell()
+        self._ended.set_result(None)
 
     def _append(self, data: bytes) -> None:
         with self._alone():
@@ -160,24 +224,46 @@ def sender(config_file: str) -> Callable[[bytes], Awaitable[None]]:
 
 
 class Webhook:
-    """Batches of events (an audit.k8s.io/v1 EventList) to a webhook. `send` posts one batch and may raise."""
+    """Batches of events (an audit.k8s.io/v1 EventList) to a webhook. `send` posts one batch and may raise.
+
+    At most `buffer` events of `most_bytes` together wait; a further one is lost.
+    """
 
     def __init__(
-        self, send: Callable[[bytes], Awaitable[None]], *, max_size: int, max_wait: float, buffer: int
+        self,
+        send: Callable[[bytes], Awaitable[None]],
+        *,
+        max_size: int,
+        max_wait: float,
+        buffer: int,
+        most_bytes: int = _MOST_BYTES,
+        errors: Counter,
+        now: Callable[[], float] = time.monotonic,
+        patience: float = _CLOSE_SECONDS,
     ) -> None:
+        """`patience` is how long `close` waits at most, in seconds."""
         self._send, self._max_size, self._max_wait = send, max_size, max_wait
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue(buffer)
-        self.dropped = 0
+        self._limit, self._most_bytes, self._patience = buffer, most_bytes, patience
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._waiting = self._bytes = 0  # what is being sent as well
+        self._refused = Losses("webhook", "buffered", errors, now)
+        self._unsent = Losses("webhook", "webhook", errors, now)
         self._ending = False
 
+    @property
+    def lost(self) -> int:
+        return self._refused.count + self._unsent.count
+
     def __call__(self, line: bytes) -> None:
-        try:
-            self._events.put_nowait(line)
-        except asyncio.QueueFull:
-            self.dropped += 1
+        if self._waiting >= self._limit or self._bytes + len(line) > self._most_bytes:
+            self._refused.add(1, "events come faster than they are sent")
+            return
+        self._waiting += 1
+        self._bytes += len(line)
+        self._events.put_nowait(line)
 
     async def run(self) -> None:
-        """Send until `close`; the server's task group owns this."""
+        """Send until `close`, or until cancelled; the server owns this."""
         while not (self._ending and self._events.empty()):
             batch = await self._batch()
             if batch:
@@ -187,23 +273,34 @@ class Webhook:
                         % b",".join(batch)
                     )
                 except Exception as error:
-                    self.dropped += len(batch)
-                    log.error("audit webhook: %s; %d events were dropped so far", error, self.dropped)
+                    self._unsent.add(len(batch), str(error))
+            self._waiting -= len(batch)
+            self._bytes -= sum(map(len, batch))
+            for _ in batch:
+                self._events.task_done()
 
     async def _batch(self) -> list[bytes]:
         """What has come: a full batch, or what there is after the longest wait or when it all ends."""
         batch: list[bytes] = []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._max_wait):
-                while len(batch) < self._max_size:
+                while len(batch) < self._max_size and not (self._ending and self._events.empty()):
                     line = await self._events.get()
                     if line is None:
-                        break
-                    batch.append(line)
+                        self._events.task_done()
+                    else:
+                        batch.append(line)
         return batch
 
-    def close(self) -> None:
-        """Send what waits, then end `run`."""
+    async def close(self) -> None:
+        """Send what waits; what cannot be sent in time is lost."""
         self._ending = True
-        with contextlib.suppress(asyncio.QueueFull):
-            self._events.put_nowait(None)
+        if self._waiting:
+            self._events.put_nowait(None)  # a batch that is not full goes now
+            try:
+                async with asyncio.timeout(self._patience):
+                    await self._events.join()
+            except TimeoutError:
+                self._refused.add(self._waiting, "the server ends before they are sent")
+        self._refused.tell()
+        self._unsent.tell()

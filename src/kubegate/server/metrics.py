@@ -46,6 +46,13 @@ class Metrics:
             "apiserver_flowcontrol_rejected_requests_total", "Requests refused to keep bounds.", ("reason",)
         )
         self.watch_events = Counter("apiserver_watch_events_total", "Events sent.", ("group", "version", "resource"))
+        self.audit_events = Counter("apiserver_audit_event_total", "Audit events that were made.")
+        self.audit_levels = Counter(
+            "apiserver_audit_level_total", "Requests by the level that the audit policy gives them.", ("level",)
+        )
+        self.audit_errors = Counter(
+            "apiserver_audit_error_total", "Audit events that were lost, by the plugin that lost them.", ("plugin",)
+        )
         self._all: list[Metric] = [
             self.requests,
             self.durations,
@@ -54,6 +61,9 @@ class Metrics:
             self.decisions,
             self.rejected,
             self.watch_events,
+            self.audit_events,
+            self.audit_levels,
+            self.audit_errors,
             *process_gauges(),
         ]
 

@@ -88,6 +88,7 @@ class Server:
     _transport: Transport = field(init=False)
     _authentication: BuiltAuthentication = field(init=False)
     _authorization: Authorization = field(init=False)
+    _auditor: audit.Auditor = field(init=False)
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     _closers: list[Callable[[], None]] = field(default_factory=list)
     _started: bool = False
@@ -189,7 +190,7 @@ class Server:
             metrics.add(each)
         remote = RemoteApis()
         self._closers.append(remote.follow(registry.reader))
-        auditor = self._auditor()
+        auditor = self._auditor = self._audit(metrics)
         health_checks = health.standard(
             started=lambda: None if self._started else "not started",
             store=self._store.health,
@@ -344,15 +345,26 @@ class Server:
             self._address,
         )
 
-    def _auditor(self) -> audit.Auditor:
+    def _audit(self, metrics: Metrics) -> audit.Auditor:
         options = self.options
         if not options.audit_policy_file:
-            return audit.Auditor(None, (), self.clock)
+            return audit.Auditor(None, (), self.clock, metrics)
         from kubegate.server import audit_sinks
         from kubegate.server.audit_policy import read_policy
 
         policy = read_policy(Path(options.audit_policy_file))
         sinks: list[audit.Sink] = []
+        if options.audit_webhook_config_file:
+            webhook = audit_sinks.Webhook(
+                audit_sinks.sender(options.audit_webhook_config_file),
+                max_size=options.audit_webhook_batch_max_size,
+                max_wait=options.audit_webhook_batch_max_wait,
+                buffer=options.audit_webhook_batch_buffer_size,
+                errors=metrics.audit_errors,
+                now=self.clock.monotonic,
+            )
+            sinks.append(webhook)
+            self._spawn("audit-webhook", webhook.run())
         if options.audit_log_path:
             file = audit_sinks.LogFile(
                 options.audit_log_path,
@@ -360,20 +372,11 @@ class Server:
                 max_backups=options.audit_log_maxbackup,
                 max_days=options.audit_log_maxage,
                 lock=None if self.worker is None else self.worker.audit_lock,
+                errors=metrics.audit_errors,
+                now=self.clock.monotonic,
             )
             sinks.append(file)
-            self._closers.append(file.close)
-        if options.audit_webhook_config_file:
-            webhook = audit_sinks.Webhook(
-                audit_sinks.sender(options.audit_webhook_config_file),
-                max_size=options.audit_webhook_batch_max_size,
-                max_wait=options.audit_webhook_batch_max_wait,
-                buffer=options.audit_webhook_batch_buffer_size,
-            )
-            sinks.append(webhook)
-            self._closers.append(webhook.close)
-            self._spawn("audit-webhook", webhook.run())
-        return audit.Auditor(policy, sinks, self.clock)
+        return audit.Auditor(policy, sinks, self.clock, metrics)
 
     def _listener(self) -> Listener:
         options = self.options
@@ -407,11 +410,12 @@ class Server:
             self.app.drain()
         if hasattr(self, "_transport"):
             await self._transport.stop()
+        if hasattr(self, "_auditor"):
+            await self._auditor.close()
         for close in self._closers:
             close()
         for task in self._tasks:
-            if not task.get_name().startswith("audit"):
-                task.cancel()
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if hasattr(self, "registry") and self.registry.conversions is not None:
             await self.registry.conversions.close()
