@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
-import orjson
+
 import pytest
 from audit_log import EVERYTHING, events, logged
 from server_client import Start
