@@ -26,3 +26,17 @@ from kubegate.api import requestinfo
 def test_a_list_is_of_one_name_where_all_of_its_options_can_be_read(query: str, verb: str, name: str) -> None:
     found = requestinfo.parse("GET", "/api/v1/namespaces/x/pods", parse_qs(query, keep_blank_values=True))
     assert (found.verb, found.name) == (verb, name)
+
+
+@pytest.mark.parametrize(
+    ("path", "verb", "subresource"),
+    [
+        ("/api/v1/namespaces/x/pods/p/log", "get", "log"),
+        ("/api/v1/watch/namespaces/x/pods/p/log", "watch", "log"),
+        ("/api/v1/proxy/namespaces/x/pods/p/log", "proxy", ""),
+    ],
+)
+def test_what_follows_a_name_is_a_subresource_but_on_the_old_proxy_path(path: str, verb: str, subresource: str) -> None:
+    found = requestinfo.parse("GET", path, {})
+    assert (found.verb, found.resource, found.name, found.subresource) == (verb, "pods", "p", subresource)
+    assert found.verb_in_path == (verb != "get")

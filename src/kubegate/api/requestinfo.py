@@ -66,7 +66,7 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
             rest = rest[2:]
     resource = rest[0]
     name = rest[1] if len(rest) > 1 else ""
-    subresource = rest[2] if len(rest) > 2 else ""
+    subresource = rest[2] if len(rest) > 2 and verb != "proxy" else ""  # what follows is the proxied path
     if not name and verb == "get":
         name = _selected_name(query)
         verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
