@@ -185,6 +185,17 @@ async def test_what_is_settled_in_a_job_is_shown_in_go_s_own_form(w: KindsWorld)
     assert '"Spec":{"Volumes":null,"InitContainers":null,"Containers":[{"Name":"c","Image":"other"' in template
 
 
+async def test_a_condition_of_a_failure_policy_is_meant_to_hold(w: KindsWorld) -> None:
+    policy = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+    wanted = [{"type": "DisruptionTarget", "status": "True"}]
+    made = await w.create("jobs.batch", job(podFailurePolicy=policy))
+    assert made["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"] == wanted
+    inner = job(podFailurePolicy=policy)["spec"]
+    body = {"metadata": {"name": "c"}, "spec": {"schedule": "@daily", "jobTemplate": {"spec": inner}}}
+    spec = (await w.create("cronjobs.batch", body))["spec"]["jobTemplate"]["spec"]
+    assert spec["podFailurePolicy"]["rules"][0]["onPodConditions"] == wanted
+
+
 async def test_a_suspended_job_may_still_be_sent_elsewhere(w: KindsWorld) -> None:
     await w.create("jobs.batch", job(suspend=True))
     change = {"spec": {"template": {"spec": {"nodeSelector": {"zone": "a"}}}}}

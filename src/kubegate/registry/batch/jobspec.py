@@ -9,7 +9,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import goshape
 from kubegate.registry.batch.indexes import BadIndexes, parse
-from kubegate.registry.checks import listed, nonnegative, qualified_name
+from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name
 from kubegate.registry.core.podspec import warnings
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.core.podspec.options import Options
@@ -40,6 +40,9 @@ _COUNTS = (
 def default(spec: Object) -> None:
     """A CronJob's template gets no more than this; a Job's own defaults are in `jobs`."""
     default_template(spec["template"])
+    for rule in mapped(spec, "podFailurePolicy").get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            pattern["status"] = pattern.get("status") or "True"  # the canonical form has an empty one
 
 
 def validate(spec: Object, path: str, options: Options) -> list[FieldError]:
