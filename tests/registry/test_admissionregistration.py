@@ -272,7 +272,7 @@ async def test_the_status_of_a_policy_is_looked_at(world: World) -> None:
     condition = {
         "type": "Ready",
         "status": "Maybe",
-        "reason": "R",
+        "reason": "R-1",
         "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
@@ -283,6 +283,10 @@ async def test_the_status_of_a_policy_is_looked_at(world: World) -> None:
         "status.typeChecking.expressionWarnings[0].warning: Required value",
         "status.typeChecking.expressionWarnings[0].fieldRef: Required value",
         'status.conditions[0].status: Unsupported value: "Maybe": supported values: "False", "True", "Unknown"',
+        'status.conditions[0].reason: Invalid value: "R-1": a condition reason must start with alphabetic character, '
+        "optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric "
+        "character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or "
+        "'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')",
     ]
 
 

@@ -71,13 +71,6 @@ async def test_a_secrets_type_does_not_change(w: KindsWorld) -> None:
     ]
 
 
-async def test_secrets_are_found_by_type(w: KindsWorld) -> None:
-    rules = w.registry.rules_of(w.resource("secrets"))
-    assert rules.fields is not None
-    assert rules.fields({"type": "mine"}) == {"type": "mine"}
-    assert "type" in rules.field_labels
-
-
 # --- ServiceAccounts ------------------------------------------------------------------------------------------------
 async def test_a_service_account_names_secrets_of_its_own_namespace_alone(w: KindsWorld) -> None:
     made = await w.create("serviceaccounts", {**meta("a"), "secrets": [{"name": "s", "namespace": "other"}]})

@@ -51,6 +51,29 @@ async def test_what_is_not_there_yet_is_waited_for_and_then_refused(client: Clie
     assert (await client.ask("GET", f"{CONFIGMAPS}/a?resourceVersion=0")).status == 200
 
 
+async def test_secrets_are_found_by_type(client: Client) -> None:
+    secrets = "/api/v1/namespaces/default/secrets"
+    for name, kind in (("a", "mine"), ("b", "yours")):
+        await client.ask("POST", secrets, {"metadata": {"name": name}, "type": kind})
+    found = (await client.ask("GET", f"{secrets}?fieldSelector=type%3Dmine")).json
+    assert [item["metadata"]["name"] for item in found["items"]] == ["a"]
+
+
+async def test_pods_are_found_by_what_they_are_on_and_by_nothing_of_all_their_addresses(client: Client) -> None:
+    pods = "/api/v1/namespaces/default/pods"
+    await client.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "default"}})
+    for name, node in (("a", "one"), ("b", "two")):
+        spec = {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}
+        await client.ask("POST", pods, {"metadata": {"name": name}, "spec": spec})
+
+    async def found(selector: str) -> list[str]:
+        answer = await client.ask("GET", f"{pods}?fieldSelector={selector}")
+        return [item["metadata"]["name"] for item in answer.json["items"]]
+
+    assert await found("spec.nodeName%3Done") == await found("spec.host%3Done") == ["a"]
+    assert await found("status.podIPs%3D") == ["a", "b"]
+
+
 ONLY = 'is not a known field selector: only "metadata.name", "metadata.namespace"'
 
 

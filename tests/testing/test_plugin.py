@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -97,13 +99,15 @@ def test_each_test_has_a_server_of_its_own(kubegate: Kubegate) -> None:
 
 
 def test_nothing_is_left_running(tmp_path: Path, kubegate_pki: Path) -> None:
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     with Kubegate(tmp_path, pki=kubegate_pki) as server:
-        url = server.url
-    assert "kubegate" not in {thread.name for thread in threading.enumerate()} - before
-    with pytest.raises(OSError):
-        server.get("/livez")
-    assert url
+        server.get("/version")
+        running = set(threading.enumerate()) - before
+        address = urlsplit(server.url)
+    assert running
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address.hostname, address.port), 5)
 
 
 def test_a_server_is_ready_within_200_ms(tmp_path: Path, kubegate: Kubegate, kubegate_pki: Path) -> None:

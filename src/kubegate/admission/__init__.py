@@ -75,6 +75,8 @@ class Attributes(Struct):
 class Plugin(Protocol):
     """`name` as in --enable-admission-plugins; `handles` the operations it wants to see.
 
+    It has `async admit(attributes)`, which may change the object, or `async validate(attributes)`, or both.
+
     `resources` are those it wants to see (`pods`, `pods/status`, `pods/*` for all subresources, `deployments.apps`),
     None for all: the chain asks it for no others. `changes` tells the chain to look what `admit` did to the object and
     put it on the trace; a plugin that writes its own changes there leaves it off. A plugin that holds connections has
@@ -85,11 +87,3 @@ class Plugin(Protocol):
     handles: frozenset[Operation]
     resources: frozenset[str] | None
     changes: bool
-
-
-class MutatingPlugin(Plugin, Protocol):
-    async def admit(self, attributes: Attributes) -> None: ...
-
-
-class ValidatingPlugin(Plugin, Protocol):
-    async def validate(self, attributes: Attributes) -> None: ...

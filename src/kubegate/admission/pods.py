@@ -87,12 +87,6 @@ def config_map_names(pod: Object) -> Iterator[str]:
                 yield source["configMap"].get("name", "")
 
 
-def persistent_volume_claims(pod: Object) -> Iterator[str]:
-    for volume in (pod.get("spec") or {}).get("volumes") or ():
-        if "persistentVolumeClaim" in volume:
-            yield volume["persistentVolumeClaim"].get("claimName", "")
-
-
 def _environment(spec: Object, whole: str, key: str) -> Iterator[str]:
     for _, container in containers(spec):
         for source in container.get("envFrom") or ():

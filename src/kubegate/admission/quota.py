@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from kubegate.admission import Operation
 from kubegate.admission import pod_resources as amounts
+from kubegate.admission.classes import class_of_claim
 from kubegate.admission.pod_resources import Resources
 from kubegate.api import Object
 from kubegate.api.clock import Clock, parse_rfc3339
@@ -38,7 +39,6 @@ NEVER_COUNTED = frozenset(
 """What is not stored, and events."""
 
 _STORAGE_CLASS = ".storageclass.storage.k8s.io/"
-_OLD_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 _DEVICE_CLAIMS = "count/resourceclaims.resource.k8s.io"
 _DEVICE_CLASS = ".deviceclass.resource.k8s.io/devices"
 # As many devices as one request can be given at most.
@@ -172,10 +172,7 @@ class Claims(Struct, frozen=True):
     def usage(self, object: Object) -> Resources:
         spec = object.get("spec") or {}
         found = {"count/persistentvolumeclaims": number(1), "persistentvolumeclaims": number(1)}
-        annotation = ((object.get("metadata") or {}).get("annotations") or {}).get(
-            "volume.beta.kubernetes.io/storage-class"
-        )
-        storage_class = annotation or spec.get("storageClassName")
+        storage_class = class_of_claim(object)
         if storage_class:
             found[f"{storage_class}{_STORAGE_CLASS}persistentvolumeclaims"] = number(1)
         asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")

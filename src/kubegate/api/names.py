@@ -18,7 +18,6 @@ _DNS1035_LABEL = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _WILDCARD_SUBDOMAIN = r"\*\." + _SUBDOMAIN
 _LABEL_KEY = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _LABEL_VALUE = "(" + _LABEL_KEY + ")?"
-_ENV_VAR_NAME = "[-._a-zA-Z][-._a-zA-Z0-9]*"
 _CONFIG_MAP_KEY = "[-._a-zA-Z0-9]+"
 _HTTP_HEADER_NAME = "[-A-Za-z0-9]+"
 _HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
@@ -33,7 +32,6 @@ _WILDCARD_SUBDOMAIN_RE = re.compile(_WILDCARD_SUBDOMAIN)
 # The first alternative of the published patterns backtracks; these match the same texts in one pass.
 _LABEL_KEY_RE = re.compile("[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE_RE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-_ENV_VAR_NAME_RE = re.compile(_ENV_VAR_NAME)
 _CONFIG_MAP_KEY_RE = re.compile(_CONFIG_MAP_KEY)
 _HTTP_HEADER_NAME_RE = re.compile(_HTTP_HEADER_NAME)
 _HTTP_PATH_RE = re.compile(_HTTP_PATH)
@@ -221,18 +219,6 @@ def is_env_var_name(value: str) -> list[str]:
             "a valid environment variable name must consist only of printable ASCII characters other than '='"
         )
     return errors
-
-
-def is_strict_env_var_name(value: str) -> list[str]:
-    """The rule of old, still that of envFrom's prefix and the like."""
-    errors = []
-    if not _ENV_VAR_NAME_RE.fullmatch(value):
-        text = (
-            "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', "
-            "and must not start with a digit"
-        )
-        errors.append(regex_error(text, _ENV_VAR_NAME, "my.env-name", "MY_ENV.NAME", "MyEnvName1"))
-    return errors + _parent_folder(value)
 
 
 def _parent_folder(value: str) -> list[str]:

@@ -91,9 +91,6 @@ class Quantity(Struct, frozen=True):
         chosen = other.format if self.is_zero else self.format
         return Quantity(*_reduced(self.nanos() + nanos, _NANO), chosen)
 
-    def neg(self) -> Quantity:
-        return Quantity(-self.unscaled, self.exponent, self.format)
-
     def round_up(self, scale: int) -> Quantity:
         """Nothing finer than ten to the power of `scale`; rounded away from zero. Forgets the text as parsed."""
         if self.exponent >= scale:

@@ -13,7 +13,10 @@ from kubegate.api.field import FieldError
 
 
 class StatusError(Exception):
-    """An answer other than success. `status()` is the metav1.Status body; `code` the HTTP status."""
+    """An answer other than success. `status()` is the metav1.Status body; `code` the HTTP status.
+
+    `list_metadata` is its metadata: how to go on with a list that came to its end early.
+    """
 
     def __init__(
         self,
@@ -23,16 +26,18 @@ class StatusError(Exception):
         details: dict[str, Any] | None = None,
         *,
         headers: dict[str, str] | None = None,
+        list_metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message, self.details = code, reason, message, details
         self.headers = headers or {}
+        self.list_metadata = list_metadata or {}
 
     def status(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.list_metadata,
             "status": "Failure",
             "message": self.message,
         }

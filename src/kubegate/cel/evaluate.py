@@ -41,7 +41,6 @@ def build(checked: Checked) -> Step:
 
 _CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
 _FINDING = frozenset({"find", "findAll"})
-_CONSTANT = object()
 
 
 class _Builder:

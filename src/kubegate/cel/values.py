@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
@@ -38,16 +37,6 @@ class Opaque(Protocol):
     """A value of a library's own type."""
 
     cel_type: ClassVar[CelType]
-
-
-class Selectable(Protocol):
-    """A value with fields that are not kept in a dict (the variables of a policy, worked out when asked for)."""
-
-    def select(self, field: str) -> Any:
-        """Raises EvaluationError where there is no such field, or it has no value."""
-        ...
-
-    def has(self, field: str) -> bool: ...
 
 
 class UInt(int):
@@ -395,9 +384,3 @@ def time_zone(name: str) -> tzinfo:
 def printable(text: str) -> bool:
     """Whether Go would print all of it as it is (unicode.IsPrint)."""
     return all(letter == " " or unicodedata.category(letter)[0] in "LMNPS" for letter in text)
-
-
-def ensure_list(value: Any, function: str) -> Iterable[Any]:
-    if isinstance(value, (list, tuple)):
-        return value
-    raise no_such_overload(function, value)

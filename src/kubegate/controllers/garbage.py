@@ -190,7 +190,7 @@ class GarbageCollector(Loop):
             if any(r["uid"] == node.uid and r.get("blockOwnerDeletion") for r in references):
                 blocking.append(uid)
         if not blocking:
-            await self._drop_finalizer(node, obj, FOREGROUND)
+            await self._drop_finalizer(node, FOREGROUND)
 
     async def _orphan(self, node: Node, obj: Object) -> None:
         for uid in list(node.dependents):
@@ -204,9 +204,9 @@ class GarbageCollector(Loop):
             kept = [reference for reference in references if reference["uid"] != node.uid]
             if len(kept) != len(references):
                 await self._keep_references(dependent, found, kept)
-        await self._drop_finalizer(node, obj, ORPHAN)
+        await self._drop_finalizer(node, ORPHAN)
 
-    async def _drop_finalizer(self, node: Node, obj: Object, finalizer: str) -> None:
+    async def _drop_finalizer(self, node: Node, finalizer: str) -> None:
         current = await self._client.get(node.resource, node.namespace, node.name)
         if current is None:
             return

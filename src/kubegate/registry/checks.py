@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kubegate.api import Object, field, names, quantity
+from kubegate.api import field, names, quantity
 from kubegate.api.field import FieldError
 
 NEGATIVE = "must be greater than or equal to 0"
@@ -193,9 +193,3 @@ def file_mode(value: int | None, path: str) -> list[FieldError]:
     if value is not None and not 0 <= value <= 0o777:
         return [field.invalid(path, value, FILE_MODE)]
     return []
-
-
-def only_selected_change(new: Object, old: Object, allowed: Iterable[str]) -> bool:
-    """Whether two objects differ in none but the fields of `allowed`."""
-    names_allowed = frozenset(allowed)
-    return all(new.get(name) == old.get(name) for name in new.keys() | old.keys() if name not in names_allowed)

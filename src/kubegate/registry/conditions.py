@@ -47,9 +47,7 @@ def _condition(condition: Mapping[str, Any], path: str) -> list[FieldError]:
                 "a condition reason must start with alphabetic character, optionally followed by a string of "
                 "alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'"
             )
-            shown = names.regex_error(
-                text, _REASON_FORM, "my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:B"
-            )
+            shown = names.regex_error(text, _REASON_FORM, *_REASON_EXAMPLES)
             errors.append(field.invalid(where, reason, shown))
         if len(reason) > _MAX_REASON:
             errors.append(field.too_long(where, _MAX_REASON))

@@ -107,7 +107,9 @@ class Registry:
         return self.settled(resource, found)
 
     def settled(self, resource: Resource, entry: Entry) -> Entry:
-        """What a custom resource is read as that was stored under an older definition; everything else as it is."""
+        """The entry as it is read today: a custom resource that was stored under an older definition gets today's
+        defaults and loses what today's schema does not know. All else is the entry itself.
+        """
         if resource.custom is None:
             return entry
         from kubegate.registry.apiextensions.settled import settled

@@ -18,7 +18,7 @@ from kubegate.authentication import Headers, UserInfo
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 NOBODY = UserInfo("")
 SHORT_PATH = 512
-"""Nothing is remembered of paths that are not shorter."""
+"""Of paths shorter than this it is remembered what they mean; longer ones are read anew each time."""
 _BODY_SECONDS = 60.0  # what kube-apiserver gives a whole request; the transport bounds the time between two bytes
 
 

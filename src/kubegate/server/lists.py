@@ -238,22 +238,22 @@ def settler(resource: Resource) -> Callable[[CacheEvent], CacheEvent] | None:
     return lambda event: settled_event(event, resource)
 
 
-async def read(registry: Registry, resource: Resource, namespace: str, name: str, found: ListOptions) -> Page:
+async def read(registry: Registry, resource: Resource, namespace: str, found: ListOptions) -> Page:
     """The page that the options ask for. Raises 410 for what is too old, 504 for what is not there yet."""
-    page = await _read(registry, resource, namespace, name, found)
+    page = await _read(registry, resource, namespace, found)
     if resource.custom is None:
         return page
     return Page([registry.settled(resource, entry) for entry in page.entries], page.metadata)
 
 
-async def _read(registry: Registry, resource: Resource, namespace: str, name: str, found: ListOptions) -> Page:
+async def _read(registry: Registry, resource: Resource, namespace: str, found: ListOptions) -> Page:
     cache = registry.cache
     prefix = registry.keys.prefix(resource.group_resource, namespace)
-    matches = matcher(registry, resource, found, name)
+    matches = matcher(registry, resource, found, "")
     wanted = read_version(found.resource_version, resource)
     exact = found.match == "Exact" or (found.limit > 0 and not found.match)  # a limit alone has meant it of old
     if found.continue_ or (exact and wanted):
-        return await _read_at(registry, resource, prefix, found, matches, wanted)
+        return await _read_at(registry, prefix, found, matches, wanted)
     if wanted or found.resource_version != "0":
         await wait_for(registry, wanted)
     limit = found.limit if found.resource_version != "0" else 0
@@ -291,9 +291,7 @@ def _page_metadata(revision: int, prefix: str, after: str, remaining: int, count
     return meta
 
 
-async def _read_at(
-    registry: Registry, resource: Resource, prefix: str, found: ListOptions, matches: Matches | None, wanted: int
-) -> Page:
+async def _read_at(registry: Registry, prefix: str, found: ListOptions, matches: Matches | None, wanted: int) -> Page:
     """A list as it was at a revision: the next page of an older list, or an exact resourceVersion."""
     after = ""
     if found.continue_:
@@ -309,7 +307,7 @@ async def _read_at(
             page = await registry.store.range(prefix, after=after, limit=limit, revision=max(wanted, 0))
         except Compacted as error:
             if found.continue_:
-                raise _expired_token(registry, prefix, after) from error
+                raise _expired_token(prefix, after) from error
             raise status.expired("The resourceVersion for the provided list is too old.") from error
         except FutureRevision as error:
             raise status.too_large_resource_version(wanted, error.current) from error
@@ -358,7 +356,7 @@ def _continue_token(text: str) -> tuple[int, str]:
     return revision, start.removesuffix("\0")
 
 
-def _expired_token(registry: Registry, prefix: str, after: str) -> status.StatusError:
+def _expired_token(prefix: str, after: str) -> status.StatusError:
     """410 with a token to go on with, inconsistently, from the same key at the latest revision."""
     token = {"v": "meta.k8s.io/v1", "rv": -1, "start": after.removeprefix(prefix) + "\0"}
     error = status.expired(
@@ -367,13 +365,8 @@ def _expired_token(registry: Registry, prefix: str, after: str) -> status.Status
         "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
         "modified, or deleted between the time the first chunk was returned and now may show up in the list."
     )
-    body = error.status
     text = base64.urlsafe_b64encode(orjson.dumps(token)).rstrip(b"=").decode()
-
-    def with_token() -> dict[str, Any]:
-        return {**body(), "metadata": {"continue": text}}
-
-    error.status = with_token  # type: ignore[method-assign]
+    error.list_metadata = {"continue": text}
     return error
 
 

@@ -68,7 +68,7 @@ class Rest:
         return response
 
     def _find_route(self, info: RequestInfo, method: str) -> Route | None:
-        """None: its own 404, in plain text. Raises 404 and 405."""
+        """None where nobody serves the path (kube-apiserver's outermost 404, in plain text). Raises 404 and 405."""
         resource = self._registry.resources.get(info.group, info.version, info.resource)
         if resource is None:
             if self._registry.resources.has_built_in(info.group) and not info.path.startswith("//"):
@@ -103,7 +103,7 @@ class Rest:
             if "watch" not in resource.verbs:
                 raise status.method_not_supported(resource.group, resource.resource, "watch")
             return self._watch(call, resource, options)
-        page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
+        page = await lists.read(self._registry, resource, _namespace(call, resource), options)
         if accepted.plain and self._registry.is_as_asked(resource, page.entries):
             body = lists.body(resource, page)
         else:
@@ -295,7 +295,7 @@ class Rest:
         options = lists.options(call)
         deletes = bodies.delete_options(call, await call.read())
         context = self._context(call, "delete", options=deletes)
-        page = await lists.read(self._registry, resource, _namespace(call, resource), "", options)
+        page = await lists.read(self._registry, resource, _namespace(call, resource), options)
         await self._registry.delete_collection(resource, page.entries, deletes, context)
         # told as kube-apiserver tells it: the list that was read, also of what somebody else deleted meanwhile
         return Response(200, await self._converted_list(call, resource, page, accepted), accepted.content_type)
@@ -507,7 +507,7 @@ _CONNECT = {
 def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation | None:
     """The operation that a path and a method mean. Raises 404 and 405 as kube-apiserver's routes do.
 
-    None: a path of a custom resource that is not there (its own 404, in plain text).
+    None where a custom resource has no such path: the answer is kube-apiserver's outermost 404, in plain text.
     """
     namespaced = bool(info.namespace) and resource.resource != "namespaces"
     if resource.resource == "namespaces" and _nested_namespaces(info.path):

@@ -34,7 +34,7 @@ class Options:
     """Port 0 takes a free one. `most` reviews are answered at once, `threads` run the functions that are not async.
 
     `client_ca_file`: reviews are answered for callers with a certificate of it alone. `delay` is how long (seconds) it
-    goes on answering though `/readyz` says no, once it is told to end; `grace` how long reviews in flight may take.
+    goes on answering though `/readyz` fails, once it is told to end; `grace` how long reviews in flight may take.
     `patience` is how long a client may take for the handshake, a request's head and its body; `most_connections` are
     taken at once. `transport_threads` are the same for all servers of one process.
     """

@@ -232,6 +232,7 @@ def _fields(pod: Object) -> dict[str, str]:
         "spec.hostNetwork": "true" if found.get("hostNetwork") else "false",
         "status.phase": status.get("phase", ""),
         "status.podIP": status.get("podIP", ""),
+        "status.podIPs": "",  # may be asked for, and is nowhere
         "status.nominatedNodeName": status.get("nominatedNodeName", ""),
     }
 
@@ -486,18 +487,7 @@ RULES = Rules(
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     fields=_fields,
-    field_labels=(
-        "spec.nodeName",
-        "spec.host",
-        "spec.restartPolicy",
-        "spec.schedulerName",
-        "spec.serviceAccountName",
-        "spec.hostNetwork",
-        "status.phase",
-        "status.podIP",
-        "status.podIPs",
-        "status.nominatedNodeName",
-    ),
+    field_labels=tuple(_fields({})),
     status=True,
     generation=True,
     returns_deleted=True,

@@ -219,10 +219,6 @@ def hugepages_limits(spec: Object) -> dict[str, Quantity]:
     return {name: found for name, found in _aggregate(spec, "limits").items() if is_huge_page(name)}
 
 
-def total_limits(spec: Object) -> dict[str, Quantity]:
-    return _aggregate(spec, "limits")
-
-
 def _aggregate(spec: Object, which: str) -> dict[str, Quantity]:
     total: dict[str, Quantity] = {}
     for container in listed(spec, "containers"):

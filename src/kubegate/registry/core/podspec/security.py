@@ -26,7 +26,7 @@ def every_container(spec: Object, path: str) -> Iterator[tuple[Object, str]]:
             yield container, field.index(field.child(path, name), position)
 
 
-def pod_context(spec: Object, path: str, options: Options) -> list[FieldError]:
+def pod_context(spec: Object, path: str) -> list[FieldError]:
     """`path` is that of the spec's securityContext."""
     context = spec.get("securityContext")
     if not isinstance(context, dict):

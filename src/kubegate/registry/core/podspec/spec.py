@@ -36,7 +36,7 @@ def validate(spec: Object, path: str, options: Options) -> list[FieldError]:
     errors += _member(spec, "restartPolicy", path, _RESTART_POLICIES)
     errors += _member(spec, "dnsPolicy", path, _DNS_POLICIES)
     errors += validate_labels(spec.get("nodeSelector"), field.child(path, "nodeSelector"))
-    errors += security.pod_context(spec, field.child(path, "securityContext"), options)
+    errors += security.pod_context(spec, field.child(path, "securityContext"))
     errors += scheduling.affinity(spec.get("affinity"), field.child(path, "affinity"), options)
     errors += _dns_config(spec, field.child(path, "dnsConfig"))
     for position, gate in enumerate(listed(spec, "readinessGates")):
