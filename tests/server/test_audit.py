@@ -6,7 +6,6 @@ import base64
 import json
 from pathlib import Path
 
-
 import pytest
 from audit_log import EVERYTHING, events, logged
 from server_client import Start
