@@ -42,9 +42,19 @@ def check(
 ) -> Checked:
     """Parse and check. Raises CompileError."""
     try:
-        tree = syntax.parse(expression)
+        return _checked(expression, variables, objects, mutation)
     except syntax.SyntaxProblem as error:
         raise CompileError(str(error)) from None
+    except RecursionError:
+        from kubegate.cel import parser
+
+        raise CompileError(str(parser.too_deep())) from None
+
+
+def _checked(
+    expression: str, variables: Mapping[str, CelType], objects: Mapping[str, Mapping[str, CelType]], mutation: bool
+) -> Checked:
+    tree = syntax.parse(expression)
     if mutation:
         from kubegate.cel.libraries import mutation as mutations
 

@@ -1,7 +1,8 @@
 """From text to syntax tree, by Google's CEL parser (cel-expr-python), whose errors are worded as kube-apiserver's are.
 
 The parser is loaded with the first expression. Its trees come serialized as cel.expr.ParsedExpr; only the few message
-types that occur in it are decoded here. The macros with two variables, which it lacks, are expanded here.
+types that occur in it are decoded here. The macros with two variables, which it lacks, are expanded here. Expressions
+that are too deep for it are left to `parser`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 ACCUMULATOR = "@result"
+LONGEST = 100_000
+"""Characters that an expression may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +214,17 @@ def _parser() -> Any:
 
 def parse(text: str) -> Tree:
     """Raises SyntaxProblem."""
+    if len(text) > LONGEST:
+        size = f"expression code point size exceeds limit: size: {len(text)}, limit {LONGEST}"
+        raise SyntaxProblem(f"ERROR: <input>:-1:0: {size}")
     try:
         serialized = _parsed(text)
     except RuntimeError as error:
         words = str(error)
+        if "recursion" in words:
+            from kubegate.cel import parser
+
+            return _expanded(parser.parse(text))
         words = words.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
         for pattern, instead in _REWORDED:
             words = pattern.sub(instead, words)
@@ -233,12 +243,15 @@ def parse(text: str) -> Tree:
     for node in nodes(root):
         if isinstance(node, Constant) and node.value in (math.inf, -math.inf):
             raise SyntaxProblem(describe(text, [Problem(positions.get(node.id, 0), "invalid double literal")]))
+    return _expanded(Tree(root, text, positions))
+
+
+def _expanded(tree: Tree) -> Tree:
     try:
-        root = _Macros(positions).expand(root)
+        return Tree(_Macros(tree.positions).expand(tree.root), tree.text, tree.positions)
     except _BadName as error:
         problem = Problem(error.offset, "argument must be a simple name")
-        raise SyntaxProblem(describe(text, [problem])) from None
-    return Tree(root, text, positions)
+        raise SyntaxProblem(describe(tree.text, [problem])) from None
 
 
 def _parsed(text: str) -> bytes:
