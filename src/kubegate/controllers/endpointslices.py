@@ -79,60 +79,36 @@ class EndpointSlices(Loop):
         }
         metadata = triggered(metadata, self._times.since_last(key, service, self._reader))
         wanted = []
+        skipped: dict[str, str] = {}  # a pod -> its node, which is not there
+        zones: dict[str, str | None] = {}
         for family in service["spec"].get("ipFamilies") or ("IPv4",):
-            found = [one for one in backends(self._reader, service, family) if self._is_somewhere(key, service, one)]
-            wanted += [{"metadata": metadata, "addressType": family, **part} for part in self._parts(service, found)]
-        await reconcile(self._client, namespace, present, wanted)
-        if key in self._lacking:
-            await self._tell_of_lacking(key, service)
-
-    def _is_somewhere(self, key: str, service: Object, one: Backend) -> bool:
-        """Pods whose node is not there are left out, unless the service wants even those that are not ready."""
-        node = one.pod["spec"].get("nodeName", "")
-        if service["spec"].get("publishNotReadyAddresses") or self._reader.get("nodes", "", node) is not None:
-            return True
-        self._lacking.setdefault(key, set()).add(node)
-        return False
-
-    async def _tell_of_lacking(self, key: str, service: Object) -> None:
-        texts = []
-        for family in service["spec"].get("ipFamilies") or ("IPv4",):
+            found = []
             for one in backends(self._reader, service, family):
                 node = one.pod["spec"].get("nodeName", "")
-                text = f"skipping Pod {one.pod['metadata']['name']} for Service {key}: Node {node} Not Found"
-                if node in self._lacking[key] and text not in texts:
-                    texts.append(text)
+                if node not in zones:
+                    zones[node] = self._zone(node)
+                # Even those that are not ready are wanted where the service says so, and then these, too.
+                if zones[node] is None and not service["spec"].get("publishNotReadyAddresses"):
+                    skipped[one.pod["metadata"]["name"]] = node
+                else:
+                    found.append((one, zones[node] or ""))
+            wanted += [{"metadata": metadata, "addressType": family, **part} for part in _parts(service, found)]
+        if skipped:
+            self._lacking[key] = set(skipped.values())
+        await reconcile(self._client, namespace, present, wanted)
+        if skipped:
+            await self._tell_of(skipped, key, service)
+
+    def _zone(self, node: str) -> str | None:
+        """The zone of a node, empty where it tells none; None where there is no such node."""
+        found = self._reader.get("nodes", "", node) if node else None
+        return None if found is None else str((found["metadata"].get("labels") or {}).get(_ZONE, ""))
+
+    async def _tell_of(self, skipped: dict[str, str], key: str, service: Object) -> None:
+        texts = [f"skipping Pod {pod} for Service {key}: Node {node} Not Found" for pod, node in skipped.items()]
         shown = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         text = f"Error updating Endpoint Slices for Service {key}: {shown}"
         await self._events.warning("v1", "Service", service, "FailedToUpdateEndpointSlices", text)
-
-    def _parts(self, service: Object, found: list[Backend]) -> list[Object]:
-        """Endpoints and ports of each slice; one without any where there is none."""
-        groups: dict[tuple[Any, ...], list[Object]] = {}
-        for one in sorted(found, key=lambda backend: backend.address):
-            groups.setdefault(one.ports, []).append(self._endpoint(service, one))
-        parts: list[Object] = []
-        for ports, endpoints in groups.items():
-            shown = [_port(*port) for port in ports]
-            for first in range(0, len(endpoints), _MOST):
-                parts.append({"endpoints": endpoints[first : first + _MOST], "ports": shown})
-        return parts or [{"endpoints": None, "ports": None}]
-
-    def _endpoint(self, service: Object, one: Backend) -> Object:
-        endpoint: Object = {
-            "addresses": [one.address],
-            "conditions": {"ready": one.ready, "serving": one.serving, "terminating": one.terminating},
-            "targetRef": one.target,
-        }
-        if one.has_name_of(service):
-            endpoint["hostname"] = one.hostname
-        name = one.pod["spec"].get("nodeName")
-        if name:
-            endpoint["nodeName"] = name
-            labels = (self._reader.get("nodes", "", name) or {"metadata": {}})["metadata"].get("labels") or {}
-            if labels.get(_ZONE):
-                endpoint["zone"] = labels[_ZONE]
-        return endpoint
 
 
 def slices_of(reader: Reader, namespace: str, service: str, manager: str) -> list[Object]:
@@ -178,6 +154,34 @@ def _same(found: Object, wanted: Object) -> bool:
         and (found.get("ports") or []) == (wanted["ports"] or [])
         and found["metadata"].get("labels") == wanted["metadata"]["labels"]
     )
+
+
+def _parts(service: Object, found: list[tuple[Backend, str]]) -> list[Object]:
+    """Endpoints and ports of each slice, of backends and their zones; one without any where there is none."""
+    groups: dict[tuple[Any, ...], list[Object]] = {}
+    for one, zone in sorted(found, key=lambda each: each[0].address):
+        groups.setdefault(one.ports, []).append(_endpoint(service, one, zone))
+    parts: list[Object] = []
+    for ports, endpoints in groups.items():
+        shown = [_port(*port) for port in ports]
+        for first in range(0, len(endpoints), _MOST):
+            parts.append({"endpoints": endpoints[first : first + _MOST], "ports": shown})
+    return parts or [{"endpoints": None, "ports": None}]
+
+
+def _endpoint(service: Object, one: Backend, zone: str) -> Object:
+    endpoint: Object = {
+        "addresses": [one.address],
+        "conditions": {"ready": one.ready, "serving": one.serving, "terminating": one.terminating},
+        "targetRef": one.target,
+    }
+    if one.has_name_of(service):
+        endpoint["hostname"] = one.hostname
+    if one.pod["spec"].get("nodeName"):
+        endpoint["nodeName"] = one.pod["spec"]["nodeName"]
+    if zone:
+        endpoint["zone"] = zone
+    return endpoint
 
 
 def _port(name: str, number: int, protocol: str, application: str) -> Object:
