@@ -21,7 +21,7 @@ EXPRESSIONS = [
     "l.map(x, x + 1).map(x, x > 1, x).filter(x, x != 2)",
     "o.optMap(v, v + 1).optFlatMap(v, optional.of(v))",
     "1u + 0x1F + 0xFFu - -0x1 + 1.5e3 + .5 - -1.5 + 1e3",
-    "'a\\n\\x41\\u00e9\\101' + \"it's\" + \'\'\'two\nlines\'\'\' + r'\\q' + string(b'\\xff' + br'\\x')",
+    "'a\\n\\x41\\u00e9\\101' + \"it's\" + '''two\nlines''' + r'\\q' + string(b'\\xff' + br'\\x')",
     "true || false || null == (a) // the end",
     "'größe' + a.b",
     "cidr('10.0.0.0/8')\n  .containsIP(object.ip)",

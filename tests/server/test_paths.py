@@ -95,3 +95,25 @@ async def test_authorizers_are_told_of_no_selectors_on_the_old_watch_paths(clien
         refused = await client.ask("GET", f"{path}?{query}", **node)
         assert refused.status == 403
         assert refused.json["message"].endswith(": can only list/watch pods with spec.nodeName field selector")
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/version?timeout=soon", 400),
+        ("/api/v1/namespaces/default?timeout=5", 400),
+        ("/api/v1/namespaces/default?timeout=-1s", 200),
+        ("/api/v1/namespaces/default?timeout=0", 200),
+        ("/api/v1/namespaces/default?timeout=", 200),
+        ("/api/v1/namespaces?watch=1&timeoutSeconds=1&timeout=soon", 200),
+        ("/api/v1/namespaces/default/pods/p/log?timeout=soon", 404),
+    ],
+)
+async def test_the_time_that_a_client_gives_is_read_first_but_where_requests_last(
+    client: Client, path: str, code: int
+) -> None:
+    assert (await client.ask("GET", path)).status == code
+    if code == 400:
+        told = await client.ask("GET", path, token="nobody's")
+        assert told.json["message"].startswith("invalid timeout specified in the request URL - time: ")
+        assert "audit-id" in told.headers

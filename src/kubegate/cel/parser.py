@@ -421,9 +421,7 @@ class _Parser:
                 step = appended(value)
                 for kept in filters:
                     step = self._call(at, "_?_:_", kept, step, accumulated())
-        return Comprehension(
-            self._new(at), target, variable.name, "", ACCUMULATOR, initial, condition, step, result
-        )
+        return Comprehension(self._new(at), target, variable.name, "", ACCUMULATOR, initial, condition, step, result)
 
     def _optional(self, at: int, macro: str, target: Node, arguments: tuple[Node, ...]) -> Node:
         """`o.optMap(v, e)`: e with v bound to what is in the optional, if there is anything."""

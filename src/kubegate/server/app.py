@@ -30,7 +30,7 @@ from kubegate.server.audit import Auditor
 from kubegate.server.call import SHORT_PATH, Call, parse_query
 from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
-from kubegate.server.limits import Limits
+from kubegate.server.limits import Limits, check_timeout, long_running
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
@@ -134,6 +134,11 @@ class App:
         )
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
+        if call.query and (timeout := call.parameter("timeout")) and not long_running(call.info):
+            try:
+                check_timeout(timeout)
+            except StatusError as error:
+                return self._refused_first(call, scope, error)
         stages = call.trace.stages
         started = perf_counter()
 
@@ -150,10 +155,7 @@ class App:
         if who is None:
             self._metrics.attempts.add((result,))
             refusal = status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
-            response = _refusal(refusal, call)
-            if self._auditor.on:
-                self._auditor.refused(call, scope["raw_path"], response)
-            return response
+            return self._refused_first(call, scope, refusal)
         self._metrics.authenticated_as(who.user.name)
         call.user = call.authenticated_user = who.user
         for text in who.warnings:
@@ -196,6 +198,13 @@ class App:
             response.status = 101
         if call.audit is not None:
             self._auditor.end(call, response, panicked=panicked)
+        return response
+
+    def _refused_first(self, call: Call, scope: Scope, refusal: StatusError) -> Response:
+        """The answer to a request that goes no further, before it is known who asks."""
+        response = _refusal(refusal, call)
+        if self._auditor.on:
+            self._auditor.refused(call, scope["raw_path"], response)
         return response
 
     async def _impersonate(self, call: Call) -> None:

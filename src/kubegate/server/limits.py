@@ -15,10 +15,19 @@ from kubegate.api.requestinfo import RequestInfo
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
+from kubegate.server.options import duration
 
 _LONG_RUNNING = frozenset({"watch", "proxy"})
 _LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _READS = frozenset({"get", "list", "watch"})
+
+
+def check_timeout(text: str) -> None:
+    """The `timeout` that a client gives its request, which must be a duration. Raises 400."""
+    try:
+        duration(text)
+    except ValueError as error:
+        raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from None
 
 
 def long_running(info: RequestInfo) -> bool:

@@ -19,7 +19,6 @@ from kubegate.api.selectors import FieldSelector, LabelSelector
 from kubegate.registry import conversion, wire
 from kubegate.registry.generic import Registry
 from kubegate.server.call import Call
-from kubegate.server.options import duration
 from kubegate.storage import Compacted, FutureRevision
 from kubegate.storage.cache import CacheEvent, Entry
 
@@ -79,7 +78,6 @@ def options(call: Call) -> ListOptions:
         fields = selectors.parse_fields(call.parameter("fieldSelector"))
     except selectors.SelectorError as error:
         raise status.bad_request(str(error)) from error
-    check_timeout(call)
     found = ListOptions(
         labels=labels,
         fields=fields,
@@ -95,15 +93,6 @@ def options(call: Call) -> ListOptions:
     )
     _check(found, found.watch or call.info.verb == "watch")
     return found
-
-
-def check_timeout(call: Call) -> None:
-    text = call.parameter("timeout")
-    if text:
-        try:
-            duration(text)
-        except ValueError as error:
-            raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from error
 
 
 def _check(found: ListOptions, watching: bool) -> None:
