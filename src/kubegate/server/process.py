@@ -41,6 +41,7 @@ from kubegate.server.aggregation import RemoteApis
 from kubegate.server.app import App
 from kubegate.server.background import Background
 from kubegate.server.call import Call
+from kubegate.server.components import Components
 from kubegate.server.discovery import Discovery
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
@@ -201,7 +202,14 @@ class Server:
             authenticator=self._authentication.authenticator,
             impersonator=self._authentication.impersonator,
             authorizer=registry.authorizer,
-            resources=Rest(registry, self.clock, metrics, float(options.min_request_timeout), remote),
+            resources=Rest(
+                registry,
+                self.clock,
+                metrics,
+                float(options.min_request_timeout),
+                remote,
+                Components(self._store.health, controllers=bool(chosen(options.controllers))),
+            ),
             paths=Paths(
                 Discovery(resources, self._address, remote),
                 self._openapi,

@@ -27,9 +27,11 @@ from kubegate.server import accept, bodies, connect, explain, lists, responses, 
 from kubegate.server.accept import Accepted
 from kubegate.server.aggregation import RemoteApis
 from kubegate.server.call import SHORT_PATH, Call
+from kubegate.server.components import Components
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Response
 from kubegate.server.routing import method_not_allowed, no_such_resource
+from kubegate.storage.cache import Entry
 from kubegate.transport.metrics import Labels
 
 # What clients of old resources are told with every answer.
@@ -48,9 +50,16 @@ class Rest:
     """
 
     def __init__(
-        self, registry: Registry, clock: Clock, metrics: Metrics, min_watch_seconds: float, remote: RemoteApis
+        self,
+        registry: Registry,
+        clock: Clock,
+        metrics: Metrics,
+        min_watch_seconds: float,
+        remote: RemoteApis,
+        components: Components,
     ) -> None:
-        self._registry, self._clock, self._metrics, self._remote = registry, clock, metrics, remote
+        self._registry, self._clock, self._metrics = registry, clock, metrics
+        self._remote, self._components = remote, components
         self._min_watch_seconds = min_watch_seconds
         # clients ask for the same paths again and again
         self._route = lru_cache(4096)(self._find_route)
@@ -77,6 +86,8 @@ class Rest:
         operation = _operation(resource, info, method)
         if operation is None or info.path.startswith("//"):
             return None
+        if resource.group_resource == "componentstatuses":
+            operation = Rest.component if operation is Rest.get else Rest.components
         warning = _DEPRECATED.get((info.group, info.version, info.resource), "")
         if resource.custom is not None:
             warning = resource.custom.deprecation_warning
@@ -127,6 +138,24 @@ class Rest:
         items = list(objects) if resource.custom is not None else [_without_kind(obj) for obj in objects]
         head = {"kind": resource.list_kind, "apiVersion": resource.api_version}
         return accepted.encode({**head, "metadata": lists.metadata_of(resource, page), "items": items})
+
+    async def component(self, call: Call, resource: Resource) -> Response:
+        accepted = accept.one(call, resource)
+        return self._object(call, resource, self._components.named(call.info.name), accepted)
+
+    async def components(self, call: Call, resource: Resource) -> Response:
+        accepted = accept.many(call, resource)
+        options = lists.options(call)
+        if options.watch:
+            raise status.method_not_supported(resource.group, resource.resource, "watch")
+        entries = []
+        for found in self._components.all():
+            name = found["metadata"]["name"]
+            fields = {"metadata.name": name, "metadata.namespace": ""}
+            entries.append(Entry(name, 0, 0, orjson.dumps(found), {}, fields))
+        matches = lists.matcher(self._registry, resource, options, "")
+        page = lists.Page([entry for entry in entries if matches is None or matches(entry)], {})
+        return Response(200, await self._converted_list(call, resource, page, accepted), accepted.content_type)
 
     def _watch(self, call: Call, resource: Resource, options: lists.ListOptions) -> Response:
         info = call.info
