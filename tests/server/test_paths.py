@@ -52,6 +52,11 @@ async def test_paths_and_methods(client: Client, method: str, path: str, code: i
     assert (found.status, said in found.body.decode()) == (code, True)
 
 
+@pytest.mark.parametrize(("path", "first"), [("/version", '{\n  "major": "1",\n'), ("/", '{\n  "paths": [\n    "/')])
+async def test_what_is_no_object_is_always_written_in_lines(client: Client, path: str, first: str) -> None:
+    assert (await client.ask("GET", path)).body.decode().startswith(first)
+
+
 @pytest.mark.parametrize(
     ("path", "accept", "offered"),
     [

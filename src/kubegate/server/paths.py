@@ -53,7 +53,7 @@ class Paths:
     ) -> None:
         self._discovery, self._openapi, self._health, self._metrics = discovery, cache(openapi), health, metrics
         self._documents = documents
-        self._version = responses.json(version())
+        self._version = responses.json(version(), pretty=True)  # whoever asks, with kubectl or curl
 
     async def handle(self, call: Call) -> Response:
         path = call.path
@@ -72,7 +72,8 @@ class Paths:
         if first in (".well-known", "openid"):
             return self._of_issuer(call)
         if path in ("/", "/index.html"):
-            return responses.json({"paths": sorted([*_INDEX, *self._health.paths(), *self._discovery.paths()])})
+            paths = sorted([*_INDEX, *self._health.paths(), *self._discovery.paths()])
+            return responses.json({"paths": paths}, pretty=True)
         return responses.not_found_page()
 
     def _of_issuer(self, call: Call) -> Response:
