@@ -213,7 +213,8 @@ def _set(options: Options, attribute: str, kind: Any, name: str, value: str, *, 
         raise UsageError(f"--{name}={value}: expected {wanted}") from None
 
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DIGITS = "0123456789."
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def duration(text: str) -> float:
@@ -230,10 +231,10 @@ def duration(text: str) -> float:
         raise ValueError(f'invalid duration "{text}"')
     while rest:
         digits = 0
-        while digits < len(rest) and (rest[digits].isdigit() or rest[digits] == "."):
+        while digits < len(rest) and rest[digits] in _DIGITS:
             digits += 1
         letters = digits
-        while letters < len(rest) and not (rest[letters].isdigit() or rest[letters] == "."):
+        while letters < len(rest) and rest[letters] not in _DIGITS:
             letters += 1
         unit = rest[digits:letters]
         if not digits or rest[:digits] == "." or rest[:digits].count(".") > 1:
