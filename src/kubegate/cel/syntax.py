@@ -228,7 +228,7 @@ def parse(text: str) -> Tree:
         words = words.removeprefix("INVALID_ARGUMENT: ").removesuffix(" [INVALID_ARGUMENT]")
         for pattern, instead in _REWORDED:
             words = pattern.sub(instead, words)
-        raise SyntaxProblem(words) from None
+        raise SyntaxProblem(_retold(text, words)) from None
     if "`" in text:
         escaped = [match.start() for match in _ESCAPED_NAME.finditer(text) if match["name"]]
         if escaped:
@@ -244,6 +244,31 @@ def parse(text: str) -> Tree:
         if isinstance(node, Constant) and node.value in (math.inf, -math.inf):
             raise SyntaxProblem(describe(text, [Problem(positions.get(node.id, 0), "invalid double literal")]))
     return _expanded(Tree(root, text, positions))
+
+
+_TOLD = re.compile(r"^ERROR: <input>:(\d+):(\d+): (.*)$", re.MULTILINE)
+_UNKNOWN = "Syntax error: token recognition error at: '"
+_ESCAPED_SPACE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _retold(text: str, words: str) -> str:
+    """The parser's errors as cel-go tells them: with an excerpt also of an empty line, and unknown text as it stands."""
+    starts = [0, *(at + 1 for at, letter in enumerate(text) if letter == "\n")]
+    problems = []
+    for found in _TOLD.finditer(words):
+        row, column, message = int(found[1]), int(found[2]), found[3]
+        if row > len(starts):
+            return words
+        offset = starts[row - 1] + column - 1
+        if message.startswith(_UNKNOWN):
+            escaped, length = message[len(_UNKNOWN) : -1], 0
+            while escaped and offset + length < len(text):
+                letter = text[offset + length]
+                escaped = escaped[len(_ESCAPED_SPACE.get(letter, letter)) :]
+                length += 1
+            message = f"{_UNKNOWN}{text[offset : offset + length]}'"
+        problems.append(Problem(offset, message))
+    return describe(text, problems) if problems and text else words
 
 
 def _expanded(tree: Tree) -> Tree:
