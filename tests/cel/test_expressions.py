@@ -363,9 +363,7 @@ def test_literals_that_are_none_are_told_in_the_words_of_cel_go():
 
 
 def test_mistakes_on_other_lines_are_told_as_cel_go_tells_them():
-    assert refusal("object.x == (1\n") == (
-        "ERROR: <input>:2:1: Syntax error: missing ')' at '<EOF>'\n | \n | ^"
-    )
+    assert refusal("object.x == (1\n") == ("ERROR: <input>:2:1: Syntax error: missing ')' at '<EOF>'\n | \n | ^")
     said = refusal("object.x\t== 'b\n")
     assert said.startswith(
         "ERROR: <input>:1:13: Syntax error: token recognition error at: ''b\n'\n | object.x == 'b\n | ............^\n"

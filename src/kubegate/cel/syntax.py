@@ -252,7 +252,7 @@ _ESCAPED_SPACE = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _retold(text: str, words: str) -> str:
-    """The parser's errors as cel-go tells them: with an excerpt also of an empty line, and unknown text as it stands."""
+    """The errors as cel-go tells them: with an excerpt also of an empty line, and unknown text as it stands."""
     starts = [0, *(at + 1 for at, letter in enumerate(text) if letter == "\n")]
     problems = []
     for found in _TOLD.finditer(words):
