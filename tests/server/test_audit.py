@@ -10,9 +10,6 @@ import pytest
 from audit_log import EVERYTHING, events, logged
 from server_client import Start
 
-from kubegate.server.audit_policy import read_policy
-from kubegate.server.options import UsageError
-
 
 async def test_an_event_tells_who_asked_what_and_how_it_was_decided(start: Start, tmp_path: Path) -> None:
     running = await logged(start, tmp_path)
@@ -223,39 +220,3 @@ rules:
     found = events(tmp_path / "audit.log")
     assert [(e["verb"], e["level"]) for e in found] == [("create", "Metadata")]
     assert "requestObject" not in found[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "place"),
-    [
-        ("a: [", "not YAML"),
-        ("kind: Policy\napiVersion: v1\nrules: []\n", "apiVersion"),
-        ("kind: Policy\napiVersion: audit.k8s.io/v1\n", "rules"),
-        ("kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: Loud}]\n", r"rules\[0\].level"),
-        (
-            "kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: None, omitStages: [x]}]\n",
-            r"rules\[0\].omitStages",
-        ),
-        (
-            'kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: None, resources: [{group: "*"}]}]\n',
-            r"rules\[0\].resources\[0\].group",
-        ),
-        (
-            "kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: None, resources: [{resourceNames: [x]}]}]\n",
-            r"rules\[0\].resources\[0\].resourceNames",
-        ),
-        (
-            'kind: Policy\napiVersion: audit.k8s.io/v1\nrules: [{level: None, nonResourceURLs: ["/a*b"]}]\n',
-            r"rules\[0\].nonResourceURLs",
-        ),
-        (
-            "kind: Policy\napiVersion: audit.k8s.io/v1\n"
-            "rules: [{level: None, nonResourceURLs: [/a], namespaces: [b]}]\n",
-            r"rules\[0\].nonResourceURLs",
-        ),
-    ],
-)
-def test_a_bad_policy_is_refused_with_its_place(tmp_path: Path, text: str, place: str) -> None:
-    (tmp_path / "policy.yaml").write_text(text)
-    with pytest.raises(UsageError, match=place):
-        read_policy(tmp_path / "policy.yaml")

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from kubegate.api import Object
+from kubegate.api.spelling import did_you_mean
 
 PLUGINS: Mapping[str, bool] = {
     "AlwaysAdmit": False,
@@ -84,7 +85,7 @@ def enabled(options: AdmissionOptions) -> tuple[str, ...]:
     ):
         for name in names:
             if name not in PLUGINS:
-                raise ConfigurationError(f'{flag} plugin "{name}" is unknown{_nearest(name, PLUGINS)}')
+                raise ConfigurationError(f'{flag} plugin "{name}" is unknown{did_you_mean(name, PLUGINS)}')
     both = sorted(set(options.enable) & set(options.disable))
     if both:
         raise ConfigurationError(f"{both} in enable-admission-plugins and disable-admission-plugins overlapped")
@@ -114,7 +115,7 @@ def read(path: str) -> dict[str, Object]:
         only(entry, _PLUGIN_FIELDS, where)
         name = entry.get("name") or ""
         if name not in PLUGINS:
-            raise ConfigurationError(f'{where}.name: plugin "{name}" is unknown{_nearest(name, PLUGINS)}')
+            raise ConfigurationError(f'{where}.name: plugin "{name}" is unknown{did_you_mean(name, PLUGINS)}')
         if name in configurations:
             raise ConfigurationError(f'{where}.name: plugin "{name}" is configured twice')
         configuration = entry.get("configuration")
@@ -131,15 +132,7 @@ def only(found: Mapping[str, Any], known: Iterable[str], where: str) -> None:
     known = tuple(known)
     for name in found:
         if name not in known:
-            raise ConfigurationError(f'{where}: unknown field "{name}"{_nearest(str(name), known)}')
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    import difflib
-
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f", did you mean {by_lower[found[0]]}?" if found else ""
+            raise ConfigurationError(f'{where}: unknown field "{name}"{did_you_mean(str(name), known)}')
 
 
 def _load(file: Path) -> Object:
