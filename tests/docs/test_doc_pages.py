@@ -18,6 +18,13 @@ def numbers_folded(text: str) -> str:
     return re.sub(r"\d[\d,]*", "N", folded(text))
 
 
+def steps_folded(text: str) -> str:
+    """Without times, and the part of a generated name."""
+    text = re.sub(r"^\d\d:\d\d:\d\d\.\d{3}", "TIME", text, flags=re.M)
+    text = re.sub(r"\d+\.\d\d m?s\b", "DURATION", text)
+    return folded(re.sub(r"kube-api-access-\w{5}", "kube-api-access-NAME", text))
+
+
 @wants_kubectl
 def test_the_webhook_labels_the_pod(tmp_path: Path) -> None:
     with walk(tmp_path, ports=("8443",)) as walking:
@@ -52,6 +59,13 @@ def test_pods_run_on_simulated_nodes(tmp_path: Path) -> None:
     with walk(tmp_path) as walking:
         for example in examples(page("simulated-nodes").partition("## Commands in pods")[0]):
             walking.check(example, patience=20 if re.match("kubectl (get|rollout)", example.command) else 0)
+
+
+@wants_kubectl
+def test_requests_are_shown_step_by_step(tmp_path: Path) -> None:
+    with walk(tmp_path) as walking:
+        for example in examples(page("traces")):
+            walking.check(example, steps_folded, patience=10)  # it is written after the answer is sent
 
 
 def test_the_webhook_server_answers_as_the_page_says(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def run(commands: list[str], folder: Path) -> str:
     programs.mkdir(exist_ok=True)
     (programs / "kubectl").unlink(missing_ok=True)
     (programs / "kubectl").symlink_to(KUBECTL)
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder)}
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(folder)}
     done = subprocess.run(["sh", "-e", "-c", "\n".join(commands)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -49,8 +49,10 @@ def run(commands: list[str], folder: Path) -> str:
 def test_the_commands_that_are_printed_work_and_the_state_is_found_again(tmp_path: Path, flags: tuple[str]) -> None:
     state = tmp_path / "state"
     with up(state, *flags) as commands:
-        assert len(commands) == 4 and commands[0].startswith("export KUBECONFIG=")
-        assert "kube-system" in run(commands, tmp_path)
+        assert len(commands) == 5 and commands[0].startswith("export KUBECONFIG=")
+        printed = run(commands, tmp_path)
+        assert "kube-system" in printed
+        assert "user            alice (system:authenticated), impersonated by kubernetes-admin" in printed
         run([commands[0], "kubectl create configmap kept --from-literal=a=b"], tmp_path)
     secret = [*(state / "pki").glob("*.key"), state / "admin.kubeconfig", state / "kubegate.db"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in secret)

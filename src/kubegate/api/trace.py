@@ -1,8 +1,8 @@
 """What each stage of a request decided, why, and how long it took.
 
-The server makes one Trace per request and fills it; admission writes to it as it goes. Audit events, metrics and
-`kubegate why` read it, so nothing is worked out twice. No secret, token or object body of a Secret may be written to a
-trace (law 5).
+The server makes one Trace per request and fills it; admission writes to it as it goes. Audit events and the lines of
+`--request-trace-path`, which `kubegate trace` shows, are made from it, so nothing is worked out twice. No secret, token
+or object body of a Secret may be written to a trace (law 5).
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct, field
+
+from kubegate.api.status import StatusError
 
 
 class Stage(Struct):
@@ -55,7 +57,9 @@ class Timing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
         stage = self._stage
         stage.seconds = time.perf_counter() - self._start
-        if kind is not None and issubclass(kind, Exception):
+        if isinstance(error, StatusError):
+            stage.decision, stage.reason = "deny", error.message
+        elif kind is not None and issubclass(kind, Exception):
             stage.decision = stage.decision or "error"
             stage.reason = stage.reason or kind.__name__
         self._trace.stages.append(stage)

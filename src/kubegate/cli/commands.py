@@ -42,7 +42,7 @@ def up() -> None:
 # Groups of commands: a module of this package each, with an `app`.
 GROUPS = ("storage", "pki", "kubeconfig", "token", "iam")
 # Modules whose `register(app)` adds commands beside these.
-_REGISTERED = ("access", "webhook", "exec")
+_REGISTERED = ("access", "webhook", "exec", "trace")
 
 
 def load(word: str) -> typer.Typer:

@@ -100,6 +100,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "audit_webhook_batch_max_wait": "how long a batch waits to be full",
         "audit_webhook_batch_buffer_size": "events that may wait; more are dropped and counted",
     },
+    "What became of requests": {
+        "request_trace_path": "the file for `kubegate trace`; - for standard error; DATA-DIR/traces.jsonl with up",
+        "request_trace_maxsize": "megabytes of it, until it is put aside; 0 for no bound",
+        "request_trace_qps": "how many a second, after a burst of ten times as many; 0 for no bound; 100 with up",
+    },
     "The cluster": {
         "allow_privileged": "whether containers may be privileged",
         "service_cluster_ip_range": "addresses of Services",

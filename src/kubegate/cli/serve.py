@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +21,11 @@ Usage: kubegate {command} [--FLAG=VALUE ...]
 The flags are kube-apiserver's, and a few more; docs/flags.md tells of them at length. Durations are written 30s, 5m or
 1h, lists with commas or the flag again. The default stands in brackets.
 """
+
+_DATA_DIR = ".kubegate"
+_TRACES = "traces.jsonl"
+# What `up` traces a second at most, after a burst of ten times as many: people see what they do, and load stays cheap.
+_TRACES_QPS = 100
 
 
 def serve(argv: Sequence[str]) -> int:
@@ -47,7 +55,11 @@ def _main(argv: Sequence[str], command: str, what: str, *, welcome: bool) -> int
 def _run(parsed: Parsed, *, welcome: bool) -> int:
     options = parsed.options
     if not options.data_dir:
-        options.data_dir = ".kubegate"
+        options.data_dir = _DATA_DIR
+    if welcome and "request-trace-path" not in parsed.given:
+        options.request_trace_path = str(Path(options.data_dir, _TRACES))
+        if "request-trace-qps" not in parsed.given:
+            options.request_trace_qps = _TRACES_QPS
     level = logging.DEBUG if options.v >= 4 else logging.INFO if options.v >= 1 or welcome else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
     for name in parsed.ignored:
@@ -65,14 +77,15 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
         gc.enable()
         kubeconfig = server.write_kubeconfig()
         if welcome and kubeconfig is not None:
-            _greet(server.url, kubeconfig)
+            _greet(server.url, kubeconfig, options.request_trace_path)
         else:
             print(f"kubegate serves on {server.url}", flush=True)
 
     return run(options, ready)
 
 
-def _greet(url: str, kubeconfig: Path) -> None:
+def _greet(url: str, kubeconfig: Path, traces: str) -> None:
+    steps = f"  {_own_command()} trace{_traces_argument(traces)}\n" if traces not in ("", "-") else ""
     print(
         f"""
 kubegate is ready on {url}
@@ -81,8 +94,24 @@ kubegate is ready on {url}
   kubectl auth whoami
   kubectl get namespaces
   kubectl auth can-i --list --as alice
-
+{steps}
 Ctrl-C ends it; what it stored is found again by the next start.
 """,
         flush=True,
     )
+
+
+def _traces_argument(path: str) -> str:
+    """None is needed for the file that is looked for where none is named."""
+    return "" if Path(path) == Path(_DATA_DIR, _TRACES) else f" {shlex.quote(str(Path(path).resolve()))}"
+
+
+def _own_command() -> str:
+    """How this program was called, to be called again from another terminal."""
+    program = sys.argv[0]
+    found = shutil.which("kubegate")
+    if found is not None and os.path.exists(program) and os.path.samefile(found, program):
+        return "kubegate"
+    if Path(program).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m kubegate"
+    return shlex.quote(os.path.relpath(program) if os.path.exists(program) else program)

@@ -24,6 +24,7 @@ from kubegate.api.clock import Clock, rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.names import path_segment_name
 from kubegate.api.resources import Resource, Resources
+from kubegate.api.trace import Stage
 from kubegate.authorization import Authorizer, RuleResolver
 from kubegate.authorization.texts import forbidden_error
 from kubegate.registry import Context, Rules, Scope, conversion, deletion, wire
@@ -231,7 +232,7 @@ class Registry:
         errors = metadata.validate_create(meta, resource.namespaced, rules.name)
         errors += self._check(resource, rules, obj, None, scope)
         if errors:
-            raise _invalid(resource, meta.get("name", ""), errors)
+            raise _invalid(resource, meta.get("name", ""), errors, context)
         if rules.warnings is not None:
             for text in rules.warnings(obj, None):
                 context.trace.warn(text)
@@ -471,7 +472,7 @@ class Registry:
         errors = metadata.validate_create(obj["metadata"], resource.namespaced, "path") + changed + changed
         errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
         if errors:
-            raise _invalid(resource, name, errors)
+            raise _invalid(resource, name, errors, context)
         if sub_rules is not None and sub_rules.warnings is not None:
             for text in sub_rules.warnings(obj, current):
                 context.trace.warn(text)
@@ -802,10 +803,12 @@ def _check_parameter(name: str) -> None:
         raise status.bad_request(f"Name parameter invalid: {field.quoted(name)}: {';'.join(problems)}")
 
 
-def _invalid(resource: Resource, name: str, errors: Sequence[FieldError]) -> status.StatusError:
+def _invalid(resource: Resource, name: str, errors: Sequence[FieldError], context: Context) -> status.StatusError:
     """422, by the kind in which the object is kept (events.k8s.io's are core Events)."""
     group = resource.group if resource.custom is not None else resource.storage_group
-    return status.invalid(group, resource.kind, name, errors)
+    error = status.invalid(group, resource.kind, name, errors)
+    context.trace.stages.append(Stage("validation", "deny", reason=error.message))
+    return error
 
 
 # Lists that are always written, and that become null on their way through the store when they are empty.

@@ -68,14 +68,18 @@ class App:
         metrics: Metrics,
         max_body: int,
         catch_up: Callable[[], Awaitable[None] | None] | None = None,
+        traces: Callable[[Call, Response, float], None] | None = None,
     ) -> None:
-        """`catch_up` gives what to wait for where this process has not yet what another one acknowledged."""
+        """`catch_up` gives what to wait for where this process has not yet what another one acknowledged.
+
+        `traces` is told of each request that is done, with its seconds.
+        """
         self._authenticator, self._authorizer = authenticator, authorizer
         self._impersonator = impersonator(self._refuse)
         self._resources, self._paths = resources, paths
         self._auditor, self._limits, self._metrics = auditor, limits, metrics
         self._max_body = max_body
-        self._catch_up = catch_up
+        self._catch_up, self._traces = catch_up, traces
         self._turns = Turns()
         self._ids = _Ids()
         self._streams: set[asyncio.Future[Any]] = set()
@@ -148,8 +152,11 @@ class App:
             who = await self._authenticator.authenticate(request)
         except AuthenticationError as error:
             log.info("request %s could not be authenticated: %s", call.id, error)
-            stages.append(Stage("authentication", "refused", reason=str(error)))
+            stages.append(Stage("authentication", "refused", "", str(error), None, perf_counter() - started))
             who, try_again, result = None, error.try_again, "error"
+        else:
+            if who is None:
+                stages.append(Stage("authentication", "refused", "", "no credential, and anonymous is off"))
         for text in request.warnings:
             call.trace.warn(text)
         if who is None:
@@ -209,14 +216,11 @@ class App:
 
     async def _impersonate(self, call: Call) -> None:
         """Raises 400 and 403."""
-        started = perf_counter()
-        done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
-        if done is not None:
-            call.user = done.user
-            stage = Stage(
-                "impersonation", "impersonated", done.constraint, done.user.name, None, perf_counter() - started
-            )
-            call.trace.stages.append(stage)
+        with call.trace.stage("impersonation") as stage:
+            done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
+            if done is not None:
+                call.user = done.user
+                stage.decision, stage.by, stage.reason = "impersonated", done.constraint, done.user.name
 
     async def _refuse(self, attributes: Attributes, never: str) -> StatusError | None:
         """The 403 of one who may not do this to impersonate; None where he may, which no role helps to `never`."""
@@ -301,6 +305,8 @@ class App:
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
         if call.audit is not None:
             self._auditor.over(call)
+        if self._traces is not None:
+            self._traces(call, response, seconds)
 
     # ------------------------------------------------------------------ websockets
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,15 +7,14 @@ import concurrent.futures
 import contextlib
 import logging
 import math
-import os
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from kubegate.server.linefile import LineFile
 from kubegate.server.options import UsageError
-from kubegate.storage.filelock import FileLock
 from kubegate.transport.metrics import Counter
 
 log = logging.getLogger("kubegate.audit")
@@ -78,9 +77,14 @@ class LogFile:
         patience: float = _CLOSE_SECONDS,
     ) -> None:
         """`patience` is how long `close` waits at most, in seconds."""
-        self._path, self._max_bytes = path, max_megabytes * 1024 * 1024
-        self._lock = None if lock is None else FileLock(lock)
-        self._max_backups, self._max_days = max_backups, max_days
+        self._file = LineFile(
+            path,
+            "--audit-log-path",
+            max_megabytes=max_megabytes,
+            max_backups=max_backups,
+            max_days=max_days,
+            lock=lock,
+        )
         self._limit, self._most_bytes, self._patience = limit, most_bytes, patience
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # Two counts that each belong to one thread: what waits is the difference, and nobody needs a lock.
@@ -88,12 +92,6 @@ class LogFile:
         self._taken = self._taken_bytes = 0
         self._refused = Losses(f"log {path}", "buffered", errors, now)
         self._unwritten = Losses(f"log {path}", "log", errors, now)
-        if path != "-":
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-            except OSError as error:
-                raise UsageError(f"--audit-log-path: {path}: {error.strerror}") from error
         self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._ended.set_running_or_notify_cancel()
         self._thread = threading.Thread(target=self._write, name="audit-log", daemon=True)
@@ -119,9 +117,7 @@ class LogFile:
         await asyncio.wait({ended}, timeout=self._patience)
         if ended.done():
             self._thread.join()
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
+            self._file.close()
         else:
             ended.cancel()
             self._refused.add(self._put - self._taken, "the server ends before they are written")
@@ -137,72 +133,13 @@ class LogFile:
             ended = batch[-1] is None
             lines = [line for line in batch if line is not None]
             try:
-                self._append(b"".join(line + b"\n" for line in lines))
+                self._file.append(b"".join(line + b"\n" for line in lines))
             except OSError as error:
                 self._unwritten.add(len(lines), error.strerror or str(error))
             self._taken += len(lines)
             self._taken_bytes += sum(map(len, lines))
         self._unwritten.tell()
         self._ended.set_result(None)
-
-    def _append(self, data: bytes) -> None:
-        with self._alone():
-            if self._path == "-":
-                _write_all(1, data)
-                return
-            if self._max_bytes and _size(self._path) + len(data) > self._max_bytes:
-                self._rotate()
-            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            try:
-                before = os.fstat(file).st_size
-                try:
-                    _write_all(file, data)
-                except OSError:
-                    os.ftruncate(file, before)  # no line in part
-                    raise
-            finally:
-                os.close(file)
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        if self._lock is None:
-            yield
-            return
-        self._lock.wait()
-        try:
-            yield
-        finally:
-            self._lock.give_back()
-
-    def _rotate(self) -> None:
-        path = Path(self._path)
-        if not path.exists():
-            return
-        stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.gmtime())
-        target, number = path.with_name(f"{path.stem}-{stamp}{path.suffix}"), 0
-        while target.exists():
-            number += 1
-            target = path.with_name(f"{path.stem}-{stamp}.{number}{path.suffix}")
-        path.rename(target)
-        backups = sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"), key=lambda p: p.stat().st_mtime)
-        oldest = time.time() - self._max_days * 86400
-        for position, backup in enumerate(reversed(backups)):
-            too_many = self._max_backups and position >= self._max_backups
-            if too_many or (self._max_days and backup.stat().st_mtime < oldest):
-                backup.unlink(missing_ok=True)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.path.getsize(path)
-    except FileNotFoundError:
-        return 0
 
 
 def sender(config_file: str) -> Callable[[bytes], Awaitable[None]]:

@@ -95,6 +95,10 @@ class Options(Struct):
     audit_webhook_batch_max_size: int = 400
     audit_webhook_batch_max_wait: float = 30.0
     audit_webhook_batch_buffer_size: int = 10000
+    # request traces
+    request_trace_path: str = ""
+    request_trace_maxsize: int = 100
+    request_trace_qps: int = 0
     # storage
     storage: str = ""
     data_dir: str = ""

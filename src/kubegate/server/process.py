@@ -59,6 +59,7 @@ from kubegate.transport.supervisor import Parent, told_to_end
 
 if TYPE_CHECKING:
     from kubegate.server.openapi import OpenApi
+    from kubegate.server.request_traces import RequestTraces
     from kubegate.server.workers import Worker
     from kubegate.webhooks.plugins import InProcess
 
@@ -90,6 +91,7 @@ class Server:
     _authentication: BuiltAuthentication = field(init=False)
     _authorization: Authorization = field(init=False)
     _auditor: audit.Auditor = field(init=False)
+    _traces: RequestTraces | None = None
     _tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     _closers: list[Callable[[], None]] = field(default_factory=list)
     _started: bool = False
@@ -192,6 +194,7 @@ class Server:
         remote = RemoteApis()
         self._closers.append(remote.follow(registry.reader))
         auditor = self._auditor = self._audit(metrics)
+        self._traces = self._request_traces(metrics)
         health_checks = health.standard(
             started=lambda: None if self._started else "not started",
             store=self._store.health,
@@ -222,6 +225,7 @@ class Server:
             metrics=metrics,
             max_body=options.max_request_body_bytes,
             catch_up=self._catch_up(),
+            traces=self._traces,
         )
         self._transport = Transport(self.app, self._listener())
         port = await self._transport.start()
@@ -386,6 +390,26 @@ class Server:
             sinks.append(file)
         return audit.Auditor(policy, sinks, self.clock, metrics)
 
+    def _request_traces(self, metrics: Metrics) -> RequestTraces | None:
+        options = self.options
+        if not options.request_trace_path:
+            return None
+        from kubegate.server.linefile import LineFile
+        from kubegate.server.request_traces import FLAG, RequestTraces
+
+        file = LineFile(
+            options.request_trace_path,
+            FLAG,
+            standard=2,
+            max_megabytes=options.request_trace_maxsize,
+            max_backups=1,
+            lock=None if self.worker is None else self.worker.traces_lock,
+        )
+        qps = options.request_trace_qps // (1 if self.worker is None else self.worker.count)
+        traces = RequestTraces(file, self.clock, qps=max(qps, 1) if options.request_trace_qps > 0 else 0)
+        metrics.add(traces.metric())
+        return traces
+
     def _listener(self) -> Listener:
         options = self.options
         return Listener(
@@ -420,6 +444,8 @@ class Server:
             await self._transport.stop()
         if hasattr(self, "_auditor"):
             await self._auditor.close()
+        if self._traces is not None:
+            await self._traces.close()
         for close in self._closers:
             close()
         for task in self._tasks:

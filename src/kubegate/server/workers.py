@@ -72,6 +72,10 @@ class Worker:
     def audit_lock(self) -> Path:
         return self.folder / "audit"
 
+    @property
+    def traces_lock(self) -> Path:
+        return self.folder / "traces"
+
     def metrics(self) -> Shared:
         """The counts of all workers, with those of the one whose place this one took."""
         folder = self.folder / "metrics"

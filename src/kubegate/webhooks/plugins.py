@@ -134,13 +134,18 @@ class _Asked:
 
     async def call(self, policy: Policy, subject: Any, review: Review, attributes: Attributes) -> Any:
         """What the function returns; its warnings and annotations are on the trace. Raises StatusError."""
+        secret = attributes.resource.resource == "secrets"
         try:
-            secret = attributes.resource.resource == "secrets"
-            return await self._caller.call(policy, subject, review, secret=secret)
-        except Deny as denied:
-            raise _refused(policy, denied) from None
-        except PolicyFailed as failure:
-            raise _refused(policy, Deny(str(failure), code=500)) from None
+            with attributes.trace.stage(f"policy/{policy.name}") as stage:
+                stage.by = "--gate"
+                try:
+                    returned = await self._caller.call(policy, subject, review, secret=secret)
+                except Deny as denied:
+                    raise _refused(policy, denied) from None
+                except PolicyFailed as failure:
+                    raise _refused(policy, Deny(str(failure), code=500)) from None
+                stage.decision = "allow"
+                return returned
         finally:
             for text in review.warnings:
                 attributes.trace.warn(text)

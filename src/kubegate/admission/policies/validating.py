@@ -169,7 +169,12 @@ class ValidatingPolicies:
                 denials += _misconfigured(hook, binding, f"failed to configure binding: {error}")
                 continue
             for parameter in chosen:
-                found, values = await self._evaluate(hook, request, invocation, parameter)
+                with attributes.trace.stage(f"policy/{hook.name}") as stage:
+                    stage.decision, stage.by = "allow", f"binding {binding.name}"
+                    found, values = await self._evaluate(hook, request, invocation, parameter)
+                    if found:
+                        stage.decision = next((a for a in ("Deny", "Warn") if a in binding.actions), "Audit").lower()
+                        stage.reason = "; ".join(denial.message for denial in found)
                 if found:
                     denials += _act(hook, binding, found, attributes)
                 for key, value in values:

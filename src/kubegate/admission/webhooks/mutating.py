@@ -6,6 +6,7 @@ Follows k8s.io/apiserver/pkg/admission/plugin/webhook/mutating.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import orjson
 from msgspec import Struct, field
@@ -153,7 +154,7 @@ class MutatingWebhooks:
         if orjson.dumps(patched, option=orjson.OPT_SORT_KEYS) == orjson.dumps(new, option=orjson.OPT_SORT_KEYS):
             return False
         if may_be_shown(attributes):
-            told.stage.patch = operations
+            told.stage.difference = partial(jsonpatch.decode, answer.patch)
         if kind != attributes.kind:
             try:
                 patched = await self._objects.convert(patched, attributes.kind)
