@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -110,3 +111,23 @@ def test_expressions_nested_too_deeply_are_refused_not_followed() -> None:
         cel.compile("(" * 2000 + "1" + ")" * 2000, {})
     with pytest.raises(cel.CompileError):
         cel.compile("[" * 2000 + "1" + "]" * 2000, {})
+
+
+@pytest.mark.parametrize(
+    "expression", ["x == y", "x in [y]", "x != y", "'%s'.format([x]) == ''", "[x].flatten(40).size() > 0"]
+)
+def test_lists_that_hold_one_another_many_times_are_compared_and_written_within_bounds(expression: str) -> None:
+    """Variables of a policy make such lists at no cost: of 8 to the 30th elements, in thirty lists."""
+    x: list[Any] = [1]
+    y: list[Any] = [1]
+    for _ in range(30):
+        x, y = [x] * 8, [y] * 8
+    with contextlib.suppress(cel.EvaluationError):
+        cost(expression, x=x, y=y)
+
+
+def test_a_number_of_thousands_of_digits_is_none() -> None:
+    for name in ("int", "uint"):
+        with pytest.raises(cel.EvaluationError, match=f"cannot be converted to {name}|{name}"):
+            cost(f"{name}(x)", x="9" * 5000)
+        assert cost(f"{name}(x) == {name}(1)", x="0" * 3000 + "1") >= 0

@@ -311,6 +311,16 @@ def test_a_json_patch_makes_no_object_deeper_than_may_be_sent(
     assert_alive(server)
 
 
+def test_managed_fields_with_a_key_that_is_nested_deeply_are_left_aside(server: ServerProcess) -> None:
+    body = {"metadata": {"name": "keyed"}, "data": {"a": "1"}}
+    assert status_of(exchange(server, request("POST", CONFIGMAPS, orjson.dumps(body)))) == 201
+    fields = {'k:{"a":' + "[" * 300 + "]" * 300 + "}": {}}
+    entry = {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields}
+    body = {"metadata": {"name": "keyed", "managedFields": [entry]}, "data": {"a": "2"}}
+    assert status_of(exchange(server, request("PUT", f"{CONFIGMAPS}/keyed", orjson.dumps(body)))) == 200
+    assert_alive(server)
+
+
 # ------------------------------------------------------------------ what is many
 MANY = 20_000
 PODS = "/api/v1/namespaces/default/pods"

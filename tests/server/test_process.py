@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 from server_client import Start
 
+from kubegate.pki import cluster
+
 CONFIGMAPS = "/api/v1/namespaces/default/configmaps"
 
 
@@ -37,6 +39,12 @@ async def test_keys_can_be_read_by_their_owner_alone(start: Start, tmp_path: Pat
     assert path is not None
     for file in [path, *(tmp_path / "pki").glob("*.key")]:
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_folders_that_are_made_for_keys_are_their_owner_s_alone(tmp_path: Path) -> None:
+    cluster.ensure(tmp_path / "data" / "pki", [])
+    for folder in (tmp_path / "data", tmp_path / "data" / "pki"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 async def test_a_watch_ends_cleanly_when_the_server_does(start: Start) -> None:

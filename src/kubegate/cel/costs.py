@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kubegate.cel.values import cost_size
+from kubegate.cel.values import check_extent, cost_size
 
 PER_CALL = 1_000_000
 """What one evaluation may cost."""
@@ -78,6 +78,7 @@ def traversal(value: Any) -> int:
 
 
 def _traversal(arguments: Sequence[Any], _result: Any) -> int:
+    check_extent(arguments[0])
     return traversal(arguments[0])
 
 

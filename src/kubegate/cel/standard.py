@@ -374,6 +374,11 @@ def _to_double(value: Any) -> float:
     return float(value)
 
 
+def _readable(digits: str) -> bool:
+    """Whether they are digits, of a number that may fit: Python refuses to read thousands of them."""
+    return digits.isascii() and digits.isdigit() and len(digits) <= 4000
+
+
 @overload("int(int) -> int", id="int64_to_int64")
 @overload("int(double) -> int", id="double_to_int64")
 @overload("int(duration) -> int", id="duration_to_int64")
@@ -383,7 +388,7 @@ def _to_double(value: Any) -> float:
 def _to_int(value: Any) -> int:
     if isinstance(value, str):
         digits = value.removeprefix("-") if value.startswith("-") else value.removeprefix("+")
-        if not (digits.isascii() and digits.isdigit()) or not values.INT_MIN <= int(value) <= values.INT_MAX:
+        if not _readable(digits) or not values.INT_MIN <= int(value) <= values.INT_MAX:
             raise _cannot(value, "int")
         return int(value)
     if isinstance(value, float):
@@ -403,7 +408,7 @@ def _to_int(value: Any) -> int:
 @overload("uint(string) -> uint", id="string_to_uint64")
 def _to_uint(value: Any) -> UInt:
     if isinstance(value, str):
-        if not (value.isascii() and value.isdigit()) or int(value) > values.UINT_MAX:
+        if not _readable(value) or int(value) > values.UINT_MAX:
             raise _cannot(value, "uint")
         return UInt(int(value))
     if isinstance(value, float) and (math.isnan(value) or math.isinf(value)):

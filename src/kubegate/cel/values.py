@@ -153,29 +153,64 @@ def equal(first: Any, second: Any) -> bool:
     kind = type(first)
     if kind is type(second) and kind in _PLAIN:
         return bool(first == second)
+    return _equal(first, second, set())
+
+
+def _equal(first: Any, second: Any, met: set[tuple[int, int]]) -> bool:
+    """`met` are aggregates that were compared: a list may hold another one eight times, which holds a third one ….
+
+    What was found to differ ends the comparison, so that all of them are equal, or are just being compared.
+    """
     if is_number(first) and is_number(second):
         return bool(first == second)
+    if isinstance(first, (list, tuple, dict, Optional, ObjectValue)):
+        pair = (id(first), id(second))
+        if pair in met:
+            return True
+        met.add(pair)
     if isinstance(first, (list, tuple)):
         return (
             isinstance(second, (list, tuple))
             and len(first) == len(second)
-            and all(equal(a, b) for a, b in zip(first, second, strict=True))
+            and all(_equal(a, b, met) for a, b in zip(first, second, strict=True))
         )
     if isinstance(first, dict):
         return (
             isinstance(second, dict)
             and len(first) == len(second)
-            and all((found := find(second, key)) is not MISSING and equal(value, found) for key, value in first.items())
+            and all(
+                (found := find(second, key)) is not MISSING and _equal(value, found, met)
+                for key, value in first.items()
+            )
         )
     if isinstance(first, Optional):
         return (
             isinstance(second, Optional)
             and first.present == second.present
-            and (not first.present or equal(first.value, second.value))
+            and (not first.present or _equal(first.value, second.value, met))
         )
     if isinstance(first, ObjectValue):
-        return isinstance(second, ObjectValue) and first.name == second.name and equal(first.fields, second.fields)
+        return (
+            isinstance(second, ObjectValue) and first.name == second.name and _equal(first.fields, second.fields, met)
+        )
     return type(first) is type(second) and bool(first == second)
+
+
+_MOST_ITEMS = 1_000_000
+
+
+def check_extent(value: Any) -> None:
+    """Raises CostExceeded for what would be endless when it is written out: lists may hold one another many times."""
+    left, rest = _MOST_ITEMS, [value]
+    while rest:
+        found = rest.pop()
+        if isinstance(found, ObjectValue):
+            found = found.fields
+        if isinstance(found, (list, tuple, dict)):
+            left -= len(found) + 1
+            if left < 0:
+                raise CostExceeded
+            rest += found.values() if isinstance(found, dict) else found
 
 
 _PLAIN = frozenset({str, int, bool, float, type(None), bytes, UInt})

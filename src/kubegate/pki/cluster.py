@@ -117,7 +117,8 @@ def ensure(
     moment = now or datetime.now(UTC)
     wanted = list(dict.fromkeys([*DEFAULT_HOSTS, *(host for host in hosts if host)]))
     pki = Pki(directory)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for made in (directory.parent, directory):  # parents that mkdir makes by the way would be open to all
+        made.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _lock(directory / ".lock"):
         cluster = _authority(directory / "ca", "kubernetes", algorithm, moment)
         front = _authority(directory / "front-proxy-ca", "front-proxy-ca", algorithm, moment)

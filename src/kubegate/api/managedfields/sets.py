@@ -168,7 +168,10 @@ def _canonical(element: str) -> str:
         raise ValueError(f"path element {element!r} is no JSON") from error
     if (sort == "k" and not isinstance(value, dict)) or (sort == "i" and not isinstance(value, int)):
         raise ValueError(f"path element {element!r} has the wrong type")
-    return f"{sort}:{orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()}"
+    try:
+        return f"{sort}:{orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()}"
+    except TypeError:
+        raise ValueError(f"path element {element[:50]!r} is nested too deeply") from None
 
 
 def _union_below(one: FieldSet, other: FieldSet) -> FieldSet:

@@ -88,7 +88,12 @@ def _wrong_names(value: Any, path: str) -> Iterator[str]:
 
 
 def to_json(value: Any) -> Any:
-    """A value as JSON. Raises EvaluationError for what has no JSON form."""
+    """A value as JSON. Raises EvaluationError for what has no JSON form, or would be endless."""
+    values.check_extent(value)
+    return _to_json(value)
+
+
+def _to_json(value: Any) -> Any:
     match value:
         case None | bool() | str() | float():
             return value
@@ -99,7 +104,7 @@ def to_json(value: Any) -> Any:
 
             return base64.b64encode(value).decode()
         case list() | tuple():
-            return [to_json(item) for item in value]
+            return [_to_json(item) for item in value]
         case dict():
             made: Object = {}
             for key, item in value.items():
@@ -107,10 +112,10 @@ def to_json(value: Any) -> Any:
                     raise EvaluationError(
                         f"map key {values.plain_text(key)} is of type {values.type_name(key)}, not string"
                     )
-                made[key] = to_json(item)
+                made[key] = _to_json(item)
             return made
         case ObjectValue():
-            return {key: to_json(item) for key, item in value.fields.items()}
+            return {key: _to_json(item) for key, item in value.fields.items()}
         case values.Duration() | values.Timestamp():
             return str(value)
     raise EvaluationError(f"unsupported type conversion from {values.type_name(value)} to JSON")

@@ -233,6 +233,7 @@ def _formatted(verb: str, value: Any, precision: int) -> str:
     integer = isinstance(value, int) and not isinstance(value, bool)
     match verb:
         case "s":
+            values.check_extent(value)
             return _text(value)
         case "d" if integer:
             return str(int(value))
