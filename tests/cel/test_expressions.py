@@ -370,3 +370,18 @@ def test_mistakes_on_other_lines_are_told_as_cel_go_tells_them():
         "ERROR: <input>:2:1: Syntax error: mismatched input '<EOF>' expecting {"
     )
     assert said.endswith("IDENTIFIER}\n | \n | ^")
+
+
+def test_variables_of_macros_must_be_names_and_differ():
+    simple, identifier = "argument must be a simple name", "argument is not an identifier"
+    deep = "size('" + "' + '".join("a" * 40) + "') == 40 && "  # as deep as only the parser of our own goes
+    for expression, column, text in (
+        ("[1].exists(1, true)", 12, simple),
+        ("[1].map(1, 2) == []", 9, identifier),
+        ("[1].filter(a.b, true) == []", 13, identifier),
+        ("[1].sortBy(1, 2) == []", 12, identifier),
+        ("a.optMap(1, 2).hasValue()", 10, "optMap() variable name must be a simple identifier"),
+        ("[1].all(i, i, true)", 12, "duplicate variable name: i"),
+    ):
+        assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:{column}: {text}"
+        assert refusal(deep + expression).splitlines()[0] == f"ERROR: <input>:1:{len(deep) + column}: {text}"

@@ -53,6 +53,12 @@ _RESERVED = frozenset(
         *("namespace", "return", "var", "void", "while"),
     ]
 )
+_NO_NAME = {
+    "map": "argument is not an identifier",
+    "filter": "argument is not an identifier",
+    "optMap": "optMap() variable name must be a simple identifier",
+    "optFlatMap": "optFlatMap() variable name must be a simple identifier",
+}
 _WORDS = {"true": True, "false": False, "null": None}
 _ESCAPED = {"a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, **{letter: ord(letter) for letter in "\\'\"`?"}}
 _ESCAPE = re.compile(r"\\(?:([abfnrtv\\'\"`?])|([xX]..|u.{4}|U.{8}|[0-3][0-7]{2}))", re.DOTALL)
@@ -378,14 +384,14 @@ class _Parser:
     def _called(self, at: int, function: str, target: Node, arguments: tuple[Node, ...]) -> Node:
         match function, len(arguments):
             case ("all" | "exists" | "exists_one" | "filter" | "map", 2) | ("map", 3):
-                return self._comprehension(at, function, target, self._variable(arguments[0]), *arguments[1:])
+                return self._comprehension(at, function, target, self._variable(function, arguments[0]), *arguments[1:])
             case ("optMap" | "optFlatMap", 2):
                 return self._optional(at, function, target, arguments)
         return self._call(at, function, *arguments, target=target)
 
-    def _variable(self, node: Node) -> Ident:
+    def _variable(self, macro: str, node: Node) -> Ident:
         if not isinstance(node, Ident):
-            raise self._problem(self._positions.get(node.id, 0), "argument must be a simple name")
+            raise self._problem(self._positions.get(node.id, 0), _NO_NAME.get(macro, "argument must be a simple name"))
         return node
 
     def _comprehension(self, at: int, macro: str, target: Node, variable: Ident, *arguments: Node) -> Node:
@@ -425,7 +431,7 @@ class _Parser:
 
     def _optional(self, at: int, macro: str, target: Node, arguments: tuple[Node, ...]) -> Node:
         """`o.optMap(v, e)`: e with v bound to what is in the optional, if there is anything."""
-        variable = self._variable(arguments[0])
+        variable = self._variable(macro, arguments[0])
         bound: Node = Comprehension(
             self._new(at),
             ListLiteral(self._new(at), ()),

@@ -182,7 +182,8 @@ def describe(text: str, problems: list[Problem]) -> str:
 # What the parser's macros say, and what cel-go's say of the same mistake.
 _REWORDED = (
     (re.compile(r"has\(\) argument must be a field selection"), "invalid argument to has() macro"),
-    (re.compile(r"\w+\(\) variable name must be a simple identifier"), "argument must be a simple name"),
+    (re.compile(r"(?:map|filter)\(\) variable name must be a simple identifier"), "argument is not an identifier"),
+    (re.compile(r"(?:all|exists\w*)\(\) variable name must be a simple identifier"), "argument must be a simple name"),
     # of what is missing after another mistake cel-go says nothing
     (re.compile(r"\nERROR: <input>:4294967295:0: [^\n]*"), ""),
     (re.compile(r"invalid hex (u?int) literal"), r"invalid \1 literal"),
@@ -275,7 +276,7 @@ def _expanded(tree: Tree) -> Tree:
     try:
         return Tree(_Macros(tree.positions).expand(tree.root), tree.text, tree.positions)
     except _BadName as error:
-        problem = Problem(error.offset, "argument must be a simple name")
+        problem = Problem(error.offset, error.message)
         raise SyntaxProblem(describe(tree.text, [problem])) from None
 
 
@@ -494,12 +495,15 @@ class _Macros:
     def _accumulated(self, near: Node) -> Ident:
         return Ident(self._new(near), ACCUMULATOR)
 
-    def _names(self, call: Call, count: int) -> list[str]:
-        names = []
+    def _names(self, call: Call, count: int, wrong: str = "argument must be a simple name") -> list[str]:
+        names: list[str] = []
         for argument in call.arguments[:count]:
+            # cel-go reports it at the argument; the text that it is found in is not known here
+            here = self._positions.get(argument.id, 0)
             if not isinstance(argument, Ident):
-                # cel-go reports it at the argument; the text that it is found in is not known here
-                raise _BadName(self._positions.get(argument.id, 0))
+                raise _BadName(here, wrong)
+            if argument.name in names:
+                raise _BadName(here, f"duplicate variable name: {argument.name}")
             names.append(argument.name)
         return names
 
@@ -551,7 +555,7 @@ class _Macros:
 
     def _sort_by(self, call: Call) -> Node:
         """`l.sortBy(e, key)` is `l.@sortByAssociatedKeys(l.map(e, key))`."""
-        name = self._names(call, 1)[0]
+        name = self._names(call, 1, "argument is not an identifier")[0]
         assert call.target is not None
         key = ListLiteral(self._new(call), (call.arguments[1],))
         step = self._call(call, "_+_", self._accumulated(call), key)
@@ -570,8 +574,8 @@ class _Macros:
 
 
 class _BadName(Exception):
-    """A macro's variable is no simple name, at this offset."""
+    """What is wrong with a macro's variable at this offset."""
 
-    def __init__(self, offset: int) -> None:
-        super().__init__(offset)
-        self.offset = offset
+    def __init__(self, offset: int, message: str) -> None:
+        super().__init__(message)
+        self.offset, self.message = offset, message
