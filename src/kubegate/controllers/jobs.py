@@ -8,6 +8,7 @@ is counted, so that none is counted twice or forgotten wherever this process end
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 from msgspec import Struct
 
@@ -357,12 +358,12 @@ class Jobs(Loop):
         job, outcome, uncounted = look.job, look.outcome, look.status["uncountedTerminatedPods"]
         freed: list[Object] = []
         fails = outcome is not None and outcome.final == "Failed"  # and with it what has not ended
+        waiting = {pod["metadata"]["uid"] for pod in look.last_failed.values()}
         for pod in sorted(look.pods, key=index_of) if look.indexed else look.pods:
             uid, succeeded, lost = pod["metadata"]["uid"], pod_phase(pod) == "Succeeded", failed(job, pod)
             if not tracked(pod):
                 continue
-            waits = any(pod is each for each in look.last_failed.values())
-            if not (ending(job) or outcome is not None or succeeded or (lost and not waits)):
+            if not (ending(job) or outcome is not None or succeeded or (lost and uid not in waiting)):
                 continue
             freed.append(pod)
             known = [*uncounted.get("succeeded", ()), *uncounted.get("failed", ())]
@@ -418,7 +419,7 @@ class Jobs(Loop):
             taken = look.done | indexes_of(active) | (look.given_up or set())
             if only_failed:
                 taken |= indexes_of(filter(terminating, look.pods))
-            free = [index for index in range(completions or 0) if index not in taken][: len(indexes)]
+            free = list(islice((index for index in range(completions or 0) if index not in taken), len(indexes)))
             waits = {index: self._wait(look, index, now) for index in free}
             indexes = [index for index in free if waits[index] <= 0]
             if free and not indexes:
@@ -506,7 +507,7 @@ def _excess(look: Look, active: list[Object], at_least: int) -> list[Object]:
                 kept[index] = pod
             else:
                 removed.append(pod)
-        pods = [pod for pod in pods if any(pod is each for each in kept.values())]
+        pods = list(reversed(kept.values()))
     return removed + pods[: max(at_least - len(removed), 0)]
 
 
