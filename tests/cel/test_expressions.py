@@ -385,3 +385,13 @@ def test_variables_of_macros_must_be_names_and_differ():
     ):
         assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:{column}: {text}"
         assert refusal(deep + expression).splitlines()[0] == f"ERROR: <input>:1:{len(deep) + column}: {text}"
+
+
+def test_what_is_made_must_be_an_object_of_a_declared_type():
+    for expression, text in (
+        ("list{a: 1}", "'list' is not a message type"),
+        ("int{}", "'int' is not a message type"),
+        ("object{a: 1}", "'dyn' is not a type"),
+        ("Thing{}", "undeclared reference to 'Thing' (in container '')"),
+    ):
+        assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:1: {text}"

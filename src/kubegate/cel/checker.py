@@ -328,11 +328,11 @@ class _Checker:
             self._undeclared(node, node.name)
             return ERROR
         if declared.kind != "type":
-            self.problem(node, f"'{self._show(declared)}' is not a type")
+            self.problem(node, f"'{types.runtime_name(declared)}' is not a type")
         else:
             kind = declared.parameters[0]
             if kind.kind != "object":
-                self.problem(node, f"'{self._show(kind)}' is not a message type")
+                self.problem(node, f"'{types.runtime_name(kind)}' is not a message type")
                 kind = ERROR
         for entry in node.entries:
             assert isinstance(entry.key, str)
