@@ -57,6 +57,7 @@ CREATED = line(
     "created",
     method="POST",
     verb="create",
+    objectRef={"apiVersion": "v1", "resource": "pods", "namespace": "default", "name": "web"},
     code=201,
     seconds=1.5,
     warnings=["mind the gap"],
@@ -105,6 +106,7 @@ def test_a_refusal_is_shown_with_each_step_and_how_to_learn_more(tmp_path: Path)
         "09:10:05.651  GET /api/v1/namespaces/default/pods  403 Forbidden in 0.60 ms\n"
         "  id              refused\n"
         "  user            alice (dev, system:authenticated)\n"
+        "  asks to         list pods in default\n"
         "  authentication  authenticated by token-file: alice (0.10 ms)\n"
         "  authorization   nobody allows it (0.12 ms)\n"
         '  answer          pods is forbidden: User "alice" cannot list resource "pods"\n'
@@ -118,6 +120,7 @@ def test_a_change_is_shown_with_who_made_it_and_plugins_without_one_share_a_line
         "09:10:05.651  POST /api/v1/namespaces/default/pods  201 in 1.50 s\n"
         "  id              created\n"
         "  user            alice (dev, system:authenticated)\n"
+        "  asks to         create pods web in default\n"
         "  authorization   allow by rbac: RBAC: because (0.01 ms)\n"
         "  admission: who may change it\n"
         "    unchanged                 NamespaceLifecycle, LimitRanger\n"
@@ -191,6 +194,15 @@ def test_a_file_is_read_from_its_end_and_no_more_of_it_than_must_be(
     assert traces.last(path, Wanted(), 100) == told[:-1]
     path.write_bytes(b"")
     assert traces.last(path, Wanted(), 5) == []
+
+
+def test_what_was_put_aside_is_read_where_the_file_has_too_few(tmp_path: Path) -> None:
+    written(tmp_path / "t-2026-11-21T09-00-00.jsonl", line("oldest"))
+    written(tmp_path / "t-2026-11-22T09-00-00.jsonl", line("older"), line("old"))
+    written(tmp_path / "t-mine.jsonl", line("something else"))
+    path = written(tmp_path / "t.jsonl", line("new"))
+    assert [each["id"] for each in traces.last(path, Wanted(), 2)] == ["old", "new"]
+    assert [each["id"] for each in traces.last(path, Wanted(), 9)] == ["oldest", "older", "old", "new"]
 
 
 def test_new_ones_are_shown_as_they_come_also_from_the_file_that_takes_the_place(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ async def test_what_each_plugin_changed_is_told_as_a_patch(start: Start, tmp_pat
     await running.client.ask("POST", f"{DEFAULT}/serviceaccounts", {"metadata": {"name": "default"}})
     created = await running.client.ask("POST", f"{DEFAULT}/pods", pod("a"))
     _, line = await ended(running, tmp_path)
-    assert (created.status, line["code"]) == (201, 201)
+    assert (created.status, line["code"], line["objectRef"]["name"]) == (201, 201, "a")
     assert stage(line, "admission/NamespaceLifecycle")["decision"] == "allow"
     changed = {each["name"]: each["changes"] for each in line["stages"] if each.get("decision") == "changed"}
     assert {"op": "add", "path": "/spec/serviceAccountName", "value": "default"} in changed["admission/ServiceAccount"]

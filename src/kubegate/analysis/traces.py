@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -64,16 +65,22 @@ def parsed(raw: bytes) -> Line | None:
 
 
 def last(path: Path, wanted: Wanted, most: int) -> list[Line]:
-    """The last `most` that are wanted, oldest first. Reads no more of the file's end than it must. Raises OSError."""
-    found: list[Line] = []
+    """The last `most` that are wanted, oldest first. Reads no more than it must. Raises OSError.
+
+    Where the file has too few, the ones that were put aside for it are read as well.
+    """
+    aside = sorted(path.parent.glob(f"{path.stem}-[0-9]*T*{path.suffix}"), reverse=True)
+    found = chain.from_iterable(_wanted(each, wanted) for each in (path, *aside))
+    return list(islice(found, most))[::-1]
+
+
+def _wanted(path: Path, wanted: Wanted) -> Iterator[Line]:
+    """The last one first."""
     with path.open("rb") as file:
         for raw in _backwards(file):
-            if len(found) >= most:
-                break
             line = parsed(raw)
             if line is not None and wanted.fits(line):
-                found.append(line)
-    return found[::-1]
+                yield line
 
 
 def last_of(lines: Iterable[bytes], wanted: Wanted, most: int) -> list[Line]:

@@ -130,6 +130,8 @@ class _Text:
             yield f"  ({missing} before it were left out: there were too many at once)"
         if who := _who(line):
             yield f"  user            {who}"
+        if asked := _asked(line):
+            yield f"  asks to         {asked}"
         for name, group in groupby(_steps(line), key=lambda step: step.heading):
             if name:
                 yield f"  {name}"
@@ -244,6 +246,24 @@ def _who(line: Line) -> str:
     return _plain(f"{user.get('username')}{groups}" + (f", impersonated by {by}" if by else ""))
 
 
+def _asked(line: Line) -> str:
+    """The verb and what it is about; "" for a path that is no resource's."""
+    about = line.get("objectRef")
+    if not isinstance(about, dict):
+        return ""
+    words = [line.get("verb"), _resource(about)]
+    if about.get("name"):
+        words.append(about["name"])
+    if about.get("namespace"):
+        words += ["in", about["namespace"]]
+    return _plain(" ".join(map(str, words)))
+
+
+def _resource(about: Line, subresource: bool = True) -> str:
+    named = str(about.get("resource")) + (f".{about['apiGroup']}" if about.get("apiGroup") else "")
+    return f"{named}/{about['subresource']}" if subresource and about.get("subresource") else named
+
+
 def _question(line: Line) -> str:
     """The command that explains a refusal of the authorizers."""
     if line.get("refusedBy") != "authorization":
@@ -259,7 +279,7 @@ def _question(line: Line) -> str:
     if not about:
         words.append(str(line.get("uri", "")).partition("?")[0])
     else:
-        resource = about["resource"] + (f".{about['apiGroup']}" if about.get("apiGroup") else "")
+        resource = _resource(about, subresource=False)
         words.append(f"{resource}/{about['name']}" if about.get("name") else resource)
         for option, key in (("--subresource", "subresource"), ("-n", "namespace")):
             if about.get(key):

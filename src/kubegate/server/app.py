@@ -154,13 +154,12 @@ class App:
             log.info("request %s could not be authenticated: %s", call.id, error)
             stages.append(Stage("authentication", "refused", "", str(error), None, perf_counter() - started))
             who, try_again, result = None, error.try_again, "error"
-        else:
-            if who is None:
-                stages.append(Stage("authentication", "refused", "", "no credential, and anonymous is off"))
         for text in request.warnings:
             call.trace.warn(text)
         if who is None:
             self._metrics.attempts.add((result,))
+            if result == "failure":
+                stages.append(Stage("authentication", "refused", "", "no credential, and anonymous is off"))
             refusal = status.too_many_requests(_SIGN_INS) if try_again else status.unauthorized()
             return self._refused_first(call, scope, refusal)
         self._metrics.authenticated_as(who.user.name)

@@ -42,6 +42,7 @@ _BURST_SECONDS = 10
 _CLOSE_SECONDS = 10.0
 _GATHERING_SECONDS = 0.02
 _AT_ONCE = 256
+_MOST_READ = 64 * 1024
 # The changes of a larger object are left out: to compare it takes longer than the request did.
 _LARGEST_COMPARED = 512 * 1024
 
@@ -69,7 +70,7 @@ class _Done(Struct):
     code: int
     seconds: float
     trace: Trace
-    failure: bytes
+    answer: bytes
     authorization: str
     websocket: tuple[str, ...] | None
     missing: int
@@ -77,7 +78,7 @@ class _Done(Struct):
     def size(self) -> int:
         """Bytes that it keeps from being freed, about."""
         trace = self.trace
-        size = len(self.failure) + len(self.query_string)
+        size = len(self.answer) + len(self.query_string)
         for texts in (trace.warnings, trace.audit_annotations.values(), trace.request_annotations.values()):
             if texts:
                 size += sum(map(len, texts))
@@ -135,7 +136,7 @@ class RequestTraces:
             code,
             seconds,
             call.trace,
-            response.body if code >= 400 else b"",
+            response.body if code >= 400 or (code == 201 and len(response.body) <= _MOST_READ) else b"",
             call.header("authorization"),
             call.websocket,
             self._missing,
@@ -232,7 +233,10 @@ class _Line:
             "verb": info.verb,
         }
         if info.resource_request:
-            told["objectRef"] = _reference(info)
+            reference = _reference(info)
+            if not info.name and done.code == 201 and (name := self._name()):
+                reference = {**reference, "name": name}
+            told["objectRef"] = reference
         if done.user.name:
             told["user"] = _who(done.user)
         if done.user is not done.authenticated_user:
@@ -260,16 +264,24 @@ class _Line:
             told["withheld"] = True
         return told
 
+    def _name(self) -> str:
+        """That of the object that was created, which the path does not tell."""
+        metadata = self._answer().get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        return name if isinstance(name, str) else ""
+
+    def _answer(self) -> Object:
+        """What was answered, where that was kept and is JSON."""
+        with contextlib.suppress(orjson.JSONDecodeError):
+            answer = orjson.loads(self._done.answer)
+            if isinstance(answer, dict):
+                return answer
+        return {}
+
     def _failure(self, refused: str) -> Object:
         """Why the request failed, in the Status' words."""
-        done = self._done
-        if not done.failure:
-            return {}
-        try:
-            status = orjson.loads(done.failure)
-        except orjson.JSONDecodeError:
-            return {}
-        if not isinstance(status, dict) or status.get("kind") != "Status":
+        done, status = self._done, self._answer()
+        if status.get("kind") != "Status":
             return {}
         told = {key: status[key] for key in ("reason", "message") if status.get(key)}
         if self._guarded and refused not in _BEFORE_THE_BODY and done.code not in _QUOTES_NOTHING:
