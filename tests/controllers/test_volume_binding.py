@@ -16,7 +16,7 @@ CLAIMS, VOLUMES, CLASSES = "persistentvolumeclaims", "persistentvolumes", "stora
 async def world() -> AsyncIterator[ControllersWorld]:
     async with controllers_world() as made:
         await made.client.create("namespaces", "", {"metadata": {"name": "ns"}})
-        made.run("persistentvolume-binder-controller")
+        made.run("persistentvolume-binder-controller", "volumeattributesclass-protection-controller")
         yield made
 
 
@@ -128,3 +128,17 @@ async def test_a_claim_that_lost_its_volume_says_so(world: ControllersWorld) -> 
     await world.delete(VOLUMES, "v", "")
     assert phases(world) == {"c": "Lost"}
     assert world.events()[-1][0] == "ClaimLost"
+
+
+async def test_a_class_of_attributes_stays_while_a_claim_has_it(world: ControllersWorld) -> None:
+    classes = "volumeattributesclasses.storage.k8s.io"
+    for name in ("gold", "silver"):
+        made = {"metadata": {"name": name}, "driverName": "csi.example.org", "parameters": {"iops": "9"}}
+        await world.create(classes, made, "")
+        assert world.must(classes, name, "")["metadata"]["finalizers"] == ["kubernetes.io/vac-protection"]
+    await world.create(CLAIMS, claim(volumeAttributesClassName="gold"))
+    for name in ("gold", "silver"):
+        await world.delete(classes, name, "")
+    assert world.names(classes, "") == ["gold"]
+    await world.delete(CLAIMS, "c")
+    assert world.names(classes, "") == []

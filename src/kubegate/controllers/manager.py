@@ -55,6 +55,7 @@ MODULES: dict[str, str] = {
     "ttl-after-finished-controller": "ttl_after_finished",
     "ttl-controller": "node_ttl",
     "validatingadmissionpolicy-status-controller": "policy_status",
+    "volumeattributesclass-protection-controller": "attributes_protection",
 }
 # kube-controller-manager has bootstrap-signer-controller and token-cleaner-controller switched off unless they are
 # named; whoever sets up clusters, and the measured control plane, names them, and here they are on.
