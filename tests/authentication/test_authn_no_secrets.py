@@ -16,7 +16,7 @@ from kubegate.authentication.signing import BoundObjects
 from kubegate.server.options import parse
 from kubegate.server.process import Server
 
-POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n"
+POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]\n"
 
 
 @pytest.fixture
@@ -81,15 +81,27 @@ async def test_no_secret_is_written_down(server: Server, tmp_path: Path, caplog:
         found: dict[str, Any] = requests.post(url, json=review, cert=pair, verify=ca, timeout=10).json()
         return found
 
+    def ask_token() -> str:
+        """A token that the server itself gives."""
+        pair = (str(tmp_path / "pki" / "admin.crt"), str(tmp_path / "pki" / "admin.key"))
+        accounts = f"{server.url}/api/v1/namespaces/default/serviceaccounts"
+        body = {"metadata": {"name": "given"}}
+        assert requests.post(accounts, json=body, cert=pair, verify=ca, timeout=10).status_code == 201
+        given = requests.post(f"{accounts}/given/token", json={"spec": {}}, cert=pair, verify=ca, timeout=10)
+        return str(given.json()["status"]["token"])
+
     answer = await asyncio.to_thread(ask_review)
     assert answer["status"]["error"]
-    written = {
-        "answers": "".join(told) + json.dumps(answer["status"]),
-        "log": caplog.text,
-        "audit": (tmp_path / "audit.log").read_text(),
-    }
-    assert '"username":"bob"' in written["audit"].replace(" ", "")
+    given = await asyncio.to_thread(ask_token)
+    await server.stop()  # the audit log is whole then
+    audited = (tmp_path / "audit.log").read_text()
+    written = {"answers": "".join(told) + json.dumps(answer["status"]), "log": caplog.text, "audit": audited}
+    assert '"username":"bob"' in audited.replace(" ", "")
+    events = [event for event in map(json.loads, audited.splitlines()) if "requestObject" in event]
+    shown = {event["objectRef"]["resource"]: event for event in events}
+    assert shown["tokenreviews"]["requestObject"]["spec"]["token"] == "<redacted>"
+    assert shown["serviceaccounts"]["responseObject"]["status"]["token"] == "<redacted>"
     for place, text in written.items():
-        for secret in secrets:
+        for secret in (*secrets, given):
             assert secret not in text, f"a secret is in the {place}"
             assert secret.rpartition(".")[2] not in text or "." not in secret, f"a signature is in the {place}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 
 from kubegate.api import requestinfo
@@ -20,37 +22,82 @@ def call(user: str, method: str = "GET", path: str = "/api/v1/namespaces/x/pods"
     return Call("id", method, path, "", {}, Headers.of([]), info, receive, 1, user=UserInfo(user, groups=groups))
 
 
+def refused(limits: Limits, of: Call) -> bool:
+    """Whether there is no place for the call now."""
+    try:
+        with limits.admit(of):
+            return False
+    except StatusError as error:
+        assert (error.code, error.headers["Retry-After"]) == (429, "1")
+        return True
+
+
 def test_past_the_bound_a_request_gets_429_with_a_time_to_come_again() -> None:
     limits = Limits(2, 1, Metrics())
-    with limits.admit(call("a", "POST")), pytest.raises(StatusError) as error:
-        limits.admit(call("b", "POST"))
-    assert (error.value.code, error.value.headers["Retry-After"]) == (429, "1")
-    with limits.admit(call("b", "POST")):
-        pass
+    with limits.admit(call("a", "POST")):
+        assert refused(limits, call("b", "POST"))
+    assert not refused(limits, call("b", "POST"))
+
+
+def test_a_place_is_given_back_by_a_request_that_fails() -> None:
+    limits = Limits(1, 1, Metrics())
+    with pytest.raises(ZeroDivisionError), limits.admit(call("a")):
+        raise ZeroDivisionError
+    assert not refused(limits, call("b"))
 
 
 def test_one_user_leaves_places_for_others() -> None:
     limits = Limits(4, 1, Metrics())
     with limits.admit(call("other")), limits.admit(call("flood")), limits.admit(call("flood")):
-        with pytest.raises(StatusError):
-            limits.admit(call("flood"))
-        with limits.admit(call("other")):
-            pass
+        assert refused(limits, call("flood"))
+        assert not refused(limits, call("other"))
+
+
+def test_who_is_alone_has_all_places() -> None:
+    limits = Limits(4, 1, Metrics())
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(limits.admit(call("a")))
+        assert refused(limits, call("a"))
 
 
 def test_reads_and_writes_have_bounds_of_their_own() -> None:
     limits = Limits(1, 1, Metrics())
-    with limits.admit(call("a")), limits.admit(call("a", "POST")):
-        pass
+    with limits.admit(call("a")):
+        assert refused(limits, call("b"))
+        with limits.admit(call("a", "POST")):
+            assert refused(limits, call("b", "POST"))
+    with limits.admit(call("a", "POST")):
+        assert not refused(limits, call("b"))
 
 
 def test_an_administrator_is_never_refused() -> None:
     limits = Limits(1, 1, Metrics())
     with limits.admit(call("a")), limits.admit(call("root", groups=(MASTERS_GROUP,))):
-        pass
+        assert refused(limits, call("b"))
+        assert not refused(limits, call("root", groups=(MASTERS_GROUP,)))
+
+
+@pytest.mark.parametrize("path", ["/api/v1/watch/namespaces/x/pods", "/api/v1/namespaces/x/pods/p/log", "/healthz"])
+def test_what_lasts_and_what_is_no_resource_takes_no_place(path: str) -> None:
+    limits = Limits(1, 1, Metrics())
+    with limits.admit(call("a")):
+        assert not refused(limits, call("b", path=path))
+    with limits.admit(call("a", path=path)):
+        assert not refused(limits, call("b"))
 
 
 def test_no_bound_at_all_is_zero() -> None:
     limits = Limits(0, 0, Metrics())
-    places = [limits.admit(call("a")) for _ in range(1000)]
-    assert len(places) == 1000
+    with ExitStack() as held:
+        for _ in range(1000):
+            held.enter_context(limits.admit(call("a")))
+            held.enter_context(limits.admit(call("a", "POST")))
+
+
+def test_refusals_are_counted() -> None:
+    metrics = Metrics()
+    limits = Limits(1, 1, metrics)
+    with limits.admit(call("a")):
+        refused(limits, call("b"))
+    assert metrics.rejected.values == {("concurrency-limit",): 1}

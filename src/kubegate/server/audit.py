@@ -141,7 +141,7 @@ class Pending(Struct):
         if level == "RequestResponse" and answer is not None:
             if self.guarded and response.status >= 400:
                 answer = {"kind": "Status", "apiVersion": "v1", **event["responseStatus"]}
-            event["responseObject"] = self._shown(answer)
+            event["responseObject"] = self._shown(answer, answer=True)
         if call.user is not call.authenticated_user:
             event["impersonatedUser"] = user_info(call.user)
             constraint = next((stage.by for stage in call.trace.stages if stage.name == "impersonation"), "")
@@ -153,8 +153,9 @@ class Pending(Struct):
         if annotations:
             event["annotations"] = annotations
 
-    def _shown(self, value: Any) -> Any:
-        return audit_objects.shown(value, secret=self.guarded, omit_managed_fields=self.rule.omit_managed_fields)
+    def _shown(self, value: Any, *, answer: bool = False) -> Any:
+        omit = self.rule.omit_managed_fields
+        return audit_objects.shown(value, secret=self.guarded, omit_managed_fields=omit, answer=answer)
 
 
 def _event(call: Call, level: str, raw_path: bytes, now: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What of the objects that are sent and answered an audit event may hold.
 
 The data of Secrets, and the tokens of TokenReviews and TokenRequests, are never written, whatever the policy's level,
-nor what quotes them: patches, tables, the annotation in which kubectl keeps what it applied.
+nor what quotes them: patches, tables, annotations (kubectl keeps there what it applied), fields that are misspelt.
 """
 
 from __future__ import annotations
@@ -15,7 +15,30 @@ from kubegate.api.requestinfo import RequestInfo
 
 REDACTED = "<redacted>"
 _VERBATIM_LIMIT = 256 * 1024
-_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+# What is harmless of Secrets and TokenReviews, of patches of them, and of what deletes them and tells of them.
+_SENT = frozenset(
+    {
+        *("kind", "apiVersion", "type", "immutable", "bytes"),
+        *("gracePeriodSeconds", "preconditions", "propagationPolicy", "orphanDependents", "dryRun"),
+    }
+)
+_ANSWERED = _SENT | {"status", "message", "reason", "details", "code", "columnDefinitions"}
+_NESTED = frozenset({"preconditions", "dryRun", "details", "columnDefinitions"})
+_METADATA = frozenset(
+    {
+        *("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "selfLink"),
+        *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
+        *("labels", "ownerReferences", "finalizers", "managedFields", "continue", "remainingItemCount"),
+    }
+)
+_REVIEW = frozenset(
+    {
+        *("audiences", "expirationSeconds", "boundObjectRef"),
+        *("authenticated", "user", "error", "expirationTimestamp"),
+    }
+)
+_STEP = frozenset({"op", "path", "from"})
 
 
 def guarded(info: RequestInfo) -> bool:
@@ -43,45 +66,58 @@ def decoded(body: bytes, content_type: bytes) -> Any:
         return None
 
 
-def shown(value: Any, *, secret: bool, omit_managed_fields: bool) -> Any:
-    """The value without what must not be written anywhere (law 5). `secret`: it is of a request that is `guarded`."""
+def shown(value: Any, *, secret: bool, omit_managed_fields: bool, answer: bool = False) -> Any:
+    """The value without what must not be written anywhere (law 5).
+
+    `secret`: it is of a request that is `guarded`, and then only what is known to be harmless stays, whatever the
+    value says that it is. `answer`: it is what was answered, not what was sent.
+    """
     if isinstance(value, list):  # a JSON patch
-        return [{**step, "value": REDACTED} if secret and "value" in step else step for step in map(_mapping, value)]
-    return _shown(value, secret, omit_managed_fields) if isinstance(value, dict) else value
+        return [_step(_mapping(step)) for step in value] if secret else value
+    if not isinstance(value, dict):
+        return REDACTED if secret else value
+    return _shown(value, secret, omit_managed_fields, answer)
 
 
-def _mapping(step: Any) -> Object:
-    return step if isinstance(step, dict) else {}
+def _mapping(value: Any) -> Object:
+    return value if isinstance(value, dict) else {}
 
 
-def _shown(obj: Object, secret: bool, omit_managed_fields: bool) -> Object:
-    shown = dict(obj)
-    secret = secret or shown.get("kind") in ("Secret", "SecretList")
-    if isinstance(shown.get("items"), list):
-        shown["items"] = [_shown(_mapping(item), secret, omit_managed_fields) for item in shown["items"]]
-    if isinstance(shown.get("rows"), list):
+def _step(step: Object) -> Object:
+    return {key: value if key in _STEP and isinstance(value, str) else REDACTED for key, value in step.items()}
+
+
+def _shown(obj: Object, secret: bool, omit_managed_fields: bool, answer: bool) -> Object:
+    secret = secret or obj.get("kind") in ("Secret", "SecretList")
+    shown = {name: _guarded(name, value, answer) for name, value in obj.items()} if secret else dict(obj)
+    if isinstance(obj.get("items"), list):
+        shown["items"] = [_shown(_mapping(item), secret, omit_managed_fields, answer) for item in obj["items"]]
+    if isinstance(obj.get("rows"), list) and (answer or not secret):
         shown["rows"] = [
-            {**row, "object": _shown(_mapping(row.get("object")), secret, omit_managed_fields)}
-            for row in map(_mapping, shown["rows"])
+            {**row, "object": _shown(_mapping(row.get("object")), secret, omit_managed_fields, answer)}
+            for row in map(_mapping, obj["rows"])
         ]
-    for name in ("data", "stringData"):
-        if secret and name in shown:
-            known = isinstance(shown[name], dict)
-            shown[name] = dict.fromkeys(shown[name], REDACTED) if known else REDACTED
     for name in ("spec", "status"):
         part = shown.get(name)
         if isinstance(part, dict) and "token" in part:
             shown[name] = {**part, "token": REDACTED}
     metadata = shown.get("metadata")
-    if isinstance(metadata, dict):
-        shown["metadata"] = _metadata(metadata, secret, omit_managed_fields)
+    if omit_managed_fields and isinstance(metadata, dict) and "managedFields" in metadata:
+        shown["metadata"] = {key: value for key, value in metadata.items() if key != "managedFields"}
     return shown
 
 
-def _metadata(metadata: Object, secret: bool, omit_managed_fields: bool) -> Object:
-    annotations = metadata.get("annotations")
-    if secret and isinstance(annotations, dict) and _LAST_APPLIED in annotations:
-        metadata = {**metadata, "annotations": {**annotations, _LAST_APPLIED: REDACTED}}
-    if omit_managed_fields and "managedFields" in metadata:
-        metadata = {key: value for key, value in metadata.items() if key != "managedFields"}
-    return metadata
+def _guarded(name: str, value: Any, answer: bool) -> Any:
+    """A field of something secret. The keys of maps stay: they tell what somebody was after."""
+    if isinstance(value, dict):
+        if name == "metadata":
+            found = {key: part if key in _METADATA else REDACTED for key, part in value.items()}
+            if isinstance(value.get("annotations"), dict):  # where clients keep what they applied
+                found["annotations"] = dict.fromkeys(value["annotations"], REDACTED)
+            return found
+        if name in ("data", "stringData"):
+            return dict.fromkeys(value, REDACTED)
+        if name in ("spec", "status"):
+            return {key: part if key in _REVIEW else REDACTED for key, part in value.items()}
+    known = name in (_ANSWERED if answer else _SENT)
+    return value if known and (name in _NESTED or not isinstance(value, dict | list)) else REDACTED

@@ -23,7 +23,7 @@ from kubegate.api.trace import Stage
 from kubegate.remote.client import RemoteError
 from kubegate.storage import Reader
 
-_UNSEEN = frozenset({("", "secrets")})
+_UNSEEN = frozenset({("", "secrets"), ("authentication.k8s.io", "tokenreviews")})
 
 
 class CallFailed(Exception):
@@ -196,5 +196,5 @@ class Told(Struct):
 
 
 def may_be_shown(attributes: Attributes) -> bool:
-    """Law 5: what Secrets hold is written to no trace."""
+    """Law 5: what Secrets and TokenReviews hold is written to no trace."""
     return (attributes.resource.group, attributes.resource.resource) not in _UNSEEN
