@@ -73,6 +73,27 @@ def test_who_can_and_lookup_print_tables(folder: Path) -> None:
     assert run("lookup", "-e", "(", "--from", folder).exit_code == 2
 
 
+@pytest.mark.parametrize(
+    "words", [("who-can", "get", "pods"), ("why", "--as", "mallory", "get", "pods"), ("matrix", "pods")]
+)
+def test_a_name_that_would_steer_the_terminal_is_shown_as_what_it_is(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """CVE-2021-25743 of kubectl: escape sequences in what others wrote. Names of bindings and users may hold any."""
+    evil = "\x1b]0;title\x07\x1b[2J\u202egnp"
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": f"binding{evil}"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
+        "subjects": [{"kind": "User", "name": name} for name in ("mallory", f"mallory{evil}")],
+    }
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]
+    role = {**binding, "kind": "ClusterRole", "metadata": {"name": "reader"}, "rules": rules}
+    (tmp_path / "list.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [binding, role]}))
+    printed = run(*words, "--from", tmp_path).stdout
+    assert "\\x1b]0;title\\x07\\x1b[2J\\u202egnp" in printed
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+
+
 def test_rolesum_is_a_table_of_verbs(folder: Path) -> None:
     lines = run("rolesum", "alice", "--from", folder).stdout.splitlines()
     here = lines.index("in namespace prod")

@@ -11,6 +11,7 @@ import contextlib
 import csv
 import html
 import io
+import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -205,13 +206,13 @@ def rolesum(
     if output == "json":
         _print_json({"user": user.name, "groups": list(user.groups), "scopes": [each.to_dict() for each in summaries]})
         return
-    typer.echo(f"{user.name} (groups: {', '.join(user.groups)})")
+    _echo(f"{user.name} (groups: {', '.join(user.groups)})")
     for summary in summaries:
-        typer.echo("")
-        typer.echo(f"in namespace {summary.scope}" if summary.scope else "in the whole cluster")
+        _echo("")
+        _echo(f"in namespace {summary.scope}" if summary.scope else "in the whole cluster")
         for binding in summary.bindings:
             missing = " (missing)" if binding.role.rules is None else ""
-            typer.echo(f"  {_binding_text(binding)}{missing}")
+            _echo(f"  {_binding_text(binding)}{missing}")
         rows = []
         for key in sorted(summary.lines):
             line = summary.lines[key]
@@ -263,13 +264,13 @@ def matrix(
         case "json":
             _print_json(found.to_dict())
         case "csv":
-            typer.echo(_matrix_csv(found), nl=False)
+            _echo(_matrix_csv(found), nl=False)
         case "html":
-            typer.echo(_matrix_html(found), nl=False)
+            _echo(_matrix_html(found), nl=False)
         case _:
             rows = [(kind, label, *(_initials(cell) for cell in cells)) for kind, label, cells in found.rows]
             _print_table(("KIND", "SUBJECT", *(name.upper() for name in found.resources)), rows)
-            typer.echo("\nG get  L list  W watch  C create  U update  P patch  D delete  X deletecollection  + others")
+            _echo("\nG get  L list  W watch  C create  U update  P patch  D delete  X deletecollection  + others")
 
 
 def policy_rules(
@@ -297,7 +298,7 @@ def policy_rules(
         for each in lines
     ]  # fmt: skip
     if output == "csv":
-        typer.echo(_csv([columns, *rows]), nl=False)
+        _echo(_csv([columns, *rows]), nl=False)
     else:
         _print_table(columns, rows)
 
@@ -330,7 +331,7 @@ def audit_roles(
             rows.append((each.severity.name, each.check, each.where, each.message))
             rows += [("", "", "", f"  {number}. {step}") for number, step in enumerate(each.steps, 1)]
         _print_table(("SEVERITY", "CHECK", "WHERE", "FINDING"), rows)
-        typer.echo(f"\n{len(found)} findings")
+        _echo(f"\n{len(found)} findings")
     if failing is not None and any(each.severity >= failing for each in found):
         raise typer.Exit(1)
 
@@ -398,9 +399,9 @@ def replay(
         if rows:
             _print_table(("TIMES", "NOW", "USER", "REQUEST"), rows)
             more = len(found.otherwise) - len(rows)
-            typer.echo(f"… and {more:,} more kinds of request\n" if more > 0 else "")
-        typer.echo(f"{found.requests:,} requests: {found.same:,} as recorded, {found.changed:,} otherwise", nl=False)
-        typer.echo(f", {found.elsewhere:,} allowed by other authorizers, {found.undecided:,} without a decision")
+            _echo(f"… and {more:,} more kinds of request\n" if more > 0 else "")
+        _echo(f"{found.requests:,} requests: {found.same:,} as recorded, {found.changed:,} otherwise", nl=False)
+        _echo(f", {found.elsewhere:,} allowed by other authorizers, {found.undecided:,} without a decision")
     if exit_code and found.changed:
         raise typer.Exit(1)
 
@@ -438,8 +439,8 @@ def least_privilege(
         return
     import yaml
 
-    typer.echo(f"# what {user.name} used in {used.requests:,} requests")
-    typer.echo(yaml.dump_all(objects, Dumper=yaml.CSafeDumper, sort_keys=False, explicit_start=True), nl=False)
+    _echo(f"# what {user.name} used in {used.requests:,} requests")
+    _echo(yaml.dump_all(objects, Dumper=yaml.CSafeDumper, sort_keys=False, explicit_start=True), nl=False)
 
 
 # ------------------------------------------------------------------------------------------------ how they ask
@@ -545,10 +546,22 @@ _USUAL_RESOURCES = (
 )  # fmt: skip
 
 
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _visible(text: str) -> str:
+    """Names of users and roles may hold anything: what would steer the terminal, or turn the line round, is shown."""
+    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _echo(text: str, *, nl: bool = True) -> None:
+    typer.echo(_visible(text), nl=nl)
+
+
 def _print_json(value: Any) -> None:
     import orjson
 
-    typer.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    _echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -561,7 +574,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_visible(cell.replace("\n", " "))) for cell in row))
     wide = None if sys.stdout.isatty() else 10_000
     buffer = io.StringIO()
     Console(file=buffer, width=wide or _terminal_width(), force_terminal=wide is None, highlight=False).print(table)
@@ -590,45 +603,43 @@ def _print_explanation(explanation: Explanation, said: dict[str, Any] | None) ->
     groups = f" (groups: {', '.join(user.groups)})" if user.groups else ""
     elsewhere = said is not None and bool(said.get("allowed")) and not explanation.allowed
     may = "may" if explanation.allowed or elsewhere else "may not"
-    typer.echo(f"{user.name or 'the group'}{groups} {may} {text_of(explanation.attributes)}")
+    _echo(f"{user.name or 'the group'}{groups} {may} {text_of(explanation.attributes)}")
     if elsewhere:
         reason = (said or {}).get("reason") or "it gives no reason"
-        typer.echo(f"\nroles do not give it, but another of the server's authorizers allows it: {reason}")
+        _echo(f"\nroles do not give it, but another of the server's authorizers allows it: {reason}")
         return
     if explanation.masters:
-        typer.echo("\nbecause system:masters may do everything, without a binding")
+        _echo("\nbecause system:masters may do everything, without a binding")
     if explanation.grants:
-        typer.echo("\nbecause of")
+        _echo("\nbecause of")
     for grant in explanation.grants:
-        typer.echo(f"  {_binding_text(grant.binding)}, for {subject_text(grant.subject, grant.binding.namespace)}")
-        typer.echo(f"    rule {grant.rule_number}: {compact_string(grant.rule)}")
+        _echo(f"  {_binding_text(grant.binding)}, for {subject_text(grant.subject, grant.binding.namespace)}")
+        _echo(f"    rule {grant.rule_number}: {compact_string(grant.rule)}")
     own = [miss for miss in explanation.near_misses if not miss.system]
     if not explanation.allowed:
-        typer.echo(
-            "\nbindings that name it, and what they lack:" if own else "\nno binding of this cluster's own names it"
-        )
+        _echo("\nbindings that name it, and what they lack:" if own else "\nno binding of this cluster's own names it")
     for miss in own:
         rule = "" if miss.rule_number is None else f", rule {miss.rule_number} comes closest"
         subject = subject_text(miss.subject, miss.binding.namespace)
-        typer.echo(f"  {_binding_text(miss.binding)}, for {subject}{rule}")
+        _echo(f"  {_binding_text(miss.binding)}, for {subject}{rule}")
         for name, text in miss.problems:
-            typer.echo(f"    {name}: {text}")
+            _echo(f"    {name}: {text}")
     if len(own) < len(explanation.near_misses):
         names = ", ".join(miss.binding.name for miss in explanation.near_misses if miss.system)
-        typer.echo(f"  (and what every cluster has: {names})")
+        _echo(f"  (and what every cluster has: {names})")
     for alike in explanation.lookalikes:
-        typer.echo(f"  {_binding_text(alike.binding)} would allow it, but {alike.message}")
+        _echo(f"  {_binding_text(alike.binding)} would allow it, but {alike.message}")
     for number, change in enumerate(explanation.changes):
-        typer.echo(f"\n{'the smallest change' if not number else 'or'}: {change.title}")
+        _echo(f"\n{'the smallest change' if not number else 'or'}: {change.title}")
         if change.others:
-            typer.echo(f"  (gives it to {_few(change.others)} as well)")
+            _echo(f"  (gives it to {_few(change.others)} as well)")
         if change.note:
-            typer.echo(f"  ({change.note})")
+            _echo(f"  ({change.note})")
         for command in change.commands:
-            typer.echo(f"  {command}")
+            _echo(f"  {command}")
     if said is not None and explanation.allowed and not said.get("allowed"):
         reason = said.get("reason") or said.get("evaluationError") or "it gives no reason"
-        typer.echo(f"\nroles give it, but another of the server's authorizers refuses it: {reason}")
+        _echo(f"\nroles give it, but another of the server's authorizers refuses it: {reason}")
 
 
 def _few(names: Sequence[str]) -> str:
@@ -640,14 +651,12 @@ def _print_differences(found: Sequence[Any]) -> None:
     from kubegate.authorization.rules import compact_string
 
     if not found:
-        typer.echo("nobody gains or loses anything")
+        _echo("nobody gains or loses anything")
     for each in found:
-        typer.echo(
-            f"{each.kind} {each.subject} {f'in namespace {each.scope}' if each.scope else 'in the whole cluster'}"
-        )
+        _echo(f"{each.kind} {each.subject} {f'in namespace {each.scope}' if each.scope else 'in the whole cluster'}")
         for sign, rules in (("+", each.gains), ("-", each.losses)):
             for rule in rules:
-                typer.echo(f"  {sign} {compact_string(rule)}")
+                _echo(f"  {sign} {compact_string(rule)}")
 
 
 def _bracketed(values: Iterable[str]) -> str:
