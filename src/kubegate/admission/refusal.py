@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kubegate.admission import Attributes
 from kubegate.api.status import StatusError
 from kubegate.api.status import forbidden as _forbidden
@@ -26,12 +24,6 @@ def forbidden(attributes: Attributes, why: str) -> StatusError:
 def not_found(attributes: Attributes) -> StatusError:
     """404 about the object itself."""
     return _not_found(attributes.resource.group, attributes.resource.resource, subject(attributes))
-
-
-def aggregate(reasons: Sequence[str]) -> str:
-    """Several reasons as one text, each once: the reason itself, or `[one, two]`."""
-    unique = list(dict.fromkeys(reasons))
-    return unique[0] if len(unique) == 1 else f"[{', '.join(unique)}]"
 
 
 def unexpected(text: str) -> StatusError:

@@ -1,6 +1,7 @@
-"""Reads RBAC and other objects from a running API server, as whoever a kubeconfig says. Questions never write.
+"""A running API server, asked as whoever a kubeconfig says.
 
-Lists are read page by page, so that a large cluster is not asked for everything at once.
+Questions read; `kubegate iam` also writes what it maps (`ApiServer.send`). Lists are read page by page, so that a large
+cluster is not asked for everything at once.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _LISTS = {
 }
 
 
-class Reader:
-    """One API server. Use it as `async with connect(...) as reader`."""
+class ApiServer:
+    """Use it as `async with connect(...) as server`."""
 
     def __init__(self, client: Client, server: str) -> None:
         self._client, self.server = client, server.rstrip("/")
@@ -131,7 +132,7 @@ class Reader:
 
 
 @contextlib.asynccontextmanager
-async def connect(path: Path | None = None, context: str = "") -> AsyncIterator[Reader]:
+async def connect(path: Path | None = None, context: str = "") -> AsyncIterator[ApiServer]:
     """The server of a kubeconfig (kubectl's own where none is named). Raises SourceError."""
     try:
         connection = await asyncio.to_thread(_connection, path, context)
@@ -140,7 +141,7 @@ async def connect(path: Path | None = None, context: str = "") -> AsyncIterator[
     except (kubeconfig.BadKubeconfig, ValueError) as error:
         raise SourceError(str(error)) from None
     try:
-        yield Reader(client, connection.server)
+        yield ApiServer(client, connection.server)
     finally:
         await client.close()
 

@@ -68,6 +68,14 @@ def quoted_list(texts: Iterable[str]) -> str:
     return "[" + " ".join(map(quoted, texts)) + "]"
 
 
+def aggregate(texts: Iterable[str]) -> str:
+    """Several errors as one text, each once, as Go's aggregates tell them: `e`, `[e, f]`, or "" for none."""
+    unique = list(dict.fromkeys(texts))
+    if len(unique) < 2:
+        return unique[0] if unique else ""
+    return f"[{', '.join(unique)}]"
+
+
 def invalid(path: str, value: Any, detail: str) -> FieldError:
     text = "Invalid value" if value is OMITTED else f"Invalid value: {shown(value)}"
     return FieldError("FieldValueInvalid", path, f"{text}: {detail}" if detail else text)

@@ -31,8 +31,8 @@ MAX_FIELD_MANAGER_LENGTH: Final = 128
 _MAX_SUBRESOURCE_LENGTH = 256
 _MAX_GENERATED_LENGTH = 63
 _RANDOM_LENGTH = 5
-# No vowels, and nothing that is read for something else: kube-apiserver's alphabet.
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+# No vowels, and nothing that is read for something else: the alphabet of Kubernetes' generated names.
+NAME_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 
@@ -40,7 +40,7 @@ _ORPHAN, _FOREGROUND = "orphan", "foregroundDeletion"
 def generate_name(prefix: str, random: Callable[[int], int]) -> str:
     """`prefix` (cut to 58 characters) and five random ones. `random(n)` gives a number from 0 up to n-1."""
     start = prefix[: _MAX_GENERATED_LENGTH - _RANDOM_LENGTH]
-    return start + "".join(_ALPHABET[random(len(_ALPHABET))] for _ in range(_RANDOM_LENGTH))
+    return start + "".join(NAME_LETTERS[random(len(NAME_LETTERS))] for _ in range(_RANDOM_LENGTH))
 
 
 def new_uid() -> str:

@@ -170,13 +170,14 @@ def _find(document: Any, path: str) -> tuple[Any, str]:
         raise _Impossible("the path names nothing in the document")
     container = document
     for part in parts[1:-1]:
-        container = _get(container, _unescaped(part))
+        container = _get(container, unescaped(part))
         if not isinstance(container, dict | list):
             raise _Impossible("the path leads through something that has no parts")
-    return container, _unescaped(parts[-1])
+    return container, unescaped(parts[-1])
 
 
-def _unescaped(part: str) -> str:
+def unescaped(part: str) -> str:
+    """A part of a JSON pointer as the name that it stands for."""
     return part.replace("~1", "/").replace("~0", "~")
 
 

@@ -69,7 +69,7 @@ def parse(method: str, path: str, query: Mapping[str, list[str]]) -> RequestInfo
     subresource = rest[2] if len(rest) > 2 and verb != "proxy" else ""  # what follows is the proxied path
     if not name and verb == "get":
         name = _selected_name(query)
-        verb = "watch" if _truthy((query.get("watch") or [""])[0], "watch" in query) else "list"
+        verb = "watch" if "watch" in query and truth(query["watch"][0]) else "list"
     elif not name and verb == "delete":
         verb = "deletecollection"
     return RequestInfo(
@@ -92,6 +92,6 @@ def _selected_name(query: Mapping[str, Sequence[str]]) -> str:
     return "" if path_segment_name(name) else name
 
 
-def _truthy(text: str, given: bool) -> bool:
-    """How query parameters that are booleans are read: `watch`, `watch=1`, `watch=true`; `0` and `false` are not."""
-    return given and text.lower() not in ("0", "false")
+def truth(text: str) -> bool:
+    """How a boolean query parameter that was given is read: `watch`, `watch=1`, `watch=true`; not `0` and `false`."""
+    return text.lower() not in ("0", "false")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kubegate.api.field import FieldError
+from kubegate.api.field import FieldError, aggregate
 
 
 class StatusError(Exception):
@@ -90,10 +90,8 @@ def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
 
 def invalid(group: str, kind: str, name: str, errors: Sequence[FieldError]) -> StatusError:
     """422 with the aggregated field errors, each a cause. `group` and `kind` are those of the object."""
-    unique = list(dict.fromkeys(map(str, errors)))
-    joined = unique[0] if len(unique) == 1 else "[" + ", ".join(unique) + "]"
     text = f'{qualified(group, kind)} "{name}" is invalid'
-    text = f"{text}: {joined}" if unique else text
+    text = f"{text}: {aggregate(map(str, errors))}" if errors else text
     causes = [{"reason": e.reason, "message": e.body(), "field": e.field} for e in errors]
     return StatusError(422, "Invalid", text, details(group, kind, name, causes=causes))
 

@@ -203,17 +203,13 @@ def _map(value: dict[str, Any], schema: Structural, old: Any, path: str) -> Iter
     if isinstance(schema.additional, Structural):
         for name, child in value.items():
             if name not in schema.properties:
-                yield from _value(child, schema.additional, old_map.get(name, MISSING), _join(path, name))
+                yield from _value(child, schema.additional, old_map.get(name, MISSING), field.child(path, name))
     for name, known in schema.properties.items():
         if name in value:
-            yield from _value(value[name], known, old_map.get(name, MISSING), _join(path, name))
+            yield from _value(value[name], known, old_map.get(name, MISSING), field.child(path, name))
     for name in raw.get("required") or ():
         if name not in value:
-            yield field.required(_join(path, name))
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+            yield field.required(field.child(path, name))
 
 
 # ------------------------------------------------------------------ allOf, anyOf, oneOf, not
@@ -265,7 +261,7 @@ def _list_errors(value: Any, schema: Structural | None, path: str) -> Iterator[F
         for name, child in value.items():
             known = schema.child(name)
             if known is not None:
-                below = _join(path, name) if name in schema.properties else field.key(path, name)
+                below = field.child(path, name) if name in schema.properties else field.key(path, name)
                 yield from _list_errors(child, known, below)
     elif isinstance(value, list):
         if schema.list_type in ("set", "map"):

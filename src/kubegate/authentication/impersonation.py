@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from kubegate.api.field import invalid, quoted
+from kubegate.api.field import aggregate, invalid, quoted
 from kubegate.api.names import is_dns1123_subdomain, is_domain_prefixed_path
 from kubegate.api.status import StatusError, bad_request
 from kubegate.authentication import (
@@ -331,8 +331,7 @@ def _wrong_extra(extra: Mapping[str, Sequence[str]]) -> str:
             return "impersonating the empty string key in extra is not allowed"
         errors = [str(invalid("extra.key", part, text)) for part, text in is_domain_prefixed_path(key)]
         if errors:
-            told = errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]"
-            return f"impersonating an invalid key in extra is not allowed: {told}"
+            return f"impersonating an invalid key in extra is not allowed: {aggregate(errors)}"
         if key != key.lower():
             return f"impersonating a non-lowercase key in extra is not allowed: {quoted(key)}"
         if "" in values:

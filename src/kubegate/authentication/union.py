@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec.structs import replace
 
 from kubegate.api.clock import Clock
+from kubegate.api.field import aggregate
 from kubegate.authentication import (
     AUTHENTICATED_GROUP,
     Authenticated,
@@ -37,8 +38,7 @@ class AuthenticationErrors(AuthenticationError):
             texts |= dict.fromkeys(error.texts if isinstance(error, AuthenticationErrors) else (str(error),))
             try_again = try_again or error.try_again
         self.texts: tuple[str, ...] = tuple(texts)
-        text = self.texts[0] if len(self.texts) == 1 else "[" + ", ".join(self.texts) + "]"
-        super().__init__(text, try_again=try_again)
+        super().__init__(aggregate(self.texts), try_again=try_again)
 
 
 class TokenUnion:

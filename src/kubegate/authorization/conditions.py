@@ -11,7 +11,7 @@ from typing import Any
 
 from kubegate import cel
 from kubegate.api import Object
-from kubegate.authorization.texts import aggregate
+from kubegate.api.field import aggregate
 from kubegate.authorization.webhook import ConditionError
 from kubegate.cel import types
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kubegate.api import Object
-from kubegate.api.field import quoted
+from kubegate.api.field import aggregate, quoted
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Decision, SubjectRules, Verdict
 from kubegate.authorization.rules import ALL, Rule
-from kubegate.authorization.texts import aggregate
 from kubegate.storage import ObjectEvent, Reader
 
 GROUP = "rbac.authorization.k8s.io"

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from kubegate.api.field import quoted
 from kubegate.api.status import StatusError, forbidden
 from kubegate.authorization import Attributes, Decision
-
-
-def aggregate(errors: Iterable[str]) -> str:
-    """Several errors as one text, each once: `e`, `[e, f]`, or "" for none."""
-    unique = list(dict.fromkeys(errors))
-    if len(unique) < 2:
-        return unique[0] if unique else ""
-    return f"[{', '.join(unique)}]"
 
 
 def refusal(attributes: Attributes) -> str:

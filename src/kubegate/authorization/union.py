@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from kubegate.api.field import aggregate
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Authorizer, Decision, RuleResolver, SubjectRules, Verdict
-from kubegate.authorization.texts import aggregate
 
 log = logging.getLogger(__name__)
 CRASHED = Decision(Verdict.DENY, "", "an authorizer failed; the server's log says how")

@@ -23,7 +23,7 @@ import typer
 from kubegate.cli.errors import fail, telling
 
 if TYPE_CHECKING:
-    from kubegate.analysis.client import Reader
+    from kubegate.analysis.client import ApiServer
     from kubegate.analysis.sources import Cluster, Progress
     from kubegate.analysis.subjects import Holding, Matrix
     from kubegate.analysis.why import Explanation
@@ -72,10 +72,10 @@ class Source:
 
         if self.folder is not None:
             return await asyncio.to_thread(from_folder, self.folder, patch=patch)
-        async with self.connect() as reader:
-            return await reader.cluster(progress, patch)
+        async with self.connect() as server:
+            return await server.cluster(progress, patch)
 
-    def connect(self) -> contextlib.AbstractAsyncContextManager[Reader]:
+    def connect(self) -> contextlib.AbstractAsyncContextManager[ApiServer]:
         from kubegate.analysis.client import connect
 
         return connect(self.kubeconfig, self.context)
@@ -227,8 +227,8 @@ def whoami(kubeconfig: Kubeconfig = None, context: Context = "", output: Output 
     """Who the server takes you for: name, uid, groups and extra."""
 
     async def ask() -> dict[str, Any]:
-        async with Source(None, kubeconfig, context).connect() as reader:
-            return await reader.whoami()
+        async with Source(None, kubeconfig, context).connect() as server:
+            return await server.whoami()
 
     user = _run(ask())
     if output == "json":
@@ -499,8 +499,8 @@ async def _said_by_server(source: Source, attributes: Attributes) -> dict[str, A
     if source.folder is not None:
         return None
     with contextlib.suppress(SourceError):
-        async with source.connect() as reader:
-            return await reader.review(attributes)
+        async with source.connect() as server:
+            return await server.review(attributes)
     return None
 
 

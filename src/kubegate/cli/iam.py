@@ -15,7 +15,7 @@ from kubegate.cli.errors import fail
 from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
 
 if TYPE_CHECKING:
-    from kubegate.analysis.client import Reader
+    from kubegate.analysis.client import ApiServer
     from kubegate.aws import Identity
 
 app = typer.Typer(
@@ -168,7 +168,7 @@ def manifests() -> None:
 # ---------------------------------------------------------------------- what the commands share
 
 
-async def _aws_auth(server: Reader) -> dict[str, Any] | None:
+async def _aws_auth(server: ApiServer) -> dict[str, Any] | None:
     from kubegate.analysis.sources import SourceError
 
     try:
@@ -179,7 +179,7 @@ async def _aws_auth(server: Reader) -> dict[str, Any] | None:
         raise
 
 
-async def _change(server: Reader, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+async def _change(server: ApiServer, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Read, change and write the ConfigMap; again, where somebody else wrote it meanwhile."""
     from kubegate.analysis.sources import SourceError
 

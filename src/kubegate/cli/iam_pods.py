@@ -13,7 +13,7 @@ from kubegate.cli.errors import fail
 from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
 
 if TYPE_CHECKING:
-    from kubegate.analysis.client import Reader
+    from kubegate.analysis.client import ApiServer
     from kubegate.aws.walk import Way
 
 service_account = typer.Typer(
@@ -134,7 +134,7 @@ _TOKEN = "token"
 """Where `_of_pod` puts the token itself; in a pod it is in the file that AWS_WEB_IDENTITY_TOKEN_FILE names."""
 
 
-async def _of_pod(server: Reader, namespace: str, name: str, container: str, audience: str) -> dict[str, str]:
+async def _of_pod(server: ApiServer, namespace: str, name: str, container: str, audience: str) -> dict[str, str]:
     """A container's variables, and a token as its volume has it, asked for by TokenRequest."""
     from kubegate.aws.pod_identity import VOLUME
 

@@ -13,7 +13,7 @@ import typer
 from kubegate.cli import errors
 
 if TYPE_CHECKING:
-    from kubegate.analysis.client import Reader
+    from kubegate.analysis.client import ApiServer
     from kubegate.aws import Identity
 
 Answer = TypeVar("Answer")
@@ -21,7 +21,7 @@ Kubeconfig = Annotated[Path | None, typer.Option("--kubeconfig", help="kubectl's
 Context = Annotated[str, typer.Option("--context")]
 
 
-def run(kubeconfig: Path | None, context: str, work: Callable[[Reader], Awaitable[Answer]]) -> Answer:
+def run(kubeconfig: Path | None, context: str, work: Callable[[ApiServer], Awaitable[Answer]]) -> Answer:
     """Do it with the server of a kubeconfig."""
     from kubegate.analysis.client import connect
 

@@ -15,12 +15,11 @@ from typing import Any
 import orjson
 
 from kubegate.api import Object
+from kubegate.api.metadata import NAME_LETTERS
 from kubegate.api.quantity import parse
 from kubegate.api.resources import data
 
 _OFFSET, _PRIME = 2166136261, 16777619
-# Neither vowels nor digits that look like them: no hash spells a word.
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _MAP = re.compile(r"map\[([^\]]+)\](.+)")
 _QUANTITY = re.compile(r"([+-]?)0*([0-9]*)(?:\.([0-9]*))?([A-Za-z].*)?")
 _ZERO_TEXT = {"bool": "false", "string": ""}
@@ -48,7 +47,7 @@ def revision_hash(raw: Object, collisions: int | None = None) -> str:
 
 def safe_text(number: int) -> str:
     """A number in letters that may stand in a name."""
-    return "".join(_ALPHABET[ord(digit) % len(_ALPHABET)] for digit in str(number))
+    return "".join(NAME_LETTERS[ord(digit) % len(NAME_LETTERS)] for digit in str(number))
 
 
 def _fnv1a(text: bytes, digest: int = _OFFSET) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kubegate.api import Object
+from kubegate.api.metadata import NAME_LETTERS
 from kubegate.authentication.signing import TokenSigner
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
@@ -23,7 +24,6 @@ TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
 ACCOUNT_UID = "kubernetes.io/service-account.uid"
 _ACCOUNT, _SECRET = "account:", "secret:"
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class TokenSecrets(Loop):
@@ -127,7 +127,7 @@ class TokenSecrets(Loop):
         if tokens:
             token = sorted(tokens)[0]
         else:
-            token = f"{name}-token-{''.join(secrets.choice(_LETTERS) for _ in range(5))}"
+            token = f"{name}-token-{''.join(secrets.choice(NAME_LETTERS) for _ in range(5))}"
             annotations = {ACCOUNT_NAME: name, ACCOUNT_UID: metadata["uid"]}
             secret = {"metadata": {"name": token, "namespace": namespace, "annotations": annotations}, "type": TYPE}
             secret["data"] = await self._filled(secret, account)

@@ -5,9 +5,7 @@ File names are kubeadm's: ca, apiserver, front-proxy-ca, front-proxy-client, adm
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -119,7 +117,7 @@ def ensure(
     pki = Pki(directory)
     for made in (directory.parent, directory):  # parents that mkdir makes by the way would be open to all
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _lock(directory / ".lock"):
+    with files.locked(directory / ".lock"):
         cluster = _authority(directory / "ca", "kubernetes", algorithm, moment)
         front = _authority(directory / "front-proxy-ca", "front-proxy-ca", algorithm, moment)
         _leaf(
@@ -138,13 +136,6 @@ def ensure(
         if not pki.service_account_public_key.exists():
             files.write_public(pki.service_account_public_key, keys.public_pem(signing.public_key()))
     return pki
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _key(path: Path, algorithm: str) -> keys.PrivateKey:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SECRET_MODE = 0o600
@@ -17,6 +20,14 @@ def write_secret(path: Path, data: bytes, *, force: bool = False) -> None:
 def write_public(path: Path, data: bytes, *, force: bool = False) -> None:
     """Write a file for everybody to read. Raises FileExistsError where `path` exists, unless `force`."""
     _write(path, data, PUBLIC_MODE, force)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among the processes that lock the same file, which is made."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _write(path: Path, data: bytes, mode: int, force: bool) -> None:

@@ -197,8 +197,7 @@ class Registry:
         meta = obj["metadata"]
         if resource.namespaced:
             meta["namespace"] = namespace
-        for name in _SET_BY_SERVER:
-            meta.pop(name, None)
+        metadata.wipe_system_fields(meta)
         if not named:
             _dedup_owners(meta, context, "")
             obj = self.managed.created(resource, obj, context)
@@ -780,8 +779,6 @@ def _names_of(group: str, version: str, kind: str, resource: str) -> tuple[Group
     return GroupVersionKind(group, version, kind), GroupVersionResource(group, version, resource)
 
 
-# What a client cannot say of a new object.
-_SET_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 _AFTER_ADMISSION = " after mutating admission happens"
 
 

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from kubegate.server.workers import Worker
 
 log = logging.getLogger("kubegate")
-_MOST_NODES = 1000
 
 
 def check(options: Options) -> None:
     """Raises UsageError for nodes that cannot be simulated as the flags say."""
-    if not 0 <= options.simulate_nodes <= _MOST_NODES:
-        raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {_MOST_NODES}")
+    if options.simulate_nodes:
+        from kubegate.nodes.addresses import MOST_NODES
+
+        if not 0 <= options.simulate_nodes <= MOST_NODES:
+            raise UsageError(f"--simulate-nodes={options.simulate_nodes}: expected 0 to {MOST_NODES}")
     if options.simulate_nodes_exec and not options.simulate_nodes:
         raise UsageError("--simulate-nodes-exec runs commands in pods of simulated nodes: give --simulate-nodes=N too")
 

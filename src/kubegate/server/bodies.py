@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from kubegate.api import Object, clone, codec, field, gojson, gotypes, negotiate, normalize, patch, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
+from kubegate.api.requestinfo import truth
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.schema import named, schema_for
 from kubegate.registry import Context
@@ -220,7 +221,7 @@ def delete_options(call: Call, body: bytes) -> Object:
     if "propagationPolicy" in query:
         found["propagationPolicy"] = call.parameter("propagationPolicy")
     if "orphanDependents" in query:
-        found["orphanDependents"] = lists.truth(call.parameter("orphanDependents"))
+        found["orphanDependents"] = truth(call.parameter("orphanDependents"))
     if "dryRun" in query:
         found["dryRun"] = query["dryRun"]
     return found

@@ -14,6 +14,7 @@ from kubegate.admission import GroupVersionKind, Operation
 from kubegate.api import Object, field, status
 from kubegate.api.field import FieldError
 from kubegate.api.normalize import parse_time
+from kubegate.api.requestinfo import truth
 from kubegate.api.resources import Resource
 from kubegate.authorization import Attributes
 from kubegate.registry import Context
@@ -152,7 +153,7 @@ def _time(text: str) -> str | None:
 _READERS: dict[str, Callable[[Sequence[str]], object]] = {
     "text": lambda values: values[0],
     "texts": list,
-    "bool": lambda values: lists.truth(values[0]),
+    "bool": lambda values: truth(values[0]),
     "number": lambda values: lists.number(values[0]),
     "time": lambda values: _time(values[0]),
     "numbers": _numbers,

@@ -14,6 +14,7 @@ import orjson
 from msgspec import Struct
 
 from kubegate.api import codec, field, gojson, selectors, status
+from kubegate.api.requestinfo import truth
 from kubegate.api.resources import Resource
 from kubegate.api.selectors import FieldSelector, LabelSelector
 from kubegate.registry import conversion, wire
@@ -50,11 +51,6 @@ class Page(Struct, frozen=True):
 
     entries: Sequence[Entry]
     metadata: dict[str, Any]
-
-
-def truth(text: str) -> bool:
-    """How a boolean query parameter that was given is read."""
-    return text.lower() not in ("0", "false")
 
 
 def number(text: str) -> int:

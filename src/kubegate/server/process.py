@@ -55,7 +55,7 @@ from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
 from kubegate.storage.kept import KeptStore
 from kubegate.transport import CannotListen, Listener, Transport
-from kubegate.transport.supervisor import Parent, told_to_end
+from kubegate.transport.supervisor import Parent, run_until_told, told_to_end
 
 if TYPE_CHECKING:
     from kubegate.server.openapi import OpenApi
@@ -504,7 +504,4 @@ def run(options: Options, ready: Callable[[Server], None]) -> int:
 
 def serve(server: Server, ready: Callable[[Server], None], parent: Parent | None = None) -> None:
     """One server in this process, until it is told to end. Raises UsageError."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.run(ready, parent))
+    run_until_told(server.run(ready, parent))

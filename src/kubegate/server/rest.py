@@ -17,7 +17,7 @@ from msgspec import Struct
 from kubegate.api import Object, codec, field, metadata, negotiate, status
 from kubegate.api.clock import Clock
 from kubegate.api.managedfields.zero import zero
-from kubegate.api.requestinfo import RequestInfo
+from kubegate.api.requestinfo import RequestInfo, truth
 from kubegate.api.resources import Resource, Subresource
 from kubegate.api.schema import schema_for
 from kubegate.registry import Context, conversion, wire
@@ -422,7 +422,7 @@ class Rest:
             if validation not in ("Ignore", "Warn", "Strict"):
                 errors.append(field.not_supported("fieldValidation", validation, ("", "Ignore", "Strict", "Warn")))
         if "force" in call.query and apply:
-            found["force"] = lists.truth(call.parameter("force"))
+            found["force"] = truth(call.parameter("force"))
         if errors:
             raise status.invalid("meta.k8s.io", kind_name, "", errors)
         return Context(
@@ -632,7 +632,7 @@ def _empty(resource: Resource) -> Object:
 
 
 def _forces(call: Call) -> bool:
-    return "force" in call.query and lists.truth(call.parameter("force"))
+    return "force" in call.query and truth(call.parameter("force"))
 
 
 def _without_kind(obj: Object) -> Object:

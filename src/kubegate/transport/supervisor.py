@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -253,6 +254,16 @@ def _live(work: Work, parent: Parent) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def run_until_told(work: Coroutine[Any, Any, None]) -> None:
+    """A server's life in this process, on an event loop of its own."""
+    import asyncio
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
 
 
 @contextmanager

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kubegate.pki import certificates, files, keys
 from kubegate.pki.certificates import Subject
+from kubegate.pki.files import locked
 
 log = logging.getLogger("kubegate.webhooks")
 
@@ -71,7 +70,7 @@ def ensure(folder: Path, hosts: Sequence[str], now: datetime | None = None) -> b
     """
     moment = now or datetime.now(UTC)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _lock(folder / ".lock"):
+    with locked(folder / ".lock"):
         authority_file, leaf_file = folder / "ca.crt", folder / "tls.crt"
         if authority_file.exists():
             authority = certificates.load_authority(authority_file, folder / "ca.key")
@@ -117,10 +116,3 @@ def _read(certificate: Path, key: Path) -> Pair:
     if private.public_key() != leaf.public_key():
         raise ValueError(f"{certificate} does not belong to {key}")
     return Pair(chain, private_pem, leaf.not_valid_after_utc.timestamp())
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

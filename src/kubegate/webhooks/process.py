@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.transport import CannotListen, Listener, Transport, listen
 from kubegate.transport.metrics import Shared
-from kubegate.transport.supervisor import Parent, told_to_end
+from kubegate.transport.supervisor import Parent, run_until_told, told_to_end
 from kubegate.webhooks.app import App
 from kubegate.webhooks.calls import Caller
 from kubegate.webhooks.certificates import LOOK_SECONDS, CertificateError, Pair, Source
@@ -235,7 +235,4 @@ def run(options: Options, ready: Callable[[str], None], workers: int = 1) -> int
 
 def serve(server: WebhookServer, ready: Callable[[WebhookServer], None], parent: Parent | None = None) -> None:
     """One server in this process, until it is told to end."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(server.run(ready, parent))
+    run_until_told(server.run(ready, parent))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from kubegate.admission import Attributes, Operation
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pods import containers, spec_of
-from kubegate.admission.refusal import aggregate, forbidden, unexpected
+from kubegate.admission.refusal import forbidden, unexpected
 from kubegate.api import Object
-from kubegate.api.field import FieldError, not_supported
+from kubegate.api.field import FieldError, aggregate, not_supported
 
 
 class AlwaysPullImages:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from kubegate.admission import Attributes, Operation
 from kubegate.admission.config import ConfigurationError, only
 from kubegate.admission.dependencies import Dependencies
-from kubegate.admission.refusal import aggregate
 from kubegate.api import Object
 from kubegate.api.clock import Clock
+from kubegate.api.field import aggregate
 from kubegate.api.status import StatusError
 
 _DEFAULT_CACHE_SIZE = 4096

@@ -12,8 +12,9 @@ from kubegate.admission import Attributes, Operation
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pod_resources import Resources, amounts, of_pod
 from kubegate.admission.pods import spec_of
-from kubegate.admission.refusal import aggregate, forbidden
+from kubegate.admission.refusal import forbidden
 from kubegate.api import Object
+from kubegate.api.field import aggregate
 from kubegate.api.quantity import Quantity
 
 ANNOTATION = "kubernetes.io/limit-ranger"

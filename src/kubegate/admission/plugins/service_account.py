@@ -11,13 +11,12 @@ from kubegate.admission import Attributes, Operation, pods
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.refusal import forbidden
 from kubegate.api import Object
+from kubegate.api.metadata import NAME_LETTERS
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 ENFORCE_ANNOTATION = "kubernetes.io/enforce-mountable-secrets"
 
 _VOLUME_PREFIX = "kube-api-access-"
-# Names are made of these, as kube-apiserver does: no vowels, and no digits that look like letters.
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 # An hour, and a little more by which kubelets can tell this token from one asked for by hand.
 _TOKEN_SECONDS = 3607
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -108,7 +107,7 @@ class ServiceAccount:
     def _mount_token(self, spec: Object) -> None:
         names = [volume.get("name", "") for volume in spec.get("volumes") or ()]
         given = [name for name in names if name.startswith(_VOLUME_PREFIX)]
-        name = given[0] if given else _VOLUME_PREFIX + "".join(self._randomness.choices(_ALPHABET, k=5))
+        name = given[0] if given else _VOLUME_PREFIX + "".join(self._randomness.choices(NAME_LETTERS, k=5))
         used = False
         for sort in ("initContainers", "containers"):
             for container in spec.get(sort) or ():

@@ -51,11 +51,12 @@ def _webhook(configuration: str, entry: Object, position: int) -> Webhook:
         review_version=next((v for v in entry.get("admissionReviewVersions") or () if v in review.VERSIONS), None),
         reinvoked=entry.get("reinvocationPolicy") == "IfNeeded",
         client_config=config,
-        authority=_authority(config.get("caBundle")),
+        authority=authority(config.get("caBundle")),
     )
 
 
-def _authority(bundle: str | None) -> bytes | None:
+def authority(bundle: str | None) -> bytes | None:
+    """The PEM of a caBundle; None where there is none, nothing where it is no base64 (then nobody is trusted)."""
     try:
         return base64.b64decode(bundle) if bundle else None
     except binascii.Error:

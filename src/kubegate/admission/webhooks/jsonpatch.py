@@ -13,7 +13,7 @@ import orjson
 
 from kubegate.api import Object, clone, gojson
 from kubegate.api.codec import too_deep
-from kubegate.api.patch import MAX_COPIED_BYTES, same
+from kubegate.api.patch import MAX_COPIED_BYTES, same, unescaped
 
 _MISSING = "missing value"
 _TOO_DEEP = "what comes out is nested too deeply"
@@ -122,9 +122,9 @@ def _found(document: Any, path: str, missing: str) -> tuple[Any, str]:
     container = document if len(parts) >= 2 else None
     for part in parts[1:-1]:
         if isinstance(container, dict):
-            container = container.get(_unescaped(part))
+            container = container.get(unescaped(part))
         elif isinstance(container, list):
-            position = _position(_unescaped(part), len(container))
+            position = _position(unescaped(part), len(container))
             container = container[position] if isinstance(position, int) else None
         else:
             container = None
@@ -133,11 +133,7 @@ def _found(document: Any, path: str, missing: str) -> tuple[Any, str]:
             break
     if container is None:
         raise PatchError(f"{missing % path}: {_MISSING}")
-    return container, _unescaped(parts[-1])
-
-
-def _unescaped(part: str) -> str:
-    return part.replace("~1", "/").replace("~0", "~")
+    return container, unescaped(parts[-1])
 
 
 def _position(key: str, length: int) -> int | str:

@@ -7,14 +7,13 @@ that it is in, is converted, and loses what the other version's schema does not 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from kubegate.admission.webhooks.configurations import authority
 from kubegate.admission.webhooks.dispatch import Dispatcher
 from kubegate.api import Object, clone, field, gojson, metadata, structural
 from kubegate.api.codec import split_api_version
@@ -105,17 +104,10 @@ class WebhookConversions:
         config = webhook.get("clientConfig") or {}
 
         async def call(review: Object) -> Object:
-            hook = _Hook(config, _authority(config.get("caBundle")))
+            hook = _Hook(config, authority(config.get("caBundle")))
             return result.into(await self._dispatcher.call(hook, orjson.dumps(review)))
 
         return await reviewed(objects, api_version, version, call)
-
-
-def _authority(bundle: str | None) -> bytes | None:
-    try:
-        return base64.b64decode(bundle) if bundle else None
-    except binascii.Error:
-        return b""
 
 
 def _defaulted(obj: Object, custom: CustomResource) -> Object:

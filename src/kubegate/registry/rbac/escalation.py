@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubegate.api import Object, status
-from kubegate.api.field import quoted, quoted_list
+from kubegate.api.field import aggregate, quoted, quoted_list
 from kubegate.api.names import path_segment_name
 from kubegate.authentication import MASTERS_GROUP, UserInfo
 from kubegate.authorization import Attributes
 from kubegate.authorization.rbac import GROUP, RbacIndex
 from kubegate.authorization.rules import FULL_AUTHORITY, Rule, compact, compact_string, covers
-from kubegate.authorization.texts import aggregate
 from kubegate.registry import Scope
 
 RBAC_INDEX = "rbac"
