@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,19 @@ def test_the_functions_of_the_two_requests_are_there() -> None:
         last = name.split(".")[-1]
         known = last in defined or last in modules or (name.startswith("rules.") and f"    {last}: " in rules)
         assert known, f"docs/request.md speaks of {name}"
+
+
+@pytest.mark.parametrize("text", [page("design"), (ROOT / "README.md").read_text()], ids=["design.md", "README.md"])
+def test_the_rooms_are_told_in_the_order_that_the_linter_holds(text: str) -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = settings["tool"]["importlinter"]["contracts"]
+    rooms = [layer.removeprefix("kubegate.") for layer in contract["layers"]]
+    assert [name for name in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE) if name in rooms] == rooms
+    packages = {path.parent.name for path in (ROOT / "src" / "kubegate").glob("*/__init__.py")}
+    assert packages == set(rooms)
+
+
+def test_comments_name_laws_that_there_are() -> None:
+    laws = set(re.findall(r"^(\d)\. \*\*", page("design"), re.MULTILINE))
+    named = {n for path in (ROOT / "src").rglob("*.py") for n in re.findall(r"\b[Ll]aw (\d)", path.read_text())}
+    assert named and named <= laws
