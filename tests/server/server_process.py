@@ -36,8 +36,8 @@ class ServerProcess:
         user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
-    def connect(self, timeout: float = 10.0) -> ssl.SSLSocket:
-        context = ssl.create_default_context(cafile=str(self.folder / "pki" / "ca.crt"))
+    def connect(self, timeout: float = 10.0, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        context = context or ssl.create_default_context(cafile=str(self.folder / "pki" / "ca.crt"))
         plain = socket.create_connection(("127.0.0.1", self.port), timeout)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
