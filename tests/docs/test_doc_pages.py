@@ -34,6 +34,13 @@ def test_the_webhook_labels_the_pod(tmp_path: Path) -> None:
 
 
 @wants_kubectl
+def test_the_policy_refuses_what_the_page_says(tmp_path: Path) -> None:
+    with walk(tmp_path) as walking:
+        for example in examples(page("admission-policies")):
+            walking.check(example)
+
+
+@wants_kubectl
 def test_credentials_are_taken_as_the_page_says(tmp_path: Path) -> None:
     with walk(tmp_path) as walking:
         for example in examples(page("authentication")):
