@@ -35,6 +35,17 @@ async def test_a_bookmark_is_an_object_in_which_nothing_is_set(client: Client, p
     assert metadata["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 
+@pytest.mark.parametrize("version", ["", "&resourceVersion=0"])
+async def test_who_watches_from_the_beginning_is_told_where_it_ends(client: Client, version: str) -> None:
+    path = f"/api/v1/namespaces/default/serviceaccounts?watch=1&timeoutSeconds=1{version}"
+    await client.ask("POST", "/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "a"}})
+    plain = [orjson.loads(line)["type"] for line in (await client.ask("GET", path)).body.splitlines()]
+    assert set(plain) == {"ADDED"}
+    told = [orjson.loads(line) for line in (await client.ask("GET", f"{path}&allowWatchBookmarks=1")).body.splitlines()]
+    assert [event["type"] for event in told] == [*plain, "BOOKMARK"]
+    assert told[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
 @pytest.mark.parametrize("kind", ["Table", "PartialObjectMetadata"])
 async def test_a_bookmark_is_shown_as_objects_are(client: Client, kind: str) -> None:
     accept = f"application/json;as={kind};v=v1;g={META}"

@@ -30,11 +30,18 @@ async def test_a_limit_with_a_resource_version_means_that_very_revision(client: 
         assert listed["items"][0]["metadata"]["name"] == "b"
 
 
-@pytest.mark.parametrize("path", ["", "/a", "?watch=1", "?limit=1"])
+@pytest.mark.parametrize("path", ["/a", "?watch=1"])
 async def test_a_resource_version_that_is_no_number_is_an_error_without_a_reason(client: Client, path: str) -> None:
     found = await client.ask("GET", f"{CONFIGMAPS}{path}{'&' if '?' in path else '?'}resourceVersion=x")
     assert (found.status, found.json["message"]) == (500, WRONG)
     assert "reason" not in found.json
+
+
+@pytest.mark.parametrize("path", ["", "?limit=1"])
+async def test_a_list_at_a_resource_version_that_is_no_number_is_a_bad_request(client: Client, path: str) -> None:
+    found = await client.ask("GET", f"{CONFIGMAPS}{path}{'&' if '?' in path else '?'}resourceVersion=x")
+    assert (found.status, found.json["message"]) == (400, f"invalid resource version: {WRONG}")
+    assert found.json["reason"] == "BadRequest"
 
 
 async def test_events_which_no_cache_holds_tell_it_as_a_bad_request(client: Client) -> None:

@@ -52,15 +52,44 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return quoted(value)
     try:
-        return orjson.dumps(value).decode()
+        text = orjson.dumps(value).decode()
     except TypeError:  # integers of more than 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.translate(HTML)
+
+
+HTML = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+"""What HTML gives a meaning is escaped in the JSON that Go writes."""
+_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    '"': '\\"',
+    "\\": "\\\\",
+}
 
 
 def quoted(text: str) -> str:
-    """Go's %q for ordinary text."""
-    escaped = orjson.dumps(text).decode()
-    return escaped
+    """Go's %q."""
+    if text.isprintable():
+        escaped = orjson.dumps(text).decode()
+        return escaped
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if found := _ESCAPES.get(char):
+        return found
+    if char.isprintable():
+        return char
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def quoted_list(texts: Iterable[str]) -> str:

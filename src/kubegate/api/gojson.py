@@ -9,9 +9,8 @@ from typing import Any
 
 import orjson
 
+from kubegate.api import field
 from kubegate.api.codec import decode_json, json_type
-
-_HTML = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def cannot_unmarshal(value: Any, into: str) -> str:
@@ -34,6 +33,21 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
+_TYPES: dict[type, str] = {
+    str: "string",
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    list: "[]interface {}",
+    dict: "map[string]interface {}",
+}
+
+
+def type_text(value: Any) -> str:
+    """Go's `%T` of a decoded JSON value."""
+    return _TYPES.get(type(value), "<nil>")
+
+
 def float_text(value: float) -> str:
     """Go's `%v` of a float64: the shortest form, with an exponent from 1e+21 on and below 1e-4."""
     if value == int(value) and abs(value) < 1e21:
@@ -47,7 +61,7 @@ def float_text(value: float) -> str:
 
 def sorted_text(value: Any) -> str:
     """JSON as Go writes maps: keys in order, and what HTML gives a meaning escaped."""
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode().translate(_HTML)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode().translate(field.HTML)
 
 
 def loads(text: bytes) -> Any:

@@ -205,38 +205,6 @@ def _prune_map(value: Object, schema: Structural | None, path: str, unknown: lis
             del value[name]
 
 
-# ------------------------------------------------------------------ metadata of resources inside resources
-def coerce_embedded(value: Any, schema: Structural | None) -> None:
-    """Bring metadata of embedded resources into form: unknown fields go, and what has the wrong type."""
-    if schema is None:
-        return
-    if isinstance(value, dict):
-        if schema.embedded and isinstance(value.get("metadata"), dict):
-            value["metadata"] = _coerced_meta(value["metadata"])
-        for name, child in value.items():
-            coerce_embedded(child, schema.child(name))
-    elif isinstance(value, list):
-        for item in value:
-            coerce_embedded(item, schema.items)
-
-
-def _coerced_meta(meta: Object) -> Object:
-    known = object_meta().properties
-    kept: Object = {}
-    for name, value in meta.items():
-        field_schema = known.get(name)
-        if field_schema is None or value is None:
-            continue
-        if field_schema.additional is not None:
-            if isinstance(value, dict):
-                kept[name] = {key: text for key, text in value.items() if isinstance(text, str)}
-            continue
-        kinds: dict[str, type] = {"string": str, "integer": int, "array": list, "object": dict}
-        if isinstance(value, kinds.get(field_schema.type, object)):
-            kept[name] = value
-    return kept
-
-
 # ------------------------------------------------------------------ defaulting
 def default(value: Any, schema: Structural) -> None:
     """Fill in defaults, in place. A null where none is allowed counts as not given."""

@@ -68,9 +68,22 @@ def _type(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
         return
     if found == "integer" and "number" in wanted:
         return
-    if found == "number" and "integer" in wanted and float(value).is_integer():
+    if found == "number" and "integer" in wanted and _is_json_integer(value):
+        return
+    format_ = schema.raw.get("format")
+    if format_ and found not in ("string", "array", "null"):  # those are told by their formats, and expected by them
+        yield type_error(path, _FORMATS.get(found, ""), format_)
         return
     yield type_error(path, found, ",".join(wanted))
+
+
+_FORMATS = {"integer": "int64", "number": "float64"}
+_MOST_EXACT = 2.0**53 - 1
+
+
+def _is_json_integer(value: float) -> bool:
+    """Whether a float is an integer that JSON tells exactly."""
+    return abs(value) <= _MOST_EXACT and float(value).is_integer()
 
 
 def type_of(value: Any) -> str:
@@ -98,9 +111,9 @@ def _string(value: str, schema: Structural, path: str) -> Iterator[FieldError]:
     longest, shortest, pattern = raw.get("maxLength"), raw.get("minLength"), raw.get("pattern")
     if longest is not None and len(value) > longest:
         yield field.too_long(path or NO_PATH, longest)
-    if shortest is not None and len(value) < shortest:
+    elif shortest is not None and len(value) < shortest:
         yield _invalid(path, value, f"{path} in body should be at least {shortest} chars long")
-    if pattern:
+    elif pattern:
         compiled = _pattern(pattern)
         if compiled is None or not compiled.search(value):
             yield _invalid(path, value, f"{path} in body should match '{pattern}'")
@@ -121,24 +134,44 @@ def _pattern(text: str) -> Any:
 def _number(value: float, schema: Structural, path: str) -> Iterator[FieldError]:
     raw = schema.raw
     factor, highest, lowest = raw.get("multipleOf"), raw.get("maximum"), raw.get("minimum")
-    if factor and not _is_multiple(value, factor):
-        yield _invalid(path, value, f"{path} in body should be a multiple of {_shown(factor)}")
-    if highest is not None:
-        exclusive = bool(raw.get("exclusiveMaximum"))
-        if value > highest or (exclusive and value == highest):
-            words = "less than" if exclusive else "less than or equal to"
-            yield _invalid(path, value, f"{path} in body should be {words} {_shown(highest)}")
+    if schema.type == "integer":
+        yield from _integer(value, raw.get("format") or "", path)
+    if factor:
+        if isinstance(value, int):
+            factor = int(factor)
+        if not factor:
+            yield _invalid(path, 0, f"factor MultipleOf declared for {path} must be positive: 0")
+        elif not _is_multiple(value, factor):
+            yield _invalid(path, value, f"{path} in body should be a multiple of {_shown(factor)}")
     if lowest is not None:
         exclusive = bool(raw.get("exclusiveMinimum"))
         if value < lowest or (exclusive and value == lowest):
             words = "greater than" if exclusive else "greater than or equal to"
             yield _invalid(path, value, f"{path} in body should be {words} {_shown(lowest)}")
+    if highest is not None:
+        exclusive = bool(raw.get("exclusiveMaximum"))
+        if value > highest or (exclusive and value == highest):
+            words = "less than" if exclusive else "less than or equal to"
+            yield _invalid(path, value, f"{path} in body should be {words} {_shown(highest)}")
+
+
+_INTEGERS = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1)}
+_INT64 = (-(2**63), 2**63 - 1)
+
+
+def _integer(value: float, format_: str, path: str) -> Iterator[FieldError]:
+    """Whether it is one, of as many bits as its format has."""
+    lowest, highest = _INTEGERS.get(format_, _INT64)
+    if float(value).is_integer() and lowest <= value <= highest:
+        return
+    kind = f"with format {format_}" if format_ else "(default format)"
+    yield field.invalid(NO_PATH, "", f"Checked value must be of type integer {kind} in {path}")
 
 
 def _is_multiple(value: float, factor: float) -> bool:
     if isinstance(value, int) and isinstance(factor, int):
         return value % factor == 0
-    return (value / factor).is_integer()
+    return _is_json_integer(1 / factor * value if factor < 1 else value / factor)
 
 
 def _shown(value: float) -> str:

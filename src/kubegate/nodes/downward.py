@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from kubegate.api import Object
+from kubegate.api.field import quoted
 from kubegate.api.quantity import parse
 
 _SUBSCRIPT: Final = re.compile(r"metadata\.(labels|annotations)\['([^']*)'\]\Z")
@@ -26,7 +27,7 @@ def field(pod: Object, path: str) -> str:
             return str(metadata[path.removeprefix("metadata.")])
         case "metadata.labels" | "metadata.annotations":
             found = metadata.get(path.removeprefix("metadata.")) or {}
-            return "\n".join(f"{name}={_quoted(value)}" for name, value in sorted(found.items()))
+            return "\n".join(f"{name}={quoted(value)}" for name, value in sorted(found.items()))
         case "spec.nodeName" | "spec.serviceAccountName":
             return str(spec.get(path.removeprefix("spec."), ""))
         case "status.hostIP" | "status.podIP":
@@ -34,12 +35,6 @@ def field(pod: Object, path: str) -> str:
         case "status.hostIPs" | "status.podIPs":
             return ",".join(one["ip"] for one in status.get(path.removeprefix("status.")) or ())
     raise Unavailable(f"unsupported fieldPath: {path}")
-
-
-def _quoted(text: str) -> str:
-    """Go's %q, as far as labels and annotations need it."""
-    named = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(named.get(char, char) for char in text) + '"'
 
 
 def resource(pod: Object, container: str, reference: Object, allocatable: Object) -> str:

@@ -51,19 +51,19 @@ class Accepted(Struct, frozen=True):
 
 def one(call: Call, resource: Resource, *, tables: bool = True) -> Accepted:
     """For an answer with one object. `tables`: whether it can be shown as one (reviews cannot). Raises 406."""
-    found = _accepted(call.header("accept"), False, False, wants_pretty(call), tables)
+    found = _accepted(call.header("accept"), False, False, wants_pretty(call), resource.custom is None, tables)
     return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
 
 
 def many(call: Call, resource: Resource) -> Accepted:
     """For a list."""
-    found = _accepted(call.header("accept"), True, False, wants_pretty(call))
+    found = _accepted(call.header("accept"), True, False, wants_pretty(call), resource.custom is None)
     return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
 
 
 def stream(call: Call, resource: Resource) -> Accepted:
     """For a watch."""
-    found = _accepted(call.header("accept"), True, True, False)
+    found = _accepted(call.header("accept"), True, True, False, resource.custom is None)
     return found if found.media_type != negotiate.PROTOBUF else _possible(found, resource)
 
 
@@ -87,7 +87,8 @@ def wants_pretty(call: Call) -> bool:
 
 
 @lru_cache(1024)
-def _accepted(accept: str, is_list: bool, is_stream: bool, pretty: bool, tables: bool = True) -> Accepted:
-    negotiate.check_route(accept, negotiate.LISTS if is_list else negotiate.OBJECTS)
+def _accepted(accept: str, is_list: bool, is_stream: bool, pretty: bool, routed: bool, tables: bool = True) -> Accepted:
+    if routed:  # custom resources have no routes of their own
+        negotiate.check_route(accept, negotiate.LISTS if is_list else negotiate.OBJECTS)
     answer = negotiate.negotiate(accept, tables=tables, stream=is_stream)
     return Accepted(answer.media_type, answer.kind, answer.version, pretty or answer.pretty)

@@ -115,6 +115,8 @@ def _of_its_kind(obj: Object, by: Patch, expected: tuple[str, str, str], *, cust
         if custom:
             if not obj.get("kind"):
                 raise DecodeError(f"Object 'Kind' is missing in '{gojson.sorted_text(obj)}'")
+            if not obj.get("apiVersion"):
+                raise status.internal("Object 'apiVersion' is missing in 'object has no apiVersion field'")
             return clone(obj)  # which loses what its schema does not know; a refusal shows all of it
         codec.check_convertible(obj, expected, gotypes.registered)
     except DecodeError as error:

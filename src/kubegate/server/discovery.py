@@ -153,8 +153,10 @@ class Discovery:
         found = []
         for resource in self._of(group, version):
             found.append(_resource_entry(resource))
-            for name in sorted(resource.subresources):
+            for name in _subresources(resource):
                 found.append(_subresource_entry(resource, name))
+        if any(resource.custom is not None for resource in self._of(group, version)):
+            return found
         return sorted(found, key=lambda entry: entry["name"])
 
     # ------------------------------------------------------------------ aggregated
@@ -210,6 +212,11 @@ def _resource_entry(resource: Resource) -> Document:
     return entry
 
 
+def _subresources(resource: Resource) -> list[str]:
+    """Their names in order; those of custom resources the other way round: `status`, then `scale`."""
+    return sorted(resource.subresources, reverse=resource.custom is not None)
+
+
 def _subresource_entry(resource: Resource, name: str) -> Document:
     sub = resource.subresources[name]
     entry: Document = {"name": f"{resource.resource}/{name}", "singularName": "", "namespaced": resource.namespaced}
@@ -237,8 +244,12 @@ def _aggregated_entry(resource: Resource) -> Document:
         entry["categories"] = list(resource.categories)
     if resource.subresources:
         entry["subresources"] = [
-            {"subresource": name, "responseKind": _sub_kind(resource, name), "verbs": sorted(sub.verbs)}
-            for name, sub in sorted(resource.subresources.items())
+            {
+                "subresource": name,
+                "responseKind": _sub_kind(resource, name),
+                "verbs": sorted(resource.subresources[name].verbs),
+            }
+            for name in _subresources(resource)
         ]
     return entry
 

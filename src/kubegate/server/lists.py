@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kubegate.api import codec, field, gojson, selectors, status
 from kubegate.api.requestinfo import truth
@@ -88,6 +89,8 @@ def options(call: Call) -> ListOptions:
         send_initial_events_given="sendInitialEvents" in query,
     )
     _check(found, found.watch or call.info.verb == "watch")
+    if found.watch and not found.match and found.resource_version in ("", "0") and not found.send_initial_events_given:
+        return replace(found, send_initial_events=True)  # who watches from the beginning is told where it ends
     return found
 
 
@@ -95,18 +98,17 @@ def _check(found: ListOptions, watching: bool) -> None:
     errors = []
     match, version = found.match, found.resource_version
     if watching:
-        if found.send_initial_events_given and not match:
+        if found.send_initial_events_given and match != "NotOlderThan":
             detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             errors.append(field.forbidden("resourceVersionMatch", detail))
         if match and not found.send_initial_events_given:
             detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
             errors.append(field.forbidden("resourceVersionMatch", detail))
-        elif match and match != "NotOlderThan":
+        if match and match != "NotOlderThan":
             errors.append(field.not_supported("resourceVersionMatch", match, ("NotOlderThan",)))
-        if found.send_initial_events and not found.bookmarks:
-            errors.append(
-                field.forbidden("sendInitialEvents", "sendInitialEvents requires allowWatchBookmarks to be set to true")
-            )
+        if match and found.continue_:
+            detail = "resourceVersionMatch is forbidden when continue is provided"
+            errors.append(field.forbidden("resourceVersionMatch", detail))
     else:
         if found.send_initial_events_given:
             errors.append(field.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
@@ -144,12 +146,20 @@ def version(text: str) -> int:
 
 
 def read_version(text: str, resource: Resource) -> int:
-    """The same for a get or a list. Events, which are in no watch cache, answer 400 instead."""
+    """The same for a get. Events, which are in no watch cache, answer 400 instead."""
     try:
         return version(text)
     except status.StatusError as error:
         if resource.kind != "Event" or resource.custom is not None:
             raise
+        raise status.bad_request(f"invalid resource version: {error.message}") from None
+
+
+def list_version(text: str) -> int:
+    """The same for a list, which answers 400 to what is none."""
+    try:
+        return version(text)
+    except status.StatusError as error:
         raise status.bad_request(f"invalid resource version: {error.message}") from None
 
 
@@ -235,7 +245,7 @@ async def _read(registry: Registry, resource: Resource, namespace: str, found: L
     cache = registry.cache
     prefix = registry.keys.prefix(resource.group_resource, namespace)
     matches = matcher(registry, resource, found, "")
-    wanted = read_version(found.resource_version, resource)
+    wanted = list_version(found.resource_version)
     exact = found.match == "Exact" or (found.limit > 0 and not found.match)  # a limit alone has meant it of old
     if found.continue_ or (exact and wanted):
         return await _read_at(registry, prefix, found, matches, wanted)

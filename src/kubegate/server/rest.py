@@ -132,7 +132,7 @@ class Rest:
         if accepted.transform:
             items = [metadata.partial(obj, accepted.version) for obj in objects]
             if accepted.transform == "PartialObjectMetadata":
-                raise negotiate.wrong_list(accepted.transform, True, codec.go_type(resource.group, resource.list_kind))
+                raise negotiate.wrong_list(accepted.transform, True, _go_type(resource, of_list=True))
             head = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accepted.version}"}
             return accepted.encode({**head, "metadata": page.metadata, "items": items})
         items = list(objects) if resource.custom is not None else [_without_kind(obj) for obj in objects]
@@ -180,7 +180,7 @@ class Rest:
             convert=self._watch_convert(resource),
             render=self._watch_render(call, resource, accepted),
             bookmarks=options.bookmarks,
-            initial_bookmark=options.send_initial_events,
+            initial_bookmark=options.send_initial_events and options.bookmarks,
             fresh_as=lists.version(options.resource_version) if options.send_initial_events else 0,
         )
         labels = (resource.group, resource.version, resource.resource)
@@ -487,7 +487,7 @@ class Rest:
             obj = self._table(call, resource, [obj], meta, accepted, [stored])
         elif accepted.transform:
             if accepted.transform == "PartialObjectMetadataList":
-                raise negotiate.wrong_list(accepted.transform, False, codec.go_type(resource.group, resource.kind))
+                raise negotiate.wrong_list(accepted.transform, False, _go_type(resource))
             obj = metadata.partial(obj, accepted.version)
         return Response(code, accepted.encode(obj), accepted.content_type)
 
@@ -575,8 +575,16 @@ def _operation(resource: Resource, info: RequestInfo, method: str) -> Operation 
     return found[1]
 
 
+def _go_type(resource: Resource, *, of_list: bool = False) -> str:
+    """What kube-apiserver has an object of this resource in, or a list of them."""
+    if resource.custom is not None:
+        return "unstructured.UnstructuredList" if of_list else "unstructured.Unstructured"
+    return codec.go_type(resource.group, resource.list_kind if of_list else resource.kind)
+
+
 def _custom_operation(resource: Resource, info: RequestInfo, method: str, misplaced: bool) -> Operation | None:
-    if misplaced or len(info.parts) > 3:
+    everywhere = info.verb in ("list", "watch")  # what may be asked of all namespaces together
+    if misplaced or (resource.namespaced and not info.namespace and not everywhere):
         return None
     if info.subresource:
         if info.subresource not in resource.subresources:
@@ -594,10 +602,6 @@ def _custom_operation(resource: Resource, info: RequestInfo, method: str, mispla
         raise status.method_not_supported(resource.group, resource.resource, info.verb)
     if info.verb in item and not info.name:
         raise status.bad_request("name must be provided")
-    if resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
-        raise status.method_not_supported(resource.group, resource.resource, info.verb)
-    if info.verb == "create" and info.name:
-        raise status.method_not_supported(resource.group, resource.resource, info.verb)
     return operation
 
 

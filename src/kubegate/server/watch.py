@@ -28,6 +28,8 @@ Line = Callable[[bytes, bytes], bytes]
 BOOKMARK_SECONDS = 60.0
 LAST_BOOKMARK_SECONDS = 2.0
 FRESH_SECONDS = 3.0
+# By then kube-apiserver has told where the beginning ends; a bookmark that is due before has been told with that.
+INITIAL_BOOKMARK_SECONDS = 1.25
 _END_OF_INITIAL_EVENTS = {"k8s.io/initial-events-end": "true"}
 
 
@@ -93,6 +95,8 @@ async def stream(
         now = clock.monotonic()
         deadline = now + request.seconds
         due = _next_bookmark(now, deadline) if request.bookmarks else math.inf
+        if request.initial_bookmark and due < now + INITIAL_BOOKMARK_SECONDS:
+            due = math.inf
         while True:
             batch = await _next(watcher, min(deadline, due) - clock.monotonic())
             if batch is None:

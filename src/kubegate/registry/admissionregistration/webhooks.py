@@ -13,8 +13,7 @@ from kubegate.admission.webhooks.review import VERSIONS
 from kubegate.api import Object, field, metadata, names
 from kubegate.api.field import FieldError, child, index
 from kubegate.api.selectors import validate_selector
-from kubegate.cel.libraries import urls
-from kubegate.registry import Check, Rules, Scope
+from kubegate.registry import Check, Rules, Scope, clientconfig
 from kubegate.registry.admissionregistration.expressions import validate_conditions
 from kubegate.registry.admissionregistration.matching import (
     FAILURE_POLICIES,
@@ -73,7 +72,7 @@ def _validate(mutating: bool) -> Check:
         for position, webhook in enumerate(webhooks):
             path = index("webhooks", position)
             errors += _validate_webhook(webhook, path, mutating, side_effects, lenient)
-            errors += _validate_client_config(webhook.get("clientConfig") or {}, child(path, "clientConfig"))
+            errors += clientconfig.validate(webhook.get("clientConfig") or {}, child(path, "clientConfig"))
             if not same:
                 where = child(path, "matchConditions")
                 errors += validate_conditions(webhook.get("matchConditions"), where, WEBHOOK_VARIABLES)
@@ -156,61 +155,4 @@ def _validate_versions(versions: Sequence[str], path: str, recognized: bool) -> 
         errors += [field.invalid(where, version, text) for text in names.is_dns1035_label(version)]
     if recognized and not seen & set(VERSIONS):
         errors.append(field.invalid(path, versions, f"must include at least one of {known}"))
-    return errors
-
-
-def _validate_client_config(config: Object, path: str) -> list[FieldError]:
-    url, service = config.get("url"), config.get("service")
-    if (url is None) == (service is None):
-        return [field.required(path, "exactly one of url or service is required")]
-    if url is not None:
-        return validate_url(url, child(path, "url"))
-    return validate_service(service or {}, child(path, "service"))
-
-
-def validate_url(text: str, path: str) -> list[FieldError]:
-    """The address of a webhook: https, a host, a path, and nothing else."""
-    form = "; desired format: https://host[/path]"
-    try:
-        url = urls.parse(text, reference=True)
-    except urls.URLError as error:
-        return [field.required(path, f"url must be a valid URL: {error}{form}")]
-    errors: list[FieldError] = []
-    if url.scheme != "https":
-        errors.append(field.invalid(path, url.scheme, f"'https' is the only allowed URL scheme{form}"))
-    if not url.host:
-        errors.append(field.invalid(path, url.host, f"host must be specified{form}"))
-    if url.user:
-        errors.append(field.invalid(path, url.user, "user information is not permitted in the URL"))
-    if url.fragment:
-        errors.append(field.invalid(path, url.fragment, "fragments are not permitted in the URL"))
-    if url.query:
-        errors.append(field.invalid(path, url.query, "query parameters are not permitted in the URL"))
-    return errors
-
-
-def validate_service(service: Object, path: str) -> list[FieldError]:
-    """A reference to a Service, its port, and a path on it."""
-    errors: list[FieldError] = []
-    if not service.get("name"):
-        errors.append(field.required(child(path, "name"), "service name is required"))
-    if not service.get("namespace"):
-        errors.append(field.required(child(path, "namespace"), "service namespace is required"))
-    port = service.get("port") or 0
-    problems = names.is_valid_port_num(port)
-    if problems:
-        errors.append(field.invalid(child(path, "port"), port, "port is not valid: " + ",".join(problems)))
-    url_path, where = service.get("path"), child(path, "path")
-    if not url_path or url_path == "/":
-        return errors
-    if url_path == "//":
-        return [*errors, field.invalid(where, url_path, "segment[0] may not be empty")]
-    if not url_path.startswith("/"):
-        errors.append(field.invalid(where, url_path, "must start with a '/'"))
-    for position, segment in enumerate(url_path[1:].removesuffix("/").split("/")):
-        if not segment:
-            errors.append(field.invalid(where, url_path, f"segment[{position}] may not be empty"))
-            continue
-        for text in names.is_dns1123_subdomain(segment):
-            errors.append(field.invalid(where, url_path, f"segment[{position}]: {text}"))
     return errors

@@ -233,11 +233,11 @@ def _wrong_meta(original: Object, given: Any) -> Iterator[str]:
         if texts is None:
             continue
         if not isinstance(texts, dict):
-            yield f"invalid metadata.{name} of type {_go_type(texts)} in converted object"
+            yield f"invalid metadata.{name} of type {gojson.type_text(texts)} in converted object"
             return
         for key, value in texts.items():
             if not isinstance(value, str):
-                yield f"metadata.{name}[{key}] must be a string, but is {_go_type(value)} in converted object"
+                yield f"metadata.{name}[{key}] must be a string, but is {gojson.type_text(value)} in converted object"
                 return
         if texts != (original.get(name) or {}):
             if name == "labels":
@@ -247,15 +247,3 @@ def _wrong_meta(original: Object, given: Any) -> Iterator[str]:
             found = [str(error) for error in errors]
             if found:
                 yield found[0] if len(found) == 1 else f"[{', '.join(found)}]"
-
-
-def _go_type(value: Any) -> str:
-    names: dict[type, str] = {
-        str: "string",
-        bool: "bool",
-        int: "int64",
-        float: "float64",
-        list: "[]interface {}",
-        dict: "map[string]interface {}",
-    }
-    return names.get(type(value), "<nil>")

@@ -14,7 +14,7 @@ from kubegate.api import Object, field, formats, names
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, clientconfig
 from kubegate.registry.apiextensions import definitionschemas, fieldpaths
 from kubegate.registry.apiextensions.customresources import condition
 from kubegate.registry.canonical import defaulted
@@ -154,7 +154,8 @@ def _spec(spec: Object) -> Iterator[FieldError]:
         yield field.invalid("spec.versions", _internal(versions, shared), "must contain unique version names")
     if sum(bool(version.get("storage")) for version in versions) != 1:
         text = "must have exactly one version marked as storage version"
-        yield field.invalid("spec.versions", _internal(versions, shared), text)
+        shown = None if spec.get("versions") is None else _internal(versions, shared)
+        yield field.invalid("spec.versions", shown, text)
     if versions and (texts := names.is_dns1035_label(versions[0]["name"])):
         yield field.invalid("spec.version", versions[0]["name"], ",".join(texts))
     for name in ("plural", "singular", "kind", "listKind"):
@@ -355,52 +356,17 @@ def _conversion(found: Object | None) -> Iterator[FieldError]:
     at = f"{path}.webhookClientConfig"
     if config is None:
         yield field.required(at, "required when strategy is set to Webhook")
-    elif (config.get("url") is None) == (config.get("service") is None):
-        yield field.required(at, "exactly one of url or service is required")
-    elif config.get("url") is not None:
-        yield from _webhook_url(config["url"], f"{at}.url")
     else:
-        yield from _webhook_service(config["service"], f"{at}.service")
+        yield from clientconfig.validate(_as_checked(config), at)
     yield from _review_versions(versions, f"{path}.conversionReviewVersions")
 
 
-def _webhook_url(url: str, path: str) -> Iterator[FieldError]:
-    form = "desired format: https://host[/path]"
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        yield field.required(path, f"url must be a valid URL: {error}; {form}")
-        return
-    if parts.scheme != "https":
-        yield field.invalid(path, parts.scheme, f"'https' is the only allowed URL scheme; {form}")
-    if not parts.hostname:
-        yield field.invalid(path, parts.netloc, f"host must be specified; {form}")
-    if parts.username is not None:
-        yield field.invalid(path, parts.username, "user information is not permitted in the URL")
-    if parts.fragment:
-        yield field.invalid(path, parts.fragment, "fragments are not permitted in the URL")
-    if parts.query:
-        yield field.invalid(path, parts.query, "query parameters are not permitted in the URL")
-
-
-def _webhook_service(service: Object, path: str) -> Iterator[FieldError]:
-    if not service.get("name"):
-        yield field.required(f"{path}.name", "service name is required")
-    if not service.get("namespace"):
-        yield field.required(f"{path}.namespace", "service namespace is required")
-    port = service.get("port", 443)
-    if not 1 <= port <= 65535:
-        yield field.invalid(f"{path}.port", port, "port is not valid: must be between 1 and 65535, inclusive")
-    url_path = service.get("path")
-    if url_path is None:
-        return
-    if not url_path.startswith("/"):
-        yield field.invalid(f"{path}.path", url_path, "must start with a '/'")
-    for position, step in enumerate(url_path.strip("/").split("/") if url_path.strip("/") else ()):
-        if not step:
-            yield field.invalid(f"{path}.path", url_path, f"segment[{position}] may not be empty")
-        for text in names.is_dns1123_subdomain(step) if step else ():
-            yield field.invalid(f"{path}.path", url_path, f"segment[{position}]: {text}")
+def _as_checked(config: Object) -> Object:
+    """A Service's name is checked as its namespace and the other way round: kube-apiserver gives them so."""
+    service = config.get("service")
+    if service is None:
+        return config
+    return {**config, "service": {**service, "name": service.get("namespace"), "namespace": service.get("name")}}
 
 
 def _review_versions(versions: list[str], path: str) -> Iterator[FieldError]:

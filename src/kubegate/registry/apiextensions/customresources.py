@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from kubegate.api import Object, clone, field, structural, valuecheck
+from msgspec.structs import replace
+
+from kubegate.api import Object, clone, field, gojson, structural, valuecheck
 from kubegate.api.field import FieldError
-from kubegate.api.normalize import Normalized, normalize_metadata
+from kubegate.api.normalize import Normalized, TypeMismatch, normalize_metadata
 from kubegate.api.resources import Resource, Subresource, version_priority
 from kubegate.api.status import StatusError, details, invalid
 from kubegate.api.structural import MISSING, Column, CustomResource, ScalePaths, Structural
@@ -138,8 +140,36 @@ def normalize(value: Object, resource: Resource) -> Normalized:
     sent = value.get("metadata")
     meta = normalize_metadata({} if sent is None else sent)
     value["metadata"] = meta.value
-    structural.coerce_embedded(value, custom.structural)
-    return Normalized(value, (*unknown, *meta.unknown))
+    within = list(_coerce_embedded(value, custom.structural, ""))
+    return Normalized(value, (*unknown, *meta.unknown, *within))
+
+
+def _coerce_embedded(value: Any, schema: Structural | None, path: str) -> Iterator[str]:
+    """Bring resources inside resources into form, in place; gives the paths of what their metadata does not know.
+
+    Raises TypeMismatch.
+    """
+    if schema is None:
+        return
+    if isinstance(value, dict):
+        if schema.embedded:
+            for name in ("apiVersion", "kind"):
+                if name in value and not isinstance(value[name], str):
+                    raise TypeMismatch(str(field.invalid(field.child(path, name), value[name], "must be a string")))
+            if "metadata" in value:
+                sent = value["metadata"]
+                try:
+                    meta = normalize_metadata({} if sent is None else sent)
+                except TypeMismatch as error:
+                    told = str(error)
+                    raise TypeMismatch(str(field.invalid(field.child(path, "metadata"), sent, told))) from None
+                value["metadata"] = meta.value
+                yield from (f"{path}.{unknown}" for unknown in meta.unknown)
+        for name, child in value.items():
+            yield from _coerce_embedded(child, schema.child(name), field.child(path, name))
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _coerce_embedded(item, schema.items, field.index(path, position))
 
 
 def in_version(obj: Object, api_version: str, resource: Resource) -> Object:
@@ -174,7 +204,7 @@ def _rules(key: _Identity) -> Rules:
         field_labels=tuple(path.removeprefix(".") for path in custom.selectable_fields),
         status=custom.status,
         generation=True,
-        create_on_update=True,
+        create_on_update=False,
         unconditional_update=False,
         subresources={"status": status, "scale": Rules(validate=_Validation(resource, "scale"))},
     )
@@ -278,7 +308,10 @@ class _Validation:
         custom: CustomResource = resource.custom
         self._check_type(obj)
         before: Any = old if old is not None else MISSING
-        errors = valuecheck.check(obj, custom.structural, before)
+        if self._subresource == "status":
+            errors = _check_status(obj, custom.structural, before)
+        else:
+            errors = valuecheck.check(obj, custom.structural, before)
         errors += self._scale(obj, custom)
         errors += _embedded(obj, custom.structural, "")
         if old is None or not valuecheck.check_lists(old, custom.structural):
@@ -307,22 +340,61 @@ class _Validation:
         if custom.scale is None:
             return []
         errors = []
-        for path in (custom.scale.spec_replicas, custom.scale.status_replicas):
-            value = at_path(obj, path)
-            if value is None:
+        paths = (custom.scale.spec_replicas, custom.scale.status_replicas)
+        for path in paths[1:] if self._subresource == "status" else paths:
+            try:
+                value = _nested(obj, path, int)
+            except _WrongType as error:
+                errors.append(field.invalid(path, 0, str(error)))
                 continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                text = f"{path} accessor error: {value} is of the type {type(value).__name__}, expected int64"
-                errors.append(field.invalid(path, value, text))
-            elif value < 0:
+            if value is not None and value < 0:
                 errors.append(field.invalid(path, value, "should be a non-negative integer"))
-            elif value > _MAX_REPLICAS:
-                text = f"should be less than or equal to {_MAX_REPLICAS}"
-                errors.append(field.invalid(path, value, text))
-        selector = at_path(obj, custom.scale.label_selector) if custom.scale.label_selector else None
-        if selector is not None and not isinstance(selector, str):
-            errors.append(field.invalid(custom.scale.label_selector, selector, "must be a string"))
+            elif value is not None and value > _MAX_REPLICAS:
+                errors.append(field.invalid(path, value, f"should be less than or equal to {_MAX_REPLICAS}"))
+        if custom.scale.label_selector:
+            try:
+                _nested(obj, custom.scale.label_selector, str)
+            except _WrongType as error:
+                errors.append(field.invalid(custom.scale.label_selector, "", str(error)))
         return errors
+
+
+class _WrongType(Exception):
+    """What is at a path is of another type than what is read there."""
+
+
+def _nested(obj: Object, path: str, wanted: type) -> Any:
+    """An integer or a text at a simple path, None where nothing is. Raises _WrongType in Go's words."""
+    steps = path.removeprefix(".").split(".")
+    value: Any = obj
+    for position, step in enumerate(steps):
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise _wrong_type(value, steps[: position + 1], "map[string]interface{}")
+        if step not in value:
+            return None
+        value = value[step]
+    if type(value) is not wanted:
+        raise _wrong_type(value, steps, "int64" if wanted is int else "string")
+    return value
+
+
+def _wrong_type(value: Any, steps: list[str], wanted: str) -> _WrongType:
+    text = f".{'.'.join(steps)} accessor error: {gojson.value_text(value)} is of the type {gojson.type_text(value)}"
+    return _WrongType(f"{text}, expected {wanted}")
+
+
+def _check_status(obj: Object, schema: Structural, old: Any) -> list[FieldError]:
+    """The status alone is checked, and its fields are told as seen from there."""
+    if "status" not in obj:
+        return []
+    before = old.get("status", MISSING) if isinstance(old, dict) else MISSING
+    found = valuecheck.check(obj["status"], schema.child("status") or Structural({}), before)
+    return [
+        replace(error, field="status" if error.field == valuecheck.NO_PATH else f"status.{error.field}")
+        for error in found
+    ]
 
 
 def _embedded(value: Any, schema: Structural | None, path: str) -> list[FieldError]:
@@ -333,9 +405,7 @@ def _embedded(value: Any, schema: Structural | None, path: str) -> list[FieldErr
     if isinstance(value, dict):
         if schema.embedded:
             errors += [
-                field.required(field.child(path, name), "must not be empty")
-                for name in ("apiVersion", "kind")
-                if not value.get(name)
+                field.required(field.child(path, name)) for name in ("apiVersion", "kind") if not value.get(name)
             ]
         for name, child in value.items():
             known = schema.child(name)

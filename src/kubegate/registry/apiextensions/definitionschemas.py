@@ -70,18 +70,31 @@ def check(openapi: Definition, path: str, *, has_status: bool) -> list[FieldErro
     errors = list(_root(openapi, path)) if has_status else []
     if openapi.get("nullable"):
         errors.append(field.forbidden(f"{at}.nullable", "nullable cannot be true at the root"))
-    found = sorted([*_invariants(openapi, at, "root"), *_completeness(openapi, at)], key=str)
-    if not found:
+    readable = not _has_unsupported(openapi)  # else it has no structural form
+    found = sorted([*_invariants(openapi, at, "root"), *_completeness(openapi, at)], key=str) if readable else []
+    if readable and not found:
         found = list(_defaults(openapi, Structural(openapi), at, root=True))
     errors += found
     wrong = list(_standard(openapi, at, _Place(root=True)))
     errors += wrong
-    if not found and Structural(openapi).has_rules:
+    if readable and not found and Structural(openapi).has_rules:
         # CEL is imported with the first rule.
         from kubegate.registry.apiextensions import rules
 
         errors += rules.check_definition(openapi, at, [error.field for error in wrong])
     return errors
+
+
+def _has_unsupported(schema: Any) -> bool:
+    """Whether a schema, or one within it, has a keyword that Kubernetes does not take."""
+    if isinstance(schema, list):
+        return any(map(_has_unsupported, schema))
+    if not isinstance(schema, Mapping):
+        return False
+    if any(schema.get(keyword) for keyword in _UNSUPPORTED):
+        return True
+    below = [schema.get(keyword) for keyword in ("items", "additionalProperties", "not", "allOf", "anyOf", "oneOf")]
+    return any(map(_has_unsupported, (*below, *(schema.get("properties") or {}).values())))
 
 
 def _root(openapi: Definition, path: str) -> Iterator[FieldError]:
@@ -339,9 +352,9 @@ def _rules(schema: Definition, path: str) -> Iterator[FieldError]:
         if not text:
             yield field.required(f"{at}.rule", "rule is not specified")
         elif message and not message.strip():
-            yield field.invalid(f"{at}.message", message, "message must be non-empty if specified")
+            yield field.invalid(f"{at}.message", message, "must be non-empty if specified")
         elif "\n" in message.strip():
-            yield field.invalid(f"{at}.message", message, "message must not contain line breaks")
+            yield field.invalid(f"{at}.message", message, "must not contain line breaks")
         elif "\n" in text and not message.strip():
             yield field.required(f"{at}.message", "message must be specified if rule contains line breaks")
         if said.get("messageExpression") and not str(said["messageExpression"]).strip():
@@ -355,13 +368,13 @@ def _rule_path(value: str, schema: Definition, path: str) -> Iterator[FieldError
     if not value:
         return
     if not value.strip():
-        yield field.invalid(path, value, "fieldPath must be non-empty if specified")
+        yield field.invalid(path, value, "must be non-empty if specified")
     if "\n" in value:
-        yield field.invalid(path, value, "fieldPath must not contain line breaks")
+        yield field.invalid(path, value, "must not contain line breaks")
     try:
         fieldpaths.follow(value, Structural(schema))
     except fieldpaths.BadPath:
-        yield field.invalid(path, value, "fieldPath must be a valid path")
+        yield field.invalid(path, value, "must be a valid path")
 
 
 def _keywords(schema: Definition, path: str, place: _Place) -> Iterator[FieldError]:

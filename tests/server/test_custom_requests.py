@@ -1,0 +1,143 @@
+"""Requests for custom resources, which have no routes of their own: a definition's names decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from server_client import Client, Start
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+ALL = "/apis/example.org/v1/forms"
+FORMS = "/apis/example.org/v1/namespaces/default/forms"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+INTEGER = {"type": "integer"}
+EMBEDDED = {
+    "type": "object",
+    "x-kubernetes-embedded-resource": True,
+    "x-kubernetes-preserve-unknown-fields": True,
+}
+DEFINITION = {
+    "metadata": {"name": "forms.example.org"},
+    "spec": {
+        "group": "example.org",
+        "scope": "Namespaced",
+        "names": {"plural": "forms", "kind": "Form"},
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "subresources": {
+                    "status": {},
+                    "scale": {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"},
+                },
+                "schema": {
+                    "openAPIV3Schema": {
+                        "type": "object",
+                        "properties": {
+                            "spec": {"type": "object", "properties": {"n": INTEGER, "pod": EMBEDDED}},
+                            "status": {"type": "object", "properties": {"n": INTEGER}},
+                        },
+                    }
+                },
+            }
+        ],
+    },
+}
+
+
+def form(name: str = "a", **fields: Any) -> dict[str, Any]:
+    return {"apiVersion": "example.org/v1", "kind": "Form", "metadata": {"name": name}, **fields}
+
+
+@pytest.fixture
+async def client(start: Start) -> Client:
+    found = (await start("--controllers=none")).client
+    made = await found.ask("POST", CRDS, DEFINITION)
+    assert made.status == 201, made.body
+    watched = f"{CRDS}?watch=1&fieldSelector=metadata.name%3Dforms.example.org&resourceVersion=0&timeoutSeconds=1"
+    for _ in range(20):
+        if (await found.ask("GET", FORMS)).status == 200:
+            return found
+        await found.ask("GET", watched)
+    raise AssertionError("the definition is not established")
+
+
+async def test_what_is_no_name_of_the_definition_is_no_page(client: Client) -> None:
+    for method in ("POST", "DELETE"):  # only lists and watches go over all namespaces
+        found = await client.ask(method, ALL, form())
+        assert (found.status, found.body) == (404, b"404 page not found\n")
+    deep = await client.ask("GET", f"{FORMS}/a/b/c")
+    assert deep.json["message"] == 'forms.example.org "a" not found'
+
+
+async def test_a_create_takes_its_name_from_the_body_alone(client: Client) -> None:
+    found = await client.ask("POST", f"{FORMS}/a", form("b"))
+    assert (found.status, found.json["metadata"]["name"]) == (201, "b")
+
+
+async def test_an_update_makes_nothing(client: Client) -> None:
+    for version in ({}, {"resourceVersion": "5"}):
+        sent = form()
+        sent["metadata"] |= version
+        found = await client.ask("PUT", f"{FORMS}/a", sent)
+        assert (found.status, found.json["message"]) == (404, 'forms.example.org "a" not found')
+
+
+async def test_what_cannot_be_given_is_told_without_routes(client: Client) -> None:
+    found = await client.ask("GET", FORMS, Accept="text/html")
+    kinds = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+    assert (found.status, found.json["message"]) == (406, f"only the following media types are accepted: {kinds}")
+    partial = await client.ask("GET", FORMS, Accept="application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io")
+    assert partial.json["message"].endswith("(*unstructured.UnstructuredList)")
+
+
+async def test_subresources_are_discovered_with_status_first(client: Client) -> None:
+    found = (await client.ask("GET", "/apis/example.org/v1")).json["resources"]
+    assert [resource["name"] for resource in found] == ["forms", "forms/status", "forms/scale"]
+
+
+async def test_a_patch_may_not_take_the_version_away(client: Client) -> None:
+    await client.ask("POST", FORMS, form())
+    found = await client.ask("PATCH", f"{FORMS}/a", {"apiVersion": None}, **MERGE)
+    text = "Object 'apiVersion' is missing in 'object has no apiVersion field'"
+    assert (found.status, found.json["message"]) == (500, f"Internal error occurred: {text}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "texts"),
+    [
+        ({"spec": {"n": "x"}}, 422, [".spec.n: Invalid value: 0: .spec.n accessor error: x is of the type string"]),
+        ({"spec": "x"}, 422, ["expected map[string]interface{}"]),
+        ({"spec": {"pod": {}}}, 422, ["[spec.pod.apiVersion: Required value, spec.pod.kind: Required value]"]),
+        (
+            {"spec": {"pod": {"apiVersion": "v1", "kind": "Pod", "metadata": {"labels": {"a": 5}}}}},
+            400,
+            [
+                'spec.pod.metadata: Invalid value: {"labels":{"a":5}}: json: cannot unmarshal number',
+                "ObjectMeta.labels",
+            ],
+        ),
+        ({"spec": {"pod": {"apiVersion": 5}}}, 400, ["spec.pod.apiVersion: Invalid value: 5: must be a string"]),
+    ],
+)
+async def test_values_are_told_as_they_are_read(
+    client: Client, fields: dict[str, Any], code: int, texts: list[str]
+) -> None:
+    found = await client.ask("POST", FORMS, form(**fields))
+    assert found.status == code, found.body
+    for text in texts:
+        assert text in found.json["message"]
+
+
+async def test_a_status_is_checked_by_itself(client: Client) -> None:
+    await client.ask("POST", FORMS, form())
+    found = await client.ask("PATCH", f"{FORMS}/a/status", {"status": {"n": "x"}}, **MERGE)
+    text = 'status.n: Invalid value: "string": n in body must be of type integer: "string"'
+    assert found.status == 422 and text in found.json["message"]
+
+
+async def test_who_asks_for_what_is_not_yet_there_is_told_when_to_come_back(client: Client) -> None:
+    found = await client.ask("GET", f"{FORMS}?resourceVersion=99999999")
+    assert (found.status, found.headers["retry-after"]) == (504, "1")
