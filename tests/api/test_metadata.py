@@ -127,7 +127,7 @@ def test_managed_fields_are_checked():
     assert texts(validate_update({**STORED, "managedFields": entries}, STORED)) == [
         'metadata.managedFields[0].operation: Invalid value: "Guess": must be `Apply` or `Update`',
         'metadata.managedFields[0].fieldsType: Invalid value: "FieldsV2": must be `FieldsV1`',
-        'metadata.managedFields[0].manager: Invalid value: "a\\u0001": invalid character U+0001 (at position 1)',
+        'metadata.managedFields[0].manager: Invalid value: "a\\x01": invalid character U+0001 (at position 1)',
         "metadata.managedFields[0].subresource: Too long: may not be more than 256 bytes",
     ]
 
