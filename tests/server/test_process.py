@@ -69,6 +69,24 @@ async def test_metrics_count_requests_under_kube_apiserver_s_names(start: Start)
     assert line.endswith(" 1") and 'code="404"' in line
 
 
+async def test_metrics_tell_what_is_being_answered_now(start: Start) -> None:
+    client = (await start("--controllers=none")).client
+    lasting = 'apiserver_longrunning_requests{verb="WATCH",dry_run="",group="",version="v1",resource="configmaps",'
+
+    async def watched() -> list[str]:
+        text = (await client.ask("GET", "/metrics")).body.decode()
+        return [line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(lasting)]
+
+    headers = {"Authorization": "Bearer admin-token"}
+    url = f"{client.url}{CONFIGMAPS}?watch=1"
+    async with client.session.get(url, headers=headers, ssl=client.context):
+        assert await watched() == ["1"]
+    while await watched():  # the server hears of it when the connection is gone
+        pass
+    text = (await client.ask("GET", "/metrics")).body.decode()
+    assert 'apiserver_current_inflight_requests{request_kind="readOnly"} 0' in text
+
+
 async def test_metrics_count_who_asks_without_naming_them(start: Start) -> None:
     running = await start("--controllers=none", "--anonymous-auth=false")
     for token in ("alice-token", "bob-token", "wrong", ""):

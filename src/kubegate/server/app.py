@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
@@ -34,6 +35,7 @@ from kubegate.server.limits import Limits, check_timeout, long_running
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
+from kubegate.transport.metrics import Labels, Sample
 
 _SIGN_INS = "too many sign-ins, please try again later."
 log = logging.getLogger("kubegate.server")
@@ -82,7 +84,8 @@ class App:
         self._catch_up, self._traces = catch_up, traces
         self._turns = Turns()
         self._ids = _Ids()
-        self._streams: set[asyncio.Future[Any]] = set()
+        self._streams: dict[asyncio.Future[Any], Labels] = {}
+        metrics.show_running(self._running, self._limits.held)
         self.draining = asyncio.Event()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
@@ -275,7 +278,7 @@ class App:
         tasks: set[asyncio.Future[None]] = {running}
         if receive is not None:
             tasks.add(asyncio.ensure_future(_disconnected(receive)))
-        self._streams.add(running)
+        self._streams[running] = _labels(call)
         try:
             # Unlike awaiting a task, this tells its end from that of the very task that waits here.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -283,7 +286,7 @@ class App:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._streams.discard(running)
+            del self._streams[running]
         if running.cancelled():
             return False
         error = running.exception()
@@ -299,8 +302,12 @@ class App:
         for task in self._streams:
             task.cancel()
 
+    def _running(self) -> Iterable[Sample]:
+        """Requests that last, by what they ask for."""
+        return Counter(self._streams.values()).items()
+
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
-        labels = call.labels or _OTHER.get(call.method, _ODD)
+        labels = _labels(call)
         self._metrics.answered(labels, response.status, seconds if response.stream is None else None)
         if call.audit is not None:
             self._auditor.over(call)
@@ -356,6 +363,10 @@ _OTHER = {
     method: request_labels(RequestInfo(False, "", method))
     for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 }
+
+
+def _labels(call: Call) -> Labels:
+    return call.labels or _OTHER.get(call.method, _ODD)
 
 
 def authorization_attributes(call: Call) -> Attributes:

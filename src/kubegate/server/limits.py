@@ -6,6 +6,7 @@ queue would only move the wait from the client, who can tell why, to the server,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import duration
+from kubegate.transport.metrics import Sample
 
 _LONG_RUNNING = frozenset({"watch", "proxy"})
 _LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
@@ -80,6 +82,10 @@ class Limits:
 
     def __init__(self, reads: int, writes: int, metrics: Metrics) -> None:
         self._reads, self._writes, self._metrics = _Bound(reads), _Bound(writes), metrics
+
+    def held(self) -> Iterable[Sample]:
+        """Requests in flight of each kind."""
+        return [(("readOnly",), float(self._reads.held)), (("mutating",), float(self._writes.held))]
 
     def admit(self, call: Call) -> AbstractContextManager[None]:
         """Raises 429."""

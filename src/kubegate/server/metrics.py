@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from kubegate.api.clock import Clock
 from kubegate.api.requestinfo import RequestInfo
-from kubegate.transport.metrics import Counter, Histogram, Labels, Metric, Shared, exposition, process_gauges
+from kubegate.transport.metrics import (
+    Counter,
+    Gauge,
+    Histogram,
+    Labels,
+    Metric,
+    Sample,
+    Shared,
+    exposition,
+    process_gauges,
+)
 
 _REQUEST = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -66,6 +78,13 @@ class Metrics:
             self.audit_errors,
             *process_gauges(),
         ]
+
+    def show_running(self, lasting: Callable[[], Iterable[Sample]], held: Callable[[], Iterable[Sample]]) -> None:
+        """What is being answered now: requests that last, by their labels, and those that bounds count, by kind."""
+        name = "apiserver_longrunning_requests"
+        self.add(Gauge(name, "Requests that last, being answered now.", _REQUEST, lasting, "living"))
+        name = "apiserver_current_inflight_requests"
+        self.add(Gauge(name, "Requests in flight that the bounds count.", ("request_kind",), held, "living"))
 
     def add(self, metric: Metric) -> None:
         self._all.append(metric)
