@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from kubegate.api import requestinfo, selectors, status
+from kubegate.api.clock import Clock
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
@@ -35,6 +36,7 @@ from kubegate.server.limits import Limits, check_timeout, long_running
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
+from kubegate.transport import peers
 from kubegate.transport.metrics import Labels, Sample
 
 _SIGN_INS = "too many sign-ins, please try again later."
@@ -45,6 +47,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MAX_PATH = 64 * 1024
+_CLIENTS_SECONDS = 10.0
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 
 
@@ -84,7 +87,7 @@ class App:
         self._catch_up, self._traces = catch_up, traces
         self._turns = Turns()
         self._ids = _Ids()
-        self._streams: dict[asyncio.Future[Any], Labels] = {}
+        self._streams: dict[asyncio.Future[Any], Call] = {}
         metrics.show_running(self._running, self._limits.held)
         self.draining = asyncio.Event()
 
@@ -136,6 +139,7 @@ class App:
             receive=receive,
             max_body=self._max_body,
             remote_address=client[0] if client else "",
+            remote_port=client[1] if client else 0,
             impersonates=headers.any_begins(b"impersonate-"),
             websocket=tuple(scope.get("subprotocols") or ()) if scope["type"] == "websocket" else None,
         )
@@ -265,8 +269,8 @@ class App:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
 
-        if not await self._until_over(call, pump(), receive) and self.draining.is_set():
-            with contextlib.suppress(OSError):
+        if not await self._until_over(call, pump(), receive):
+            with contextlib.suppress(OSError):  # whether or not somebody is there to hear it, the answer ends
                 await send({"type": "http.response.body", "body": b""})
 
     async def _until_over(self, call: Call, work: Awaitable[None], receive: Receive | None = None) -> bool:
@@ -278,7 +282,7 @@ class App:
         tasks: set[asyncio.Future[None]] = {running}
         if receive is not None:
             tasks.add(asyncio.ensure_future(_disconnected(receive)))
-        self._streams[running] = _labels(call)
+        self._streams[running] = call
         try:
             # Unlike awaiting a task, this tells its end from that of the very task that waits here.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -302,9 +306,25 @@ class App:
         for task in self._streams:
             task.cancel()
 
+    async def watch_clients(self, port: int, clock: Clock) -> None:
+        """End, every few seconds, what is still sent to clients who have gone. `port` is this server's."""
+        while True:
+            await clock.sleep(_CLIENTS_SECONDS)
+            await self.let_go(port)
+
+    async def let_go(self, port: int) -> None:
+        """End the streams of those who are no longer connected."""
+        streams = {task: (call.remote_address, call.remote_port) for task, call in self._streams.items()}
+        if not streams:
+            return
+        lost = await asyncio.to_thread(peers.gone, port, set(streams.values()))
+        for task, peer in streams.items():
+            if peer in lost:
+                task.cancel()
+
     def _running(self) -> Iterable[Sample]:
         """Requests that last, by what they ask for."""
-        return Counter(self._streams.values()).items()
+        return Counter(map(_labels, self._streams.values())).items()
 
     def _finish(self, call: Call, response: Response, seconds: float) -> None:
         labels = _labels(call)

@@ -47,6 +47,7 @@ class Call(Struct):
     receive: Receive
     max_body: int
     remote_address: str = ""
+    remote_port: int = 0
     impersonates: bool = False
     user: UserInfo = NOBODY
     authenticated_user: UserInfo = NOBODY

@@ -233,6 +233,7 @@ class Server:
             self.worker.close()
         self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
+        self._spawn("clients", self.app.watch_clients(port, self.clock))
         self._spawn("controllers", self._background().run(chosen(options.controllers)))
 
     def _registry(self, resources: Resources, keys: Keys) -> Registry:
