@@ -264,6 +264,15 @@ def bare(review: Object) -> bytes:
     [
         (b"", "failed to call webhook: 0-length response with status code: 200 and content type: application/json"),
         (b"{}", "received invalid webhook response: webhook response was absent"),
+        (b"null", "received invalid webhook response: webhook response was absent"),
+        (b'{"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "m"}',
+         "failed to call webhook: converting (v1.Status) to (v1.AdmissionReview): unknown conversion"),
+        (b'{"apiVersion": "a/b/c", "kind": "AdmissionReview"}',
+         "failed to call webhook: unexpected GroupVersion string: a/b/c"),
+        ({"allowed": True, "patch": "W10=", "patchType": ""},
+         'received invalid webhook response: webhook returned invalid response.patchType of ""'),
+        ({"allowed": True, "patchType": 1}, "failed to call webhook: json: cannot unmarshal number into Go struct "
+         "field AdmissionResponse.response.patchType of type v1.PatchType"),
         (
             bare,
             "received invalid webhook response: expected webhook response of admission.k8s.io/v1, "
@@ -322,6 +331,14 @@ async def test_an_answer_that_cannot_be_used_is_told_as_such_or_ignored(
         ([{"op": "add", "path": "/data/b/c", "value": "1"}],
          'add operation does not apply: doc is missing path: "/data/b/c": missing value'),
         ([{"op": "grow", "path": "/data"}], "Unexpected kind: grow"),
+        ([None], "Unexpected kind: unknown"),
+        ([{"op": "add", "path": "/data/l", "value": []}, {"op": "replace", "path": "/data/l/+7", "value": "y"}],
+         "replace operation does not apply: doc is missing key: /data/l/+7: missing value"),
+        ([{"op": "add", "path": "/data/l", "value": []}, {"op": "remove", "path": "/data/l/07"}],
+         "error in remove for path: '/data/l/07': Unable to access invalid index: 7: invalid index referenced"),
+        ([{"op": "replace", "path": "", "value": []}], "couldn't get version/kind; json parse error: json: cannot "
+         "unmarshal array into Go value of type struct "
+         '{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'),
     ],
 )  # fmt: skip
 async def test_a_patch_that_does_not_fit_is_an_error_whatever_the_failure_policy(
@@ -331,6 +348,17 @@ async def test_a_patch_that_does_not_fit_is_an_error_whatever_the_failure_policy
     webhooks.mutating("m", webhook(hooks, "patch", failurePolicy="Ignore"))
     told = await refusal(webhooks.chain, attributes("configmaps", config_map()))
     assert told == f"Internal error occurred: {text}"
+
+
+async def test_replacing_what_is_not_there_adds_it_and_the_whole_by_no_object_does_nothing(
+    webhooks: Webhooks, hooks: Hooks
+) -> None:
+    whole = {"op": "replace", "path": "", "value": 5}
+    hooks.answers["patch"] = {"allowed": True, "patch": [whole, {"op": "replace", "path": "/data/new", "value": "1"}]}
+    webhooks.mutating("m", webhook(hooks, "patch"))
+    before = config_map()
+    after = await run(webhooks.chain, attributes("configmaps", config_map()))
+    assert after == {**before, "data": {**before["data"], "new": "1"}}
 
 
 async def test_what_is_being_deleted_cannot_be_changed(webhooks: Webhooks, hooks: Hooks) -> None:

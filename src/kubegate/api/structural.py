@@ -206,8 +206,11 @@ def _prune_map(value: Object, schema: Structural | None, path: str, unknown: lis
 
 
 # ------------------------------------------------------------------ defaulting
-def default(value: Any, schema: Structural) -> None:
-    """Fill in defaults, in place. A null where none is allowed counts as not given."""
+def default(value: Any, schema: Structural, *, keep_nulls: bool = False) -> None:
+    """Fill in defaults, in place. A null where none is allowed counts as not given.
+
+    `keep_nulls`: where there is no default it stays all the same, to be refused: it came from admission.
+    """
     if isinstance(value, dict):
         for name, child in schema.properties.items():
             if child.has_default and (name not in value or (value[name] is None and not child.nullable)):
@@ -219,15 +222,15 @@ def default(value: Any, schema: Structural) -> None:
             if value[name] is None and not known.nullable:
                 if known.has_default:
                     value[name] = _copy(known.default)
-                elif name in schema.properties:
+                elif name in schema.properties and not keep_nulls:
                     del value[name]
                     continue
-            default(value[name], known)
+            default(value[name], known, keep_nulls=keep_nulls)
     elif isinstance(value, list) and schema.items is not None:
         for position, item in enumerate(value):
             if item is None and not schema.items.nullable and schema.items.has_default:
                 value[position] = _copy(schema.items.default)
-            default(value[position], schema.items)
+            default(value[position], schema.items, keep_nulls=keep_nulls)
 
 
 def _copy(value: Any) -> Any:

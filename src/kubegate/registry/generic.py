@@ -208,18 +208,15 @@ class Registry:
         assert attributes.object is not None
         patched, obj = attributes.object is not obj, attributes.object
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
-        self._check_namespace(resource, namespace, obj)
+        self._place(resource, namespace, obj)
         if rules.guard is not None:
             await rules.guard(obj, None, scope)
         meta = obj["metadata"]
-        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-            meta.pop(name, None)
+        meta.pop("selfLink", None)
         meta["uid"] = metadata.new_uid()
         meta["creationTimestamp"] = rfc3339(self.clock.now())
         if meta.get("generateName") and not meta.get("name"):
             meta["name"] = metadata.generate_name(meta["generateName"], self.random.randrange)
-        if not resource.namespaced:
-            meta.pop("namespace", None)
         if rules.status:
             obj.pop("status", None)
         if rules.generation:
@@ -243,7 +240,7 @@ class Registry:
         await self.admission.validate(attributes)
         _check_parameter(name)
         _as_read_back(resource, obj, patched)
-        if meta.get("resourceVersion") not in (None, "", "0"):
+        if not context.dry_run and meta.get("resourceVersion") not in (None, "", "0"):
             raise status.StatusError(500, "", "resourceVersion should not be set on objects to be created")
         key = self.keys.key(resource.group_resource, namespace, name)
         existing = self.cache.get(key)
@@ -251,7 +248,6 @@ class Registry:
             raise self._exists(resource, name, existing)
         stored = await self.as_stored(resource, obj)
         if context.dry_run:
-            meta.pop("resourceVersion", None)
             return obj
         try:
             with context.trace.stage("store"):
@@ -458,6 +454,7 @@ class Registry:
         if rules.guard is not None and not subresource:
             await rules.guard(obj, current, scope)
         pinned = self._check_version(resource, name, obj, entry.revision, rules)
+        self._place(resource, namespace, obj)
         obj = self._prepare_update(obj, current, subresource, rules)
         sub_rules = rules.subresources.get(subresource) if subresource else rules
         if sub_rules is not None and sub_rules.guard is not None:
@@ -471,7 +468,7 @@ class Registry:
         errors = metadata.validate_create(obj["metadata"], resource.namespaced, "path") + changed + changed
         errors += self._check(resource, sub_rules or Rules(), obj, current, scope)
         if errors:
-            raise _invalid(resource, name, errors, context)
+            raise _invalid(resource, obj["metadata"].get("name", ""), errors, context)
         if sub_rules is not None and sub_rules.warnings is not None:
             for text in sub_rules.warnings(obj, current):
                 context.trace.warn(text)
@@ -742,18 +739,22 @@ class Registry:
                 "the namespace of the provided object does not match the namespace sent on the request"
             )
 
-    def check_place(self, resource: Resource, namespace: str, name: str, obj: Object) -> None:
-        """That an object is of the namespace and the name asked for; the namespace is put in where it is not told.
-
-        Raises 400.
-        """
+    def _place(self, resource: Resource, namespace: str, obj: Object) -> None:
+        """Put in the namespace where it is not told. Raises 400 for another."""
         self._check_namespace(resource, namespace, obj)
         meta = obj.setdefault("metadata", {})
         if resource.namespaced:
             meta["namespace"] = namespace
         else:
             meta.pop("namespace", None)
-        found = meta.get("name", "")
+
+    def check_place(self, resource: Resource, namespace: str, name: str, obj: Object) -> None:
+        """That an object is of the namespace and the name asked for; the namespace is put in where it is not told.
+
+        Raises 400.
+        """
+        self._place(resource, namespace, obj)
+        found = obj["metadata"].get("name", "")
         if not found:
             raise status.bad_request(
                 f"the name of the object ({name} based on URL) was undeterminable: name must be provided"

@@ -34,10 +34,11 @@ _TEXTS = {
 _RETRIED_REASONS = {"InternalError", "Timeout", "TooManyRequests"}
 _RETRIED_CODES = {429, 500, 504}
 
-_HEAD = (
+NO_OBJECT = (
     "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct "
     '{{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }}'
 )
+"""Go's text for JSON that is no object, with what it is."""
 
 
 def into(response: Response) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def decode(response: Response) -> dict[str, Any]:
     if found is None:
         found = {}
     if not isinstance(found, dict):
-        raise RemoteError(_HEAD.format(_go_kind(found)), code=response.status)
+        raise RemoteError(NO_OBJECT.format(_go_kind(found)), code=response.status)
     kind, version = found.get("kind"), found.get("apiVersion")
     shown = response.body[:_SHOWN].decode("utf-8", "replace")
     if not kind:

@@ -13,6 +13,7 @@ from kubegate.api.managedfields import typed
 from kubegate.api.schema import ANY, Schema
 from kubegate.cel.libraries import mutation
 from kubegate.cel.values import EvaluationError, ObjectValue
+from kubegate.remote import result
 
 
 class PatchFailed(Exception):
@@ -77,7 +78,7 @@ def json_patch(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects)
         raise PatchFailed(f"JSON Patch: {error}") from None
     try:
         if not isinstance(patched, dict):
-            raise ValueError(f"json: cannot unmarshal array into Go value of type {kind.kind}")
+            raise ValueError(result.NO_OBJECT.format("array"))
         return objects.decode(kind, patched, strict=True)
     except ValueError as error:
         raise status.internal(str(error)) from None

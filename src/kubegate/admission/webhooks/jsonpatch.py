@@ -6,6 +6,7 @@ is told what, so the same operations are done here with their errors.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ import orjson
 
 from kubegate.api import Object, clone, gojson
 from kubegate.api.codec import too_deep
+from kubegate.api.field import quoted
 from kubegate.api.patch import MAX_COPIED_BYTES, same, unescaped
 
 _MISSING = "missing value"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _TOO_DEEP = "what comes out is nested too deeply"
 
 
@@ -31,9 +34,9 @@ def decode(patch: bytes) -> list[Object]:
     if not isinstance(operations, list):
         raise ValueError(gojson.cannot_unmarshal(operations, "Go value of type jsonpatch.Patch"))
     for operation in operations:
-        if not isinstance(operation, dict):
+        if operation is not None and not isinstance(operation, dict):
             raise ValueError(gojson.cannot_unmarshal(operation, "Go value of type jsonpatch.Operation"))
-    return operations
+    return [operation or {} for operation in operations]
 
 
 def apply(document: Object, operations: Sequence[Object]) -> Any:
@@ -71,11 +74,11 @@ def _perform(document: Any, operation: Object) -> tuple[Any, int]:
         case "replace":
             path = _text(operation, "path", kind)
             if path == "":
-                if not isinstance(operation.get("value"), (dict, list)):
-                    raise PatchError("replace operation value must be object or array")
-                return operation["value"], 0
+                # what is neither is passed over, because the library loses its own error
+                value = operation.get("value")
+                return (value if isinstance(value, (dict, list)) else document), 0
             container, key = _found(document, path, "replace operation does not apply: doc is missing path: %s")
-            if not _has(container, key):
+            if isinstance(container, list) and isinstance(_position(key, len(container)), str):
                 raise PatchError(f"replace operation does not apply: doc is missing key: {path}: {_MISSING}")
             # the library's own words for a failing replace speak of remove
             _set(container, key, operation.get("value"), f"error in remove for path: '{path}'")
@@ -138,17 +141,14 @@ def _found(document: Any, path: str, missing: str) -> tuple[Any, str]:
 
 def _position(key: str, length: int) -> int | str:
     """An index into a list of `length`; negative ones count from the end. What is wrong with it, otherwise."""
-    try:
-        position = int(key)
-    except ValueError:
-        return f'strconv.Atoi: parsing "{key}": invalid syntax'
+    if not _INTEGER.fullmatch(key):
+        return f"strconv.Atoi: parsing {quoted(key)}: invalid syntax"
+    position = int(key)
+    if not -(2**63) <= position < 2**63:
+        return f"strconv.Atoi: parsing {quoted(key)}: value out of range"
     if position < -length or position >= length:
-        return f"Unable to access invalid index: {key}: invalid index referenced"
+        return f"Unable to access invalid index: {position}: invalid index referenced"
     return position + length if position < 0 else position
-
-
-def _has(container: Any, key: str) -> bool:
-    return key in container if isinstance(container, dict) else isinstance(_position(key, len(container)), int)
 
 
 def _at(container: list[Any], key: str, context: str) -> int:

@@ -22,6 +22,7 @@ from kubegate.api import Object, status
 from kubegate.api.codec import split_api_version
 from kubegate.api.field import quoted
 from kubegate.api.status import StatusError
+from kubegate.remote import result
 
 _log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class MutatingWebhooks:
 
     def _decoded(self, patched: object, invocation: Invocation) -> Object:
         if not isinstance(patched, dict):
-            raise ValueError(f"json: cannot unmarshal array into Go value of type {invocation.kind.kind}")
+            raise ValueError(result.NO_OBJECT.format("array"))
         return self._objects.decode(invocation.kind, patched)
 
 

@@ -127,6 +127,8 @@ def decode(response: Response, version: str) -> Object:
     if not response.body:
         kind = response.content_type
         raise RemoteError(f"0-length response with status code: {response.status} and content type: {kind}")
+    if response.body.strip() == b"null":
+        return {}
     found = _parsed(response)
     _check_kind(found, version, response)
     return found
@@ -153,8 +155,9 @@ def _check_kind(found: Object, version: str, response: Response) -> None:
                 "couldn't get version/kind; json parse error: "
                 + gojson.cannot_unmarshal(value, f"Go struct field .{name} of type string")
             )
+    if isinstance(api_version, str) and api_version.count("/") > 1:
+        raise RemoteError(f"unexpected GroupVersion string: {api_version}")
     if kind == "Status" and api_version == "v1":
-        result.into(response)
         raise RemoteError(f"converting (v1.Status) to ({version}.AdmissionReview): unknown conversion")
     if kind in (None, "", "AdmissionReview"):
         group, given = split_api_version(api_version or f"admission.k8s.io/{version}")
@@ -181,7 +184,7 @@ def verify(found: Object, uid: str, version: str, mutating: bool) -> Answer:
     if not isinstance(response, dict):
         raise _mistyped(response, "AdmissionReview.response", f"{version}.AdmissionResponse")
     patch = _patch(response)
-    patch_type = _typed(response, "patchType", str, "string" if version == "v1" else "v1beta1.PatchType")
+    patch_type = _typed(response, "patchType", str, f"{version}.PatchType")
     allowed = bool(_typed(response, "allowed", bool, "bool"))
     given_uid = _typed(response, "uid", str, "types.UID") or ""
     annotations, warnings = _annotations(response), _warnings(response)
@@ -215,6 +218,8 @@ def _verify_patch(patch: bytes, patch_type: str | None, mutating: bool) -> None:
         raise InvalidResponse("webhook returned response.patch but not response.patchType")
     elif not patch and patch_type is not None:
         raise InvalidResponse("webhook returned response.patchType but not response.patch")
+    elif patch_type == "":
+        raise InvalidResponse('webhook returned invalid response.patchType of ""')
 
 
 def _patch(response: Object) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
+
 from kubegate.admission import GroupVersionKind
-from kubegate.api import Object
+from kubegate.api import Object, structural
 from kubegate.api.codec import go_type, not_registered, split_api_version
-from kubegate.api.normalize import complete, normalize
+from kubegate.api.normalize import TypeMismatch, complete, normalize, normalize_metadata
 from kubegate.api.resources import Resource
 from kubegate.api.schema import Schema, schema_for
 from kubegate.registry import conversion
@@ -19,6 +23,9 @@ class RegistryObjects:
 
     def decode(self, kind: GroupVersionKind, object: Object, *, strict: bool = False) -> Object:
         """Unknown fields of built-in kinds go; a custom resource is pruned later, with the request's own object."""
+        resource = self._resource(kind)
+        if resource is not None and resource.custom is not None:
+            return _decoded_custom(object)
         group, version = split_api_version(object.get("apiVersion") or kind.api_version)
         said = GroupVersionKind(group, version, object.get("kind") or kind.kind)
         object = {**object, "kind": said.kind, "apiVersion": said.api_version}
@@ -35,7 +42,11 @@ class RegistryObjects:
 
     def default(self, kind: GroupVersionKind, object: Object) -> None:
         resource = self._resource(kind)
-        if resource is not None:
+        if resource is None:
+            return
+        if resource.custom is not None:
+            structural.default(object, resource.custom.structural, keep_nulls=True)
+        else:
             self._registry.default(resource, object)
 
     def complete(self, kind: GroupVersionKind, object: Object) -> Object:
@@ -71,3 +82,27 @@ class RegistryObjects:
 
     def _resource(self, kind: GroupVersionKind) -> Resource | None:
         return self._registry.resources.by_kind(kind.group, kind.version, kind.kind)
+
+
+def _decoded_custom(object: Object) -> Object:
+    """Its kind is not known here, so it must say it. Of metadata, what does not fit is lost in the store."""
+    if not object.get("kind"):
+        raise ValueError(f"Object 'Kind' is missing in '{orjson.dumps(object, option=orjson.OPT_SORT_KEYS).decode()}'")
+    return {"apiVersion": "", **object, "metadata": _metadata(object.get("metadata"))}
+
+
+def _metadata(sent: Any) -> Object:
+    if not isinstance(sent, dict):
+        return {}
+    try:
+        return normalize_metadata(sent).value
+    except TypeMismatch:
+        kept: Object = {}
+        for name, value in sent.items():
+            if name in ("labels", "annotations") and isinstance(value, dict):
+                value = {key: text for key, text in value.items() if isinstance(text, str)}
+            try:
+                kept |= normalize_metadata({name: value}).value
+            except TypeMismatch:
+                continue
+        return kept

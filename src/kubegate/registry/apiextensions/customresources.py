@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from kubegate.api import Object, clone, field, gojson, structural, valuecheck
+from kubegate.api import Object, clone, field, gojson, names, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.normalize import Normalized, TypeMismatch, normalize_metadata
 from kubegate.api.resources import Resource, Subresource, version_priority
@@ -200,6 +200,7 @@ def _rules(key: _Identity) -> Rules:
         prepare=_prepare_plain,
         validate=_Validation(resource, ""),
         guard=_guard,
+        warnings=_finalizer_warnings,
         fields=_Fields(custom.selectable_fields) if custom.selectable_fields else None,
         field_labels=tuple(path.removeprefix(".") for path in custom.selectable_fields),
         status=custom.status,
@@ -272,6 +273,26 @@ async def _guard(obj: Object, old: Object | None, scope: Scope) -> None:
         resource = scope.resource
         text = "create not allowed while custom resource definition is terminating"
         raise StatusError(405, "MethodNotAllowed", text, details(resource.group, resource.resource))
+
+
+_STANDARD_FINALIZERS = frozenset({"foregroundDeletion", "orphan", "kubernetes"})
+
+
+def _finalizer_warnings(obj: Object, old: Object | None) -> list[str]:
+    """Names of new finalizers that somebody else may choose as well, or that are none."""
+    before = (old or {}).get("metadata", {}).get("finalizers") or ()
+    warnings = []
+    for name in sorted({*(obj["metadata"].get("finalizers") or ())} - {*before}):
+        texts = names.is_qualified_name(name)
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            path = " including a path (/)" if "." in name else ""
+            texts = [
+                *texts,
+                f"prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer"
+                " writers",
+            ]
+        warnings += [f"metadata.finalizers: {field.quoted(name)}: {text}" for text in texts]
+    return warnings
 
 
 def _prepare_plain(obj: Object, old: Object | None, scope: Scope) -> None:
