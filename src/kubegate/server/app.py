@@ -314,7 +314,9 @@ class App:
 
     async def let_go(self, port: int) -> None:
         """End the streams of those who are no longer connected."""
-        streams = {task: (call.remote_address, call.remote_port) for task, call in self._streams.items()}
+        streams = {
+            task: (call.remote_address, call.remote_port) for task, call in self._streams.items() if call.remote_port
+        }
         if not streams:
             return
         lost = await asyncio.to_thread(peers.gone, port, set(streams.values()))
