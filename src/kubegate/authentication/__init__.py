@@ -89,6 +89,10 @@ class Headers:
     def has(self, name: bytes) -> bool:
         return name in self._first
 
+    def begins(self, name: bytes, prefixes: tuple[bytes, ...]) -> bool:
+        """Whether the first value of a header begins with one of `prefixes`."""
+        return self._first.get(name, b"").startswith(prefixes)
+
     def all(self, name: str) -> list[str]:
         wanted = name.encode()
         return [_text(value) for key, value in self._fields if key == wanted]

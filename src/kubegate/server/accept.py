@@ -78,12 +78,14 @@ def _possible(accepted: Accepted, resource: Resource) -> Accepted:
     return accepted
 
 
+_PEOPLE = (b"curl", b"Wget", b"Mozilla/5.0")
+
+
 def wants_pretty(call: Call) -> bool:
     """Asked for by `pretty`; without it, people with curl or a browser are shown more than one line."""
     if "pretty" in call.query:
         return call.parameter("pretty") not in ("0", "false")
-    agent = call.header("user-agent")
-    return agent.startswith(("curl", "Wget", "Mozilla/5.0"))
+    return call.headers.begins(b"user-agent", _PEOPLE)
 
 
 @lru_cache(1024)
