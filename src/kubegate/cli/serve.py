@@ -85,16 +85,17 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
 
 
 def _greet(url: str, kubeconfig: Path, traces: str) -> None:
-    steps = f"  {_own_command()} trace{_traces_argument(traces)}\n" if traces not in ("", "-") else ""
+    shown = traces not in ("", "-")
+    last = f"{_own_command()} trace{_traces_argument(traces)}" if shown else "kubectl get namespaces"
     print(
         f"""
 kubegate is ready on {url}
 
   export KUBECONFIG={kubeconfig.resolve()}
   kubectl auth whoami
-  kubectl get namespaces
   kubectl auth can-i --list --as alice
-{steps}
+  {last}
+
 Ctrl-C ends it; what it stored is found again by the next start.
 """,
         flush=True,
