@@ -101,7 +101,7 @@ def test_text_that_looks_like_fields_is_no_duplicate():
         (b"a: b: c", "yaml: mapping values are not allowed in this context"),
         (b"a: \x01", "yaml: control characters are not allowed"),
         (b"[" * 300, "yaml: exceeded max depth"),
-        (b"a: .inf", "error converting YAML to JSON: json: unsupported value: inf"),
+        (b"a: .inf", "json: unsupported value: +Inf"),
     ],
 )
 def test_yaml_is_refused_as_go_refuses_it(body, error):
@@ -178,6 +178,11 @@ def test_what_is_written_as_yaml_is_read_again(value):
     if any(char in written.decode() for char in "\r\x85\u2028\u2029\ufeff"):
         return
     assert decode_yaml(written)[0] == {"a": value}
+
+
+def test_a_key_that_yaml_has_twice_is_told_with_the_line_of_its_value():
+    _, duplicates = codec.decode_yaml(b"a: 1\nb:\n  c: 1\na: 2\nb:\n  d: 1\n")
+    assert duplicates == ['line 4: key "a" already set in map', 'line 6: key "b" already set in map']
 
 
 def test_bodies_that_cannot_be_read_are_told_with_their_beginning():

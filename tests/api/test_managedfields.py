@@ -293,13 +293,75 @@ def test_elements_without_keys_and_duplicates_are_refused() -> None:
     )
     base = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}}
     texts = {
-        '.ports: element 0: associative list with keys has an element that omits key field "port"': [{"name": "x"}],
+        '.ports: element 0: associative list with keys has an element that omits all key fields ["port"]': [
+            {"name": "x"}
+        ],
         ".ports: duplicate entries for key [port=1]": [{"port": 1}, {"port": 1}],
         ".ports: element 0: associative list with keys may not have non-map elements": [7],
-        ".ports: element 0: associative list with keys may not have null elements": [None],
+        ".ports: element 0: associative list with keys may not have a null element": [None],
     }
     for text, found in texts.items():
         assert text in conflict(base, {**base, "ports": found}, kind).message
+
+
+def test_an_element_may_leave_out_a_key_if_it_has_another() -> None:
+    items = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+    keyed = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["a", "b"], "items": items}
+    kind = from_openapi({"type": "object", "properties": {"l": keyed, "apiVersion": {}, "kind": {}, "metadata": {}}})
+    applied = {"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}, "l": [{"a": "1"}, {"a": "1", "b": "2"}]}
+    owned = apply(None, applied, kind)["metadata"]["managedFields"][0]["fieldsV1"]["f:l"]
+    assert owned == {'k:{"a":"1"}': {".": {}, "f:a": {}}, 'k:{"a":"1","b":"2"}': {".": {}, "f:a": {}, "f:b": {}}}
+    with pytest.raises(StatusError) as caught:
+        apply(None, {**applied, "l": [{"c": "1"}]}, kind)
+    assert 'omits all key fields ["a" "b"] (and' in caught.value.message
+
+
+def test_an_element_that_goes_with_all_that_was_applied_in_it_breaks_nothing() -> None:
+    named = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
+    gates = {"schedulingGates": [{"name": "x"}], "hostname": "h"}
+    live = apply(None, {**named, "spec": gates}, POD)
+    found = live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:schedulingGates"]
+    del found['k:{"name":"x"}']["."]  # it was made by an older server
+    after = apply(live, {**named, "spec": {"hostname": "h"}}, POD, time=TIMES[2])
+    assert after["spec"]["hostname"] == "h"
+
+
+def test_values_of_merged_objects_are_converted_not_read() -> None:
+    deployment = schema_for("apps", "v1", "Deployment")
+    assert deployment is not None
+
+    def applied(replicas: float) -> Any:
+        config = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}}
+        return apply(
+            None,
+            {**config, "spec": {"replicas": replicas}},
+            deployment,
+            api_version="apps/v1",
+            default=lambda obj: obj.update(complete(obj, deployment)),
+        )
+
+    assert applied(2.0)["spec"]["replicas"] == 2
+    assert applied(2**31)["spec"]["replicas"] == -(2**31)
+    with pytest.raises(StatusError) as caught:
+        applied(1.5)
+    assert (caught.value.code, caught.value.message) == (
+        500,
+        "failed to convert new object (/a; apps/v1, Kind=Deployment) to proper version: unable to convert unstructured "
+        "object to apps/v1, Kind=Deployment: cannot convert float64 to int32",
+    )
+
+
+def test_quantities_are_scalars_and_raw_extensions_one_thing() -> None:
+    claim = schema_for("", "v1", "ResourceQuota")
+    assert claim is not None
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "a"}, "spec": {"hard": {"cpu": {}}}}
+    with pytest.raises(StatusError, match=r"\.spec\.hard\.cpu: expected any scalar, got &\{map\[\]\}"):
+        apply(None, quota, claim)
+    revision = schema_for("apps", "v1", "ControllerRevision")
+    assert revision is not None
+    raw = {"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "a"}, "data": {"b": {"c": 1}}}
+    made = apply(None, raw, revision, api_version="apps/v1")
+    assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:data": {}}
 
 
 def test_times_alone_are_no_change() -> None:

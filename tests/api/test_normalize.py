@@ -93,6 +93,8 @@ def test_values_of_the_wrong_type_are_refused_with_their_place(kind, group, body
         ("Pod", {"spec": {"priority": 1.5}}, "cannot convert float64 to int32"),
         ("Pod", {"spec": {"containers": {}}}, "cannot restore slice from map"),
         ("Pod", {"spec": {"containers": [{"imagePullPolicy": 1}]}}, "cannot convert int64 to v1.PullPolicy"),
+        ("Secret", {"data": {"a": "_"}}, "error decoding from json: illegal base64 data at input byte 0"),
+        ("ConfigMap", {"metadata": {"creationTimestamp": 5}}, "json: cannot unmarshal number into Go value of type"),
         ("ResourceQuota", {"spec": {"hard": {"cpu": "lots"}}}, "quantities must match the regular expression"),
     ],
 )
@@ -100,6 +102,58 @@ def test_objects_that_were_patched_have_other_words_for_it(kind, body, text):
     with pytest.raises(TypeMismatch) as raised:
         normalize(body, schema(kind))
     assert raised.value.conversion.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"metadata": {"generation": 1.0}}', "json: cannot unmarshal number 1.0 into"),
+        (b'{"metadata": {"generation": 1E2}}', "json: cannot unmarshal number 1E2 into"),
+        (b'{"metadata": {"generation": 18446744073709551616}}', "json: cannot unmarshal number 18446744073709551616 "),
+        # Of several, the first; but what cannot be read at all ends the reading.
+        (b'{"data": 1, "immutable": 2}', "json: cannot unmarshal number into Go struct field ConfigMap.data of"),
+        (b'{"data": 1, "metadata": {"creationTimestamp": "\xc3\xa9"}}', 'parsing time "\\xc3\\xa9" as "2006-'),
+        (
+            b'{"data": 1, "metadata": {"creationTimestamp": 5}}',
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string",
+        ),
+        (b'{"binaryData": {"a": ["x"]}}', "json: cannot unmarshal string into Go struct field ConfigMap.binaryData of"),
+    ],
+)
+def test_the_first_error_is_told_with_numbers_as_they_were_written(body, error):
+    assert refused("ConfigMap", body).startswith(error)
+
+
+def test_bytes_may_be_numbers_in_a_list():
+    found, _ = read(b'{"binaryData": {"a": [104, null, 105]}}', negotiate.JSON, ("", "v1", "ConfigMap"))
+    assert found["binaryData"] == {"a": "aABp"}
+
+
+def test_json_schemas_that_may_be_something_else_are_read_like_others():
+    def read_schema(openapi):
+        versions = [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": openapi}}]
+        body = {"spec": {"group": "g", "scope": "Cluster", "names": {}, "versions": versions}}
+        kind = ("apiextensions.k8s.io", "v1", "CustomResourceDefinition")
+        found, told = read(orjson.dumps(body), negotiate.JSON, kind, "Strict")
+        assert not told  # of what is in them, nothing is
+        return found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+
+    assert read_schema({"items": {"type": "string", "x": 1}}) == {"items": {"type": "string"}}
+    assert read_schema({"items": [{"type": "string", "x": 1}]}) == {"items": [{"type": "string"}]}
+    assert read_schema({"additionalProperties": {"x": 1}}) == {"additionalProperties": {}}
+    assert read_schema({"additionalProperties": False}) == {"additionalProperties": False}
+    assert read_schema({"dependencies": {"a": ["b"]}}) == {"dependencies": {"a": ["b"]}}
+    with pytest.raises(StatusError, match="boolean or JSON schema expected"):
+        read_schema({"additionalProperties": 1})
+    with pytest.raises(StatusError, match="field JSONSchemaProps"):
+        read_schema({"items": {"type": 1}})
+
+
+def test_nothing_is_told_of_what_reads_itself():
+    body = (
+        b'{"metadata": {"labels": {"a\\"": "b", "a\\"": "c"}, "managedFields": [{"fieldsV1": {"f:a": {}, "f:a": {}}}]}}'
+    )
+    assert refused("ConfigMap", body) == 'strict decoding error: duplicate field "metadata.labels.a\\""'
 
 
 def test_quantities_bytes_and_times_that_are_none_are_refused():

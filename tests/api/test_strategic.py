@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kubegate.api.schema import schema_for
@@ -80,10 +80,14 @@ def test_retain_keys_clears_what_it_does_not_name() -> None:
     assert refusal(obj, wrong, kind) == (400, "invalid patch format of retainKeys")
 
 
-def test_what_is_new_comes_without_directives_and_nulls() -> None:
-    patch = {"spec": {"sessionAffinityConfig": {"clientIP": {"$patch": "replace", "timeoutSeconds": 5, "x": None}}}}
+def test_what_is_new_comes_without_nulls_and_maps_that_are_directives() -> None:
+    patch = {"spec": {"sessionAffinityConfig": {"clientIP": {"$patch": "replace", "timeoutSeconds": 5}}}}
+    assert patched({"spec": {}}, patch)["spec"] == {"sessionAffinityConfig": {}}
+    patch = {"spec": {"sessionAffinityConfig": {"$retainKeys": ["clientIP"], "clientIP": {"timeoutSeconds": None}}}}
     found = patched({"spec": {}}, patch)["spec"]["sessionAffinityConfig"]
-    assert found == {"clientIP": {"timeoutSeconds": 5}}
+    assert found == {"$retainKeys": ["clientIP"], "clientIP": {}}
+    patch = {"spec": {"externalIPs": ["a"], "ports": [{"port": 1, "name": None}, {"port": 2, "$patch": "delete"}]}}
+    assert patched({"spec": {}}, patch)["spec"] == {"externalIPs": ["a"], "ports": [{"port": 1}]}
 
 
 def test_errors_are_kubernetes_own() -> None:
@@ -102,6 +106,28 @@ def test_errors_are_kubernetes_own() -> None:
     )
     order = {"spec": {"$setElementOrder/ports": [{"port": 1}], "ports": [{"port": 2}]}}
     assert refusal(SERVICE, order)[1].startswith("The order in patch list:\n[map[port:2]]")
+    order = {"spec": {"$setElementOrder/ports": [], "ports": [{"port": 2, "name": "z"}]}}
+    assert patched(SERVICE, order)["spec"]["ports"] == [{"port": 1, "name": "x"}, {"port": 2, "name": "z"}]
+    assert refusal({"spec": {"ports": None}}, {"spec": {"$setElementOrder/ports": []}}) == (
+        500,
+        "expected a []interface {}, but received a %!s(<nil>)",
+    )
+    assert refusal({"spec": {"ports": []}}, {"spec": {"$setElementOrder/ports": []}}) == (
+        500,
+        "no elements in any of the given slices",
+    )
+    assert refusal(SERVICE, {"spec": {"$setElementOrder/ports": [None]}}) == (500, "value for key 0 is not a map")
+    assert refusal(SERVICE, {"spec": {"$setElementOrder/nope": ["a"]}}) == (
+        500,
+        'unable to find api field in struct ServiceSpec for the json field "nope"',
+    )
+    assert refusal(SERVICE, {"spec": {"ports": [1]}}) == (
+        500,
+        "list element types are not identical: [[map[name:x port:1] map[name:y port:2]] [1]]",
+    )
+    assert refusal(SERVICE, {"spec": {"selector": {"$patch": 1}}})[1] == (
+        "unknown patch type: %!s(int64=1) in map: map[$patch:1]"
+    )
     with pytest.raises(StatusError) as caught:
         strategic_merge_patch(SERVICE, b"[]", None)
     assert caught.value.message == "json: cannot unmarshal array into Go value of type map[string]interface {}"
@@ -112,6 +138,7 @@ PORTS = st.lists(st.integers(1, 9), unique=True, max_size=6)
 
 @given(PORTS, PORTS, st.randoms())
 def test_a_patch_keeps_every_element_once_and_its_own_order(ours: list[int], theirs: list[int], random: Any) -> None:
+    assume(ours or theirs)
     obj = {"spec": {"ports": [{"port": n} for n in ours]}}
     order = [*theirs, *(n for n in ours if n not in theirs and random.random() < 0.5)]
     patch = {

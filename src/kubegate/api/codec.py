@@ -18,6 +18,7 @@ import orjson
 from msgspec import Struct
 
 from kubegate.api import Object, protobuf
+from kubegate.api.field import quoted
 from kubegate.api.schema import named, schema_for
 from kubegate.api.status import StatusError, bad_request
 
@@ -330,37 +331,69 @@ class Document(Struct, frozen=True):
     body: bytes = b""
     is_yaml: bool = False
 
-    def strict_errors(self, unknown: Sequence[str] = ()) -> list[str]:
+    def strict_errors(self, unknown: Sequence[str] = (), raw: Callable[[Place], bool] | None = None) -> list[str]:
         """Duplicate and `unknown` fields (paths) as strict decoding tells them: in the order in which it meets them.
 
-        YAML's duplicates come first and in one text; its fields are met in the order of their names.
+        YAML's duplicates come first and in one text; its fields are met in the order of their names. `raw` tells of
+        what it does not look into.
         """
         if self.is_yaml:
-            return [*self.duplicates, *(f'unknown field "{path}"' for path in sorted(unknown, key=_by_place))]
+            return [*self.duplicates, *(f"unknown field {quoted(path)}" for path in sorted(unknown, key=_by_place))]
         if not self.duplicates:
-            return [f'unknown field "{path}"' for path in unknown]
+            return [f"unknown field {quoted(path)}" for path in unknown]
         pairs = json.loads(self.body, object_pairs_hook=_Pairs)
-        return list(dict.fromkeys(_strict(pairs, "", frozenset(unknown))))[:_MAX_STRICT_ERRORS]
+        return list(dict.fromkeys(_strict(pairs, "", (), frozenset(unknown), raw)))[:_MAX_STRICT_ERRORS]
+
+    def with_numbers_as_written(self) -> Any:
+        """The value with numbers that keep their texts; None where it was not read from JSON."""
+        if self.is_yaml or not self.body.lstrip().startswith(b"{"):
+            return None
+        try:
+            return json.loads(self.body, parse_float=_WrittenNumber)
+        except (ValueError, RecursionError):
+            return None
 
 
-def _strict(value: Any, path: str, unknown: frozenset[str]) -> Iterator[str]:
-    """Nothing is said of what is below an unknown field."""
+Place = tuple[str | int, ...]
+"""The way to a value: names of fields and indices."""
+
+
+class _WrittenNumber(float):
+    """A number that shows itself as it was written: `1.0`, `1e3`."""
+
+    def __new__(cls, text: str) -> _WrittenNumber:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _strict(
+    value: Any, path: str, place: Place, unknown: frozenset[str], raw: Callable[[Place], bool] | None
+) -> Iterator[str]:
+    """Nothing is said of what is below an unknown field, or where `raw` says so."""
     if isinstance(value, _Pairs):
+        if raw is not None and raw(place):
+            return
         seen = set()
         for key, member in value:
-            place = f"{path}.{key}" if path else key
-            if place in unknown:
-                yield f'unknown field "{place}"'
+            name = f"{path}.{key}" if path else key
+            if name in unknown:
+                yield f"unknown field {quoted(name)}"
                 continue
             if key in seen:
-                yield f'duplicate field "{place}"'
+                yield f"duplicate field {quoted(name)}"
             seen.add(key)
             if isinstance(member, list):
-                yield from _strict(member, place, unknown)
+                yield from _strict(member, name, (*place, key), unknown, raw)
     elif isinstance(value, list):
         for position, member in enumerate(value):
             if isinstance(member, list):
-                yield from _strict(member, f"{path}[{position}]", unknown)
+                yield from _strict(member, f"{path}[{position}]", (*place, position), unknown, raw)
 
 
 def _by_place(path: str) -> list[tuple[int, int, str]]:
@@ -383,7 +416,7 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
             value = decode_json(body)
         except DecodeError as error:
             raise DecodeError(f"couldn't get version/kind; json parse error: {error}") from None
-        duplicates = [f'duplicate field "{path}"' for path in duplicate_fields(body, value)] if strict else []
+        duplicates = [f"duplicate field {quoted(path)}" for path in duplicate_fields(body, value)] if strict else []
     if value is None:
         value = {}
     if not isinstance(value, dict):

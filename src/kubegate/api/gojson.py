@@ -5,6 +5,7 @@ Clients see these texts in answers to malformed bodies and patches.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -49,14 +50,15 @@ def type_text(value: Any) -> str:
 
 
 def float_text(value: float) -> str:
-    """Go's `%v` of a float64: the shortest form, with an exponent from 1e+21 on and below 1e-4."""
-    if value == int(value) and abs(value) < 1e21:
-        return str(int(value))
-    text = repr(value)
-    mantissa, mark, exponent = text.partition("e")
-    if not mark:
-        return text
-    return f"{mantissa.removesuffix('.0')}e{exponent[0]}{exponent[1:].zfill(2)}"
+    """Go's `%v` of a float64: the shortest form, with an exponent from 1e+06 on and below 1e-4."""
+    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    assert isinstance(exponent, int), "JSON has no other numbers"
+    power = len(digits) + exponent - 1
+    if not value or -4 <= power < 6:
+        return repr(value).removesuffix(".0") if value else "0"
+    sign, (first, *rest) = "-" if value < 0 else "", map(str, digits)
+    mantissa = f"{first}.{''.join(rest)}" if rest else first
+    return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
 
 
 def sorted_text(value: Any) -> str:

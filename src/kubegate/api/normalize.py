@@ -12,14 +12,14 @@ import binascii
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from msgspec import Struct, field
 
 from kubegate.api import Object, gotypes, quantity
 from kubegate.api.codec import Document, decode_object, handled_as, json_type, strict_error, warnings
-from kubegate.api.schema import Schema, named, schema_for
+from kubegate.api.schema import Schema, from_openapi, named, schema_for
 
 _MAX_UNKNOWN = 100
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
@@ -27,6 +27,10 @@ _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 
 # Types that read themselves, whatever is in them.
 _RAW = frozenset({f"{_META}FieldsV1", f"{_META}Patch", "io.k8s.apimachinery.pkg.runtime.RawExtension"})
+_APIEXTENSIONS = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
+_JSON_SCHEMA = f"{_APIEXTENSIONS}JSONSchemaProps"
+# Types that are a JSON schema or something else, and read themselves as such.
+_SCHEMA_OR = frozenset(f"{_JSON_SCHEMA}Or{other}" for other in ("Bool", "Array", "StringArray"))
 # Types whose empty lists are told apart from absent ones up to the store, which makes them null (`registry.generic`).
 _KEPT_EMPTY = frozenset(
     {"io.k8s.api.rbac.v1.ClusterRole", "io.k8s.api.rbac.v1.Role", "io.k8s.api.discovery.v1.EndpointSlice"}
@@ -55,22 +59,37 @@ class TypeMismatch(ValueError):
 class _Mismatch(Exception):
     """A TypeMismatch before it is known in which struct: the value, and the Go type it should have been.
 
-    `kind` is what that type is underneath (`string` of v1.PullPolicy): a scalar, slice, map or struct.
+    `kind` is what that type is underneath (`string` of v1.PullPolicy): a scalar, slice, map or struct. `final`: said
+    by a type that reads itself, after which Go reads no further.
     """
 
-    def __init__(self, value: Any, wanted: str, kind: str = "") -> None:
-        self.value, self.wanted, self.kind = value, wanted, kind or wanted
+    def __init__(self, value: Any, wanted: str, kind: str = "", *, final: bool = False) -> None:
+        self.value, self.wanted, self.kind, self.final = value, wanted, kind or wanted, final
 
 
 class _Found(Struct):
-    """What goes along: whether zero values are to be filled in, and paths of unknown fields in the document's order."""
+    """What goes along: whether zero values are to be filled in, and paths of unknown fields in the document's order.
+
+    `mismatches`: where given, values of the wrong type are put there instead of being raised. `converting`: the object
+    was not read from JSON, but made by a patch: Go's converter takes whole numbers for integers, and cuts off what is
+    too large for them.
+    """
 
     complete: bool = False
+    converting: bool = False
     unknown: dict[str, None] = field(default_factory=dict)
+    mismatches: list[TypeMismatch] | None = None
 
     def add(self, path: Path, name: str) -> None:
         if len(self.unknown) < _MAX_UNKNOWN:
             self.unknown[strict_path((path, name, False))] = None
+
+    def refuse(self, error: _Mismatch, struct: str, path: Path) -> None:
+        """Raise the error of a struct's field, or note it."""
+        mismatch = _mismatch(error, struct, path)
+        if self.mismatches is None or error.final:
+            raise mismatch from None
+        self.mismatches.append(mismatch)
 
 
 class Normalized(Struct, frozen=True):
@@ -80,15 +99,32 @@ class Normalized(Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
 
-def normalize(value: Mapping[str, Any], schema: Schema) -> Normalized:
+def normalize(value: Mapping[str, Any], schema: Schema, *, converting: bool = False) -> Normalized:
     """An object (or any struct) as Go has it after decoding. `value` is not changed. Raises TypeMismatch.
 
     What Go would write for fields that were not sent (`resources: {}`, `rules: null`) is not there yet, so that
-    defaulting sees what is missing: see `complete`.
+    defaulting sees what is missing: see `complete`. `converting`: see `_Found`.
     """
-    found = _Found()
+    found = _Found(converting=converting)
     walked = walker(schema)(value, None, found)
     return Normalized(walked, tuple(found.unknown))
+
+
+def of_document(document: Document, schema: Schema) -> Normalized:
+    """`normalize` of what a document holds. Raises the TypeMismatch that Go tells.
+
+    Go reads on after a value of the wrong type. It tells of the first one, unless it comes to a value (a time, a
+    quantity) that cannot be read at all. Numbers are told as the document writes them.
+    """
+    try:
+        return normalize(document.value, schema)
+    except TypeMismatch:
+        as_written = document.with_numbers_as_written()
+        found = _Found(mismatches=[])
+        walker(schema)(document.value if as_written is None else as_written, None, found)
+        if found.mismatches:
+            raise found.mismatches[0] from None
+        raise
 
 
 def complete(value: Mapping[str, Any], schema: Schema) -> Object:
@@ -115,9 +151,19 @@ def normalize_metadata(meta: Any) -> Normalized:
 _IN_METADATA = re.compile(r"(Go struct field \w+)\.metadata\.")
 
 
-def strict_errors(document: Document, unknown: Sequence[str]) -> list[str]:
-    """The texts of strict decoding for a document whose type does not have the fields `unknown`."""
-    return document.strict_errors(unknown)
+def strict_errors(document: Document, unknown: Sequence[str], schema: Schema | None = None) -> list[str]:
+    """The texts of strict decoding for a document whose type, `schema`, does not have the fields `unknown`."""
+    return document.strict_errors(unknown, None if schema is None else partial(_reads_itself, schema))
+
+
+def _reads_itself(schema: Schema, place: Sequence[str | int]) -> bool:
+    """Whether what is at `place` is of a type that reads itself, so that nothing is said of fields in it."""
+    found: Schema | None = schema
+    for step in place:
+        if found is None or found.name in _RAW or not found.type:
+            return True
+        found = found.items if isinstance(step, int) else found.properties.get(step) or found.additional
+    return found is not None and (found.name in _RAW or not found.type)
 
 
 def read(
@@ -134,12 +180,12 @@ def read(
     if schema is None:
         return document.value, []
     try:
-        normalized = normalize(document.value, schema)
+        normalized = of_document(document, schema)
     except TypeMismatch as error:
         raise handled_as(kind, version, kind, str(error)) from None
     if field_validation == "Ignore" or not (document.duplicates or normalized.unknown):
         return normalized.value, []
-    errors = strict_errors(document, normalized.unknown)
+    errors = strict_errors(document, normalized.unknown, schema)
     if field_validation == "Strict":
         raise strict_error(kind, version, errors)
     return normalized.value, warnings(errors)
@@ -168,6 +214,8 @@ def walker(schema: Schema) -> Walk:
 
 
 def _compile(schema: Schema) -> Walk:
+    if schema.name in _SCHEMA_OR:
+        return _schema_or(schema.name)
     if schema.name in _RAW or (schema.type == "" and not schema.int_or_string and schema.name != _QUANTITY):
         return _as_it_is
     if schema.name == _QUANTITY:
@@ -191,6 +239,33 @@ def _plain_type(schema: Schema) -> str:
 
 def _as_it_is(value: Any, path: Path, found: _Found) -> Any:
     return value
+
+
+def _schema_or(name: str) -> Walk:
+    """Of fields that are unknown in such a schema nothing is told."""
+
+    def as_schema(value: Any, complete: bool) -> Any:
+        try:
+            return walker(named(_JSON_SCHEMA))(value, None, _Found(complete))
+        except _Mismatch as error:
+            error.final = True
+            raise
+
+    def walk(value: Any, path: Path, found: _Found) -> Any:
+        if type(value) is dict:
+            return as_schema(value, found.complete)
+        if name == f"{_JSON_SCHEMA}OrBool":
+            if type(value) is not bool:
+                raise TypeMismatch("boolean or JSON schema expected")
+            return value
+        if type(value) is not list or not value:
+            return None
+        if name == f"{_JSON_SCHEMA}OrArray":
+            return [as_schema({} if item is None else item, found.complete) for item in value]
+        return strings(value, path, found)
+
+    strings = _list(from_openapi({"type": "array", "items": {"type": "string"}}), "[]string")
+    return walk
 
 
 def _scalar(schema: Schema, go: str) -> Walk:
@@ -220,6 +295,8 @@ def _integer(bits: int, go: str) -> Walk:
 
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not int or not low <= value <= high:
+            if found.converting and (type(value) is int or (type(value) is float and value.is_integer())):
+                return (int(value) - low) % (1 << bits) + low
             raise _Mismatch(value, go, kind)
         return value
 
@@ -227,7 +304,7 @@ def _integer(bits: int, go: str) -> Walk:
 
 
 def _number(value: Any, path: Path, found: _Found) -> Any:
-    if type(value) not in (int, float):
+    if type(value) is not int and not isinstance(value, float):
         raise _Mismatch(value, "float64")
     return value
 
@@ -235,10 +312,15 @@ def _number(value: Any, path: Path, found: _Found) -> Any:
 def _int_or_string(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is str:
         return value
-    return _INT32(value, path, found)
+    try:
+        return _INT32(value, path, _READING)
+    except _Mismatch as error:
+        error.final = True
+        raise
 
 
 _INT32 = _integer(32, "int32")
+_READING = _Found()
 
 
 def _quantity(value: Any, path: Path, found: _Found) -> Any:
@@ -247,10 +329,10 @@ def _quantity(value: Any, path: Path, found: _Found) -> Any:
 
 def _parsed_quantity(value: Any) -> quantity.Quantity:
     if type(value) is not str:
-        if type(value) not in (int, float):
+        if type(value) is not int and not isinstance(value, float):
             # The text is the raw value's, which no longer is a quantity.
             raise TypeMismatch(quantity.FORMAT_ERROR)
-        value = f"{value:g}" if type(value) is float else str(value)
+        value = repr(value)
     try:
         return quantity.parse(value.strip())
     except quantity.QuantityError as error:
@@ -392,13 +474,13 @@ def _struct(schema: Schema) -> Walk:
             if expected is not None:
                 if type(item) is not expected:
                     kind = "bool" if expected is bool else "string"
-                    raise _mismatch(_Mismatch(item, text, kind), go_name, (path, name, False))
+                    found.refuse(_Mismatch(item, text, kind), go_name, (path, name, False))
             else:
                 place = (path, name, False)
                 try:
                     item = walk_field(item, place, found)
                 except _Mismatch as error:
-                    raise _mismatch(error, go_name, place) from None
+                    found.refuse(error, go_name, place)
             if not item and (drop or name in nullable):
                 continue
             out[name] = item
@@ -440,12 +522,22 @@ def _zero(schema: Schema) -> Callable[[], Any]:
 
 
 def _bytes(value: Any, path: Path, found: _Found) -> Any:
+    if type(value) is list:
+        return base64.b64encode(bytes(map(_byte, value))).decode()
     if type(value) is not str:
         raise _Mismatch(value, "[]uint8", "slice")
     try:
         binascii.a2b_base64(value, strict_mode=True)
     except (ValueError, binascii.Error):
         return base64.b64encode(decode_base64(value)).decode()
+    return value
+
+
+def _byte(value: Any) -> int:
+    if value is None:
+        return 0
+    if type(value) is not int or not 0 <= value <= 255:
+        raise _Mismatch(value, "uint8", "int8")
     return value
 
 
@@ -459,7 +551,8 @@ def decode_base64(text: str) -> bytes:
     position, size = 0, len(encoded)
 
     def bad(offset: int) -> TypeMismatch:
-        return TypeMismatch(f"illegal base64 data at input byte {offset}")
+        text = f"illegal base64 data at input byte {offset}"
+        return TypeMismatch(text, f"error decoding from json: {text}")
 
     while True:
         place = 0
@@ -505,13 +598,13 @@ _ZERO_TIME: Final = "0001-01-01T00:00:00Z"
 
 def _time(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is not str:
-        raise _Mismatch(value, "string")
+        raise _Mismatch(value, "string", final=True)
     return _in_utc(value)
 
 
 def _micro_time(value: Any, path: Path, found: _Found) -> Any:
     if type(value) is not str:
-        raise _Mismatch(value, "string")
+        raise _Mismatch(value, "string", final=True)
     return _micro_in_utc(value)
 
 
@@ -594,7 +687,9 @@ def parse_time(text: str, *, micro: bool = False) -> datetime:
 
 
 def _shown(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
+    """As Go's time package quotes: every byte that is not plain ASCII by its number."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return "".join(chr(byte) if 0x20 <= byte < 0x80 else f"\\x{byte:02x}" for byte in escaped.encode())
 
 
 # --- paths -------------------------------------------------------------------------------------------------------
@@ -619,7 +714,7 @@ def _mismatch(error: _Mismatch, struct: str, path: Path) -> TypeMismatch:
     place = ".".join(reversed(parts))
     found = json_type(error.value)
     if found == "number" and error.kind.startswith("int"):
-        found = f"number {error.value:g}" if isinstance(error.value, float) else f"number {error.value}"
+        found = f"number {error.value!r}"
     text = f"json: cannot unmarshal {found} into Go struct field {struct}.{place} of type {error.wanted}"
     return TypeMismatch(text, _conversion(error))
 
@@ -627,7 +722,10 @@ def _mismatch(error: _Mismatch, struct: str, path: Path) -> TypeMismatch:
 def _conversion(error: _Mismatch) -> str:
     """What Go's converter of unstructured objects says."""
     value = error.value
-    found = {str: "string", bool: "bool", int: "int64", float: "float64", list: "slice", dict: "map"}[type(value)]
+    if error.final:
+        return f"json: cannot unmarshal {json_type(value)} into Go value of type {error.wanted}"
+    names = {str: "string", bool: "bool", int: "int64", list: "slice", dict: "map"}
+    found = "float64" if isinstance(value, float) else names[type(value)]
     if error.kind in ("map", "slice"):
         return f"cannot restore {error.kind} from {found}"
     if error.kind == "struct":

@@ -92,9 +92,9 @@ class Quantity(Struct, frozen=True):
         return Quantity(*_reduced(self.nanos() + nanos, _NANO), chosen)
 
     def round_up(self, scale: int) -> Quantity:
-        """Nothing finer than ten to the power of `scale`; rounded away from zero. Forgets the text as parsed."""
+        """Nothing finer than ten to the power of `scale`; rounded away from zero."""
         if self.exponent >= scale:
-            return Quantity(self.unscaled, self.exponent, self.format)
+            return self
         return Quantity(*_reduced(self.scaled_value(scale), scale), self.format)
 
     def canonical(self) -> str:

@@ -15,6 +15,7 @@ import orjson
 from kubegate.api.resources import data
 
 _REFERENCE = "#/components/schemas/"
+_RAW_EXTENSION = "io.k8s.apimachinery.pkg.runtime.RawExtension"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 
 
@@ -111,6 +112,8 @@ def named(name: str) -> Schema:
         _fill(schema, definition)
     finally:
         del _named_in_work[name]
+    if name == _RAW_EXTENSION:
+        schema.map_type = "atomic"  # which no schema says: server-side apply knows it
     return schema
 
 

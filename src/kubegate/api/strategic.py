@@ -20,6 +20,9 @@ _RETAIN_KEYS = "$retainKeys"
 _DELETE_FROM = "$deleteFromPrimitiveList"
 _ORDER = "$setElementOrder"
 
+_MAP = "map[string]interface {}"
+_LIST = "[]interface {}"
+
 _BAD_PRIMITIVE_LIST = "invalid patch format of primitive list"
 _BAD_RETAIN_KEYS = "invalid patch format of retainKeys"
 _BAD_ORDER = "invalid patch format of setElementOrder list"
@@ -52,7 +55,18 @@ def _no_merge_key(element: Any, merge_key: str) -> StatusError:
 
 
 def _unknown_directive(directive: Any, where: Any) -> StatusError:
-    return _failed(f"unknown patch type: {gojson.value_text(directive)} in map: {gojson.value_text(where)}")
+    if directive is None:
+        shown = "%!s(<nil>)"
+    elif isinstance(directive, str | dict | list):
+        shown = gojson.value_text(directive)
+    else:  # Go is told to write a text, and says what it got
+        shown = f"%!s({_go_type(directive)}={gojson.value_text(directive)})"
+    return _failed(f"unknown patch type: {shown} in map: {gojson.value_text(where)}")
+
+
+def _bad_type(wanted: str, found: Any) -> StatusError:
+    shown = "%!s(<nil>)" if found is None else _go_type(found)
+    return _failed(f"expected a {wanted}, but received a {shown}")
 
 
 # ------------------------------------------------------------------ maps
@@ -100,8 +114,15 @@ def _kind(value: Any) -> str:
 
 
 def _field(schema: Schema, name: str) -> Schema:
+    """Raises StatusError where Go's types cannot tell how a value is merged."""
     found = schema.properties.get(name)
-    return found or schema.additional or ANY
+    if found is not None:
+        return found
+    if schema.additional is not None:
+        raise _failed("merging an object in json but data type is not struct, instead is: map")
+    if schema is ANY:
+        return ANY
+    raise _failed(f'unable to find api field in struct {schema.kind_name} for the json field "{name}"')
 
 
 def _directed_key(name: str, prefix: str, error: str) -> str:
@@ -118,21 +139,25 @@ def _drop_nulls(value: Any) -> None:
             del value[key]
         for child in value.values():
             _drop_nulls(child)
+    elif isinstance(value, list):
+        for child in value:
+            _drop_nulls(child)
 
 
 def _without_directives(value: Any) -> tuple[bool, Any]:
-    """Whether to keep a value that is taken as it is, and what is left of it without directives."""
+    """Whether to keep a value that is taken as it is, and what is left of it: maps that are directives go.
+
+    Other directives stay, as if they were fields.
+    """
     if isinstance(value, list):
         kept = [cleaned for keep, cleaned in map(_without_directives, value) if keep]
         return True, kept
     if not isinstance(value, dict):
         return True, value
-    if value.get(_DIRECTIVE) == "delete":
+    if _DIRECTIVE in value:
         return False, None
     out = {}
     for key, child in value.items():
-        if key in (_DIRECTIVE, _RETAIN_KEYS) or key.startswith((_DELETE_FROM, _ORDER)):
-            continue
         keep, cleaned = _without_directives(child)
         if keep:
             out[key] = cleaned
@@ -158,40 +183,70 @@ def _merge_ordered_lists(original: Object, patch: Object, schema: Schema) -> Non
     for name in [name for name in patch if name.startswith(_ORDER)]:
         order = patch.pop(name)
         if not isinstance(order, list):
-            raise _failed(f"expected a []interface {{}}, but received a {_go_type(order)}")
+            raise _bad_type(_LIST, order)
         key = _directed_key(name, _ORDER, _BAD_ORDER)
-        current, wanted = original.get(key), patch.get(key)
-        for found in (current, wanted):
-            if found is not None and not isinstance(found, list):
-                raise _failed(f"expected a []interface {{}}, but received a {_go_type(found)}")
+        for side in (original, patch):
+            if key in side and not isinstance(side[key], list):
+                raise _bad_type(_LIST, side[key])
+        current, wanted = original.get(key, []), patch.get(key, [])
         field = _field(schema, key)
-        _check_order(wanted or [], order, field.merge_key)
+        merge_key = field.merge_key
+        _check_order(wanted, order, merge_key)
         if key not in original and key not in patch:
             continue
         if key not in patch:
-            merged = current or []
-        elif current is None:
+            merged = current
+        elif key not in original:
             merged = _without_directives(wanted)[1]
         else:
             # Merging changes the list; where its elements stood before is needed below.
-            merged = _merge_list_field(list(current), wanted or [], field, deleting=False)
-        _check_elements(merged)
-        original[key] = _in_order(merged, order, current or [], field.merge_key)
+            merged = _merge_list_field(list(current), wanted, field, deleting=False)
+        if merge_key:
+            for element in merged:
+                _find(order, merge_key, _identity(element, merge_key))
+        if not current and not wanted:
+            raise _failed("no elements in any of the given slices")
+        _check_elements(current, wanted)
+        for element in [] if merge_key else [*merged, *current]:
+            if isinstance(element, dict):
+                raise _no_merge_key(element, merge_key)
+        original[key] = _in_order(merged, order, current, merge_key)
         patch.pop(key, None)
 
 
 def _check_order(wanted: Sequence[Any], order: Sequence[Any], merge_key: str) -> None:
     """The elements that the patch sets must stand in the order list, in the same order."""
-    elements = [e for e in wanted if not (isinstance(e, dict) and e.get(_DIRECTIVE) == "delete")]
-    position = 0
-    for named in order:
-        if position < len(elements) and _identity(elements[position], merge_key) == _identity(named, merge_key):
-            position += 1
-    if position < len(elements):
+    if not wanted or not order:
+        return
+    elements = wanted
+    if merge_key:
+        for element in wanted:
+            if not isinstance(element, dict):
+                raise _bad_type(_MAP, element)
+        elements = [element for element in wanted if element.get(_DIRECTIVE) != "delete"]
+    place = seen = 0
+    while place < len(elements) and seen < len(order):
+        element = elements[place]
+        if isinstance(element, dict) and _DIRECTIVE in element:
+            place += 1
+            continue
+        if _identity(element, merge_key) == _identity(order[seen], merge_key):
+            place += 1
+        seen += 1
+    if place < len(elements):
         raise _failed(
             f"The order in patch list:\n{gojson.value_text(list(wanted))}\n doesn't match {_ORDER} list:\n"
             f"{gojson.value_text(list(order))}\n"
         )
+
+
+def _find(elements: Sequence[Any], merge_key: str, value: Any) -> None:
+    """Look for an element; all those before it must be maps."""
+    for position, element in enumerate(elements):
+        if not isinstance(element, dict):
+            raise _failed(f"value for key {position} is not a map")
+        if element.get(merge_key) == value:
+            return
 
 
 # ------------------------------------------------------------------ lists
@@ -200,7 +255,7 @@ def _merge_list_field(original: list[Any], patch: list[Any], field: Schema, dele
         return patch
     if not original and not patch:
         return original
-    _check_elements([*original, *patch])
+    _check_elements(original, patch)
     element = original[0] if original else patch[0]
     if not isinstance(element, dict):
         if deleting:
@@ -209,7 +264,7 @@ def _merge_list_field(original: list[Any], patch: list[Any], field: Schema, dele
         return _in_order(_unique([*original, *patch]), patch, original, "")
     merge_key = field.merge_key
     if not merge_key:
-        raise _failed(f"cannot merge lists without merge key for {_element_name(field)}")
+        raise _failed("cannot merge lists without merge key for struct")
     original, patch = _directed(original, patch, merge_key)
     merged = list(original)
     places = _places(merged, merge_key)
@@ -282,39 +337,34 @@ def _identity(element: Any, merge_key: str) -> Any:
     """What tells elements apart: the merge key's value, or the value itself."""
     if not merge_key:
         return element
-    if not isinstance(element, dict) or merge_key not in element:
+    if not isinstance(element, dict):
+        raise _bad_type(_MAP, element)
+    if merge_key not in element:
         raise _no_merge_key(element, merge_key)
     return element[merge_key]
 
 
-def _check_elements(elements: Iterable[Any]) -> None:
+def _check_elements(original: Sequence[Any], patch: Sequence[Any]) -> None:
     """All elements must be of one kind, and not lists."""
-    kinds = set()
-    for element in elements:
-        if isinstance(element, list):
-            raise StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
-        kinds.add(_kind(element))
-    if len(kinds) > 1:
-        raise _failed("list element types are not identical")
+    first: str | None = None
+    for element in [*original, *patch]:
+        kind = _go_type(element)
+        if first is None:
+            first = kind
+            if kind == _LIST:
+                raise StatusError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+        elif kind != first:
+            shown = gojson.value_text([list(original), list(patch)])
+            raise _failed(f"list element types are not identical: {shown}")
 
 
 def _unique(values: Iterable[Any]) -> list[Any]:
     return list({_token(value, ""): value for value in values}.values())
 
 
-def _element_name(field: Schema) -> str:
-    return field.items.kind_name if field.items is not None else ""
-
-
-_GO_TYPES = {
-    "object": "map[string]interface {}",
-    "array": "[]interface {}",
-    "string": "string",
-    "number": "int64",
-    "bool": "bool",
-    "null": "<nil>",
-}
-
-
 def _go_type(value: Any) -> str:
-    return _GO_TYPES[_kind(value)]
+    if value is None:
+        return "<nil>"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "int64" if isinstance(value, int) else "float64"
+    return {"object": _MAP, "array": _LIST, "string": "string", "bool": "bool"}[json_type(value)]

@@ -22,9 +22,9 @@ _BOOLEANS = {
 }
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _INFINITIES = {
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), "+Inf"),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), "-Inf"),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), "NaN"),
 }
 _YAML_INT = re.compile(r"[-+]?(?:0[bB][01]+|0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _YAML_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -151,7 +151,7 @@ class _YAMLBuilder:
                 continue
             text = _key(key)
             if text in value:
-                line = start.start_mark.line + 1
+                line = self.loader.peek_event().start_mark.line + 1  # of its value
                 self.duplicates.append(f"line {line}: key {orjson.dumps(text).decode()} already set in map")
             value[text] = self.node(depth + 1)
         self.loader.get_event()
@@ -217,7 +217,7 @@ def _resolved(text: str) -> Any:
         return text
     if text in _INFINITIES:
         # JSON has no such numbers.
-        raise DecodeError(f"error converting YAML to JSON: json: unsupported value: {_INFINITIES[text]}")
+        raise DecodeError(f"json: unsupported value: {_INFINITIES[text]}")
     digits = text.replace("_", "")
     if len(digits) <= 64 and _YAML_INT.fullmatch(digits):
         number = _integer(digits)

@@ -97,7 +97,7 @@ def patched(obj: Object, by: Patch, target: Resource | Subresource, context: Con
             unknown = [f'unknown field "{name}"' for name in sorted(obj) if name not in ("apiVersion", "kind")]
             strict = strict if context.field_validation == "Ignore" else [*strict, *unknown]
             sent = {name: sent[name] for name in ("kind", "apiVersion")}
-        return _normalized(Document(sent), resource, expected, context, strict)
+        return _normalized(Document(sent), resource, expected, context, strict, converting=by.strategic)
     except normalize.TypeMismatch as error:
         raise by.refusal(obj, str(error), error.conversion) from error
     except _StrictErrors as error:
@@ -141,18 +141,24 @@ def _normalized(
     expected: tuple[str, str, str],
     context: Context,
     before: Sequence[str] = (),
+    *,
+    converting: bool = False,
 ) -> Object:
-    """`before`: what strict decoding has found already."""
+    """`before`: what strict decoding has found already. `converting`: the object comes from a strategic merge patch."""
     if resource is not None and resource.custom is not None:
         from kubegate.registry.apiextensions import customresources
 
+        schema = None
         found = customresources.normalize(document.value, resource)
     else:
         schema = schema_for(*expected)
         assert schema is not None, f"{expected} has no schema"
-        found = normalize.normalize(document.value, schema)
+        if converting:
+            found = normalize.normalize(document.value, schema, converting=True)
+        else:
+            found = normalize.of_document(document, schema)
     if context.field_validation != "Ignore" and (found.unknown or document.duplicates or before):
-        _tell([*before, *normalize.strict_errors(document, found.unknown)], context)
+        _tell([*before, *normalize.strict_errors(document, found.unknown, schema)], context)
     return found.value
 
 

@@ -133,14 +133,31 @@ def apply(
         owned = managed.get(who)
         if owned is not None:
             managed[who] = Owned(owned.fields, owned.api_version, time)
-        result = clone(merged)
-        if default is not None:
-            default(result)
+        result = clone(merged) if default is None else _defaulted(merged, applied, schema, default)
     else:
         result = base
     if manager == "kubectl" and _last_applied(result):
         result = _with_last_applied(result, applied)
     return _with_entries(result, entries.encode(managed))
+
+
+def _defaulted(merged: Object, applied: Object, schema: Schema, default: Callable[[Object], None]) -> Object:
+    from kubegate.api.normalize import TypeMismatch, normalize
+
+    result = clone(merged)
+    try:
+        default(result)
+    except TypeMismatch:
+        # The values of a merged object are converted, not read: some fit that would not, if they were sent.
+        try:
+            result = clone(normalize(merged, schema, converting=True).value)
+        except TypeMismatch as error:
+            text = f"unable to convert unstructured object to {_kind_text(applied)}: {error.conversion}"
+            raise StatusError(
+                500, "", f"failed to convert new object ({_named(applied)}) to proper version: {text}"
+            ) from None
+        default(result)
+    return result
 
 
 def restore_times(new: Object, live: Object) -> Object:
@@ -307,7 +324,7 @@ class _Applying:
             if rest:
                 after[other] = entries.owning(owned, rest)
         if conflicts and not force:
-            raise _Conflicts(sorted(conflicts, key=lambda conflict: conflict[0]))
+            raise _Conflicts(sorted(conflicts, key=lambda conflict: _identifier(conflict[0])))
         mine = sets.difference(after[who].fields, _UNTRACKED)
         if mine:
             after[who] = entries.owning(after[who], sets.in_order(mine))
@@ -335,6 +352,13 @@ class _Applying:
         return found
 
 
+def _identifier(who: Manager) -> bytes:
+    """The text that Kubernetes knows a manager by, which gives conflicts their order."""
+    said = {"manager": who.name, "operation": who.operation, "apiVersion": who.api_version}
+    said["subresource"] = who.subresource
+    return orjson.dumps({name: value for name, value in said.items() if value})
+
+
 def _check_applied(applied: Object, api_version: str, kind: str) -> None:
     found_version, found_kind = applied.get("apiVersion") or "", applied.get("kind") or ""
     if found_version != api_version or (kind and found_kind != kind):
@@ -348,9 +372,15 @@ def _check_applied(applied: Object, api_version: str, kind: str) -> None:
 def _named(obj: Object) -> str:
     """An object as error texts name it: `NAMESPACE/NAME; GROUP/VERSION, Kind=KIND`."""
     meta = obj.get("metadata") or {}
+    namespace, name = (meta.get(field, "") for field in ("namespace", "name"))
+    where = f"{namespace if isinstance(namespace, str) else ''}/{name if isinstance(name, str) else ''}"
+    return f"{where}; {_kind_text(obj)}"
+
+
+def _kind_text(obj: Object) -> str:
     version = obj.get("apiVersion") or ""
     shown = version if "/" in version else f"/{version}"
-    return f"{meta.get('namespace', '')}/{meta.get('name', '')}; {shown}, Kind={obj.get('kind', '')}"
+    return f"{shown}, Kind={obj.get('kind', '')}"
 
 
 def _conflict_error(conflicts: list[tuple[Manager, Path]]) -> StatusError:

@@ -16,6 +16,8 @@ from kubegate.api.gojson import value_text
 from kubegate.api.managedfields.sets import MEMBER, FieldSet, path_text
 from kubegate.api.schema import ANY, Schema
 
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+
 
 class NotTyped(Exception):
     """An object does not fit its schema; the text is Kubernetes'."""
@@ -51,12 +53,14 @@ def _value_element(schema: Schema, item: Any) -> str:
         raise NotTyped("associative list without keys has an element that's a map type")
     if isinstance(item, list):
         raise NotTyped("not supported: associative list with lists as elements")
+    if item is None:
+        raise NotTyped("associative list without keys has an element that's an explicit null")
     return f"v:{orjson.dumps(item).decode()}"
 
 
 def _key_element(schema: Schema, item: Any) -> str:
     if item is None:
-        raise NotTyped("associative list with keys may not have null elements")
+        raise NotTyped("associative list with keys may not have a null element")
     if not isinstance(item, dict):
         raise NotTyped("associative list with keys may not have non-map elements")
     pairs = {}
@@ -65,12 +69,15 @@ def _key_element(schema: Schema, item: Any) -> str:
             pairs[key] = item[key]
             continue
         field = (schema.items or ANY).properties.get(key)
-        if field is None or field.default is None:
-            raise NotTyped(
-                f'associative list with keys has an element that omits key field "{key}" '
-                "(and doesn't have default value)"
-            )
-        pairs[key] = field.default
+        # Elements that leave out a key are others than those that have it.
+        if field is not None and field.default is not None:
+            pairs[key] = field.default
+    if not pairs:
+        keys = " ".join(orjson.dumps(key).decode() for key in schema.list_map_keys)
+        raise NotTyped(
+            f"associative list with keys has an element that omits all key fields [{keys}] "
+            "(and doesn't have default values for any key fields)"
+        )
     return f"k:{orjson.dumps(pairs, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
@@ -119,7 +126,9 @@ def _named_below(schema: Schema, value: Any) -> FieldSet | None:
                 found[f"f:{name}"] = below
     else:
         items = schema.items or ANY
-        for element, group in _grouped(schema, value).items():
+        # Pruning may leave nothing of an element, which then has no name.
+        rest = [item for item in value if item is not None]
+        for element, group in _grouped(schema, rest).items():
             below = _named_below(items, group[0]) if len(group) == 1 else None
             found[element] = {".": MEMBER, **below} if below else MEMBER
     return found or None
@@ -383,6 +392,8 @@ def _errors(schema: Schema, value: Any, path: str) -> Iterator[str]:
             yield _at(path, text)
     elif isinstance(value, dict) and schema.properties:
         yield from _map_errors(schema, value, path)
+    elif isinstance(value, dict | list) and (schema.int_or_string or schema.name == _QUANTITY):
+        yield _at(path, f"expected any scalar, got {_pointer(value)}")
 
 
 def _map_errors(schema: Schema, value: dict[str, Any], path: str) -> Iterator[str]:
