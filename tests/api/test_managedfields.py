@@ -316,14 +316,14 @@ def test_an_element_may_leave_out_a_key_if_it_has_another() -> None:
     assert 'omits all key fields ["a" "b"] (and' in caught.value.message
 
 
-def test_an_element_that_goes_with_all_that_was_applied_in_it_breaks_nothing() -> None:
-    named = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
-    gates = {"schedulingGates": [{"name": "x"}], "hostname": "h"}
-    live = apply(None, {**named, "spec": gates}, POD)
-    found = live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:schedulingGates"]
-    del found['k:{"name":"x"}']["."]  # it was made by an older server
-    after = apply(live, {**named, "spec": {"hostname": "h"}}, POD, time=TIMES[2])
-    assert after["spec"]["hostname"] == "h"
+def test_an_element_of_which_pruning_leaves_nothing_breaks_nothing() -> None:
+    def gates(live: Object | None, manager: str, *found: Object) -> Object:
+        spec = {"schedulingGates": list(found), "hostname": "h"}
+        applied = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": spec}
+        return apply(live, applied, POD, manager=manager, default=lambda obj: obj.update(complete(obj, POD)))
+
+    live = gates(gates(None, "one", {}), "two", {"name": ""})
+    assert gates(live, "two")["spec"]["hostname"] == "h"
 
 
 def test_values_of_merged_objects_are_converted_not_read() -> None:

@@ -96,16 +96,17 @@ def test_addresses_that_others_may_read_otherwise_are_borne_with_only_where_they
 
 
 def test_addresses_in_an_unusual_form_are_warned_of():
-    soon = "will be considered invalid in a future Kubernetes release"
     assert names.ip_warnings("1.2.3.4", "f") == names.ip_warnings("x", "f") == []
-    assert names.ip_warnings("010.2.3.4", "f") == [f'f: non-standard IP address "010.2.3.4" {soon}: use "10.2.3.4"']
+    assert names.ip_warnings("010.2.3.4", "f") == ['f: non-standard IP address "010.2.3.4" is invalid: use "10.2.3.4"']
     [text] = names.ip_warnings("2001:db8:0:0::2", "f")
     assert text == 'f: IPv6 address "2001:db8:0:0::2" should be in RFC 5952 canonical format ("2001:db8::2")'
     assert names.cidr_warnings("2001:db8::/64", "f") == names.cidr_warnings("x", "f") == []
     [text] = names.cidr_warnings("192.12.2.8/24", "f")
     assert text.endswith('is ambiguous in this context (should be "192.12.2.0/24" or "192.12.2.8/32"?)')
     [text] = names.cidr_warnings("192.12.2.0/024", "f")
-    assert text == f'f: non-standard CIDR value "192.12.2.0/024" {soon}: use "192.12.2.0/24"'
+    assert text == 'f: non-standard CIDR value "192.12.2.0/024" is invalid: use "192.12.2.0/24"'
+    [text] = names.cidr_warnings("::ffff:1.2.3.0/120", "f")
+    assert text == 'f: non-standard CIDR value "::ffff:1.2.3.0/120" is invalid: use "1.2.3.0/24"'
     [text] = names.cidr_warnings("2001:db8:0:0::/64", "f")
     assert text.endswith('should be in RFC 5952 canonical format ("2001:db8::/64")')
 

@@ -32,6 +32,7 @@ from kubegate.api.quantity import Quantity, QuantityError, canonical, parse, sho
         ("0.1n", "1n"),
         ("-1.5", "-1500m"),
         ("100E", "100E"),
+        ("1000E", "1"),  # there is no larger suffix, and Kubernetes leaves it out
     ],
 )
 def test_the_canonical_form(text, written):
@@ -39,6 +40,7 @@ def test_the_canonical_form(text, written):
 
 
 def test_texts_that_look_canonical_are_shown_as_they_came():
+    assert [str(parse(text).round_up(-3)) for text in ("+5", "1.500", "0.0001")] == ["+5", "1.500", "1m"]
     assert [shown(text) for text in ("+5", "010", "1.500", "1.5")] == ["+5", "010", "1.500", "1500m"]
 
 

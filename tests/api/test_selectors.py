@@ -143,6 +143,10 @@ def test_field_selectors_escape():
     assert parse_fields(r"a=b\,c\=d\\").requirements[0].value == "b,c=d\\"
 
 
+def test_a_field_selector_of_nothing_selects_everything():
+    assert parse_fields("=").empty and parse_fields("!=,==").empty
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

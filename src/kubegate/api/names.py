@@ -357,8 +357,7 @@ def ip_warnings(value: str, path: str) -> list[str]:
         return []
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     if _has_leading_zeros(value) or mapped is not None:
-        text = "will be considered invalid in a future Kubernetes release"
-        return [f'{path}: non-standard IP address "{value}" {text}: use "{mapped or found}"']
+        return [f'{path}: non-standard IP address "{value}" is invalid: use "{mapped or found}"']
     if found.version == 6 and str(found) != value:
         return [f'{path}: IPv6 address "{value}" should be in RFC 5952 canonical format ("{found}")']
     return []
@@ -375,8 +374,9 @@ def cidr_warnings(value: str, path: str) -> list[str]:
         text = f'is ambiguous in this context (should be "{network}" or "{single}"?)'
         warnings.append(f'{path}: CIDR value "{value}" {text}')
     if _has_leading_zeros(value) or is_mapped(address):
-        text = f'will be considered invalid in a future Kubernetes release: use "{network}"'
-        warnings.append(f'{path}: non-standard CIDR value "{value}" {text}')
+        mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+        preferred = f"{mapped}/{network.prefixlen - 96}" if mapped is not None else network
+        warnings.append(f'{path}: non-standard CIDR value "{value}" is invalid: use "{preferred}"')
     canonical = f"{address}/{network.prefixlen}"
     if not warnings and address.version == 6 and canonical != value:
         warnings.append(f'{path}: IPv6 CIDR value "{value}" should be in RFC 5952 canonical format ("{canonical}")')

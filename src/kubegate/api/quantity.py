@@ -115,8 +115,9 @@ class Quantity(Struct, frozen=True):
         number, exponent = _reduced(self.unscaled, self.exponent)
         number *= 10 ** (exponent % 3)
         exponent -= exponent % 3
-        if family == DECIMAL_SI and exponent in _DECIMAL_SUFFIX:
-            return f"{number}{_DECIMAL_SUFFIX[exponent]}"
+        if family == DECIMAL_SI:
+            # Beyond E there is no suffix, and Kubernetes writes none.
+            return f"{number}{_DECIMAL_SUFFIX.get(exponent, '')}"
         return f"{number}e{exponent}" if exponent else str(number)
 
 

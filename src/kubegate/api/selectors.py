@@ -397,7 +397,9 @@ def parse_fields(text: str) -> FieldSelector:
             raise SelectorError(f"invalid selector: '{text}'; can't understand '{term}'")
         value = _unescape(term[operator.end() :])
         sign = NOT_EQUALS if operator.group() == "!=" else EQUALS
-        found.append(FieldRequirement(term[: operator.start()], sign, value))
+        field = term[: operator.start()]
+        if field or value:  # `=` asks for nothing
+            found.append(FieldRequirement(field, sign, value))
     return FieldSelector(tuple(found))
 
 
