@@ -220,3 +220,38 @@ rules:
     found = events(tmp_path / "audit.log")
     assert [(e["verb"], e["level"]) for e in found] == [("create", "Metadata")]
     assert "requestObject" not in found[0]
+
+
+async def test_a_refusal_in_a_form_that_nobody_asked_for_is_logged_by_its_code(start: Start, tmp_path: Path) -> None:
+    running = await logged(start, tmp_path)
+    await running.client.ask("GET", "/api/v1/namespaces/nobody", Accept="image/png")
+    await running.client.ask("GET", "/api/v1/namespaces/nobody")
+    await running.server.stop()
+    odd, plain = events(tmp_path / "audit.log")[-2:]
+    assert (odd["responseStatus"], "responseObject" in odd) == ({"metadata": {}, "code": 406}, False)
+    assert plain["responseStatus"]["reason"] == "NotFound"
+
+
+async def test_the_object_is_logged_as_it_was_sent(start: Start, tmp_path: Path) -> None:
+    running = await logged(start, tmp_path)
+    sent = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    made = await running.client.ask("POST", "/api/v1/namespaces/default/services", sent)
+    await running.server.stop()
+    assert made.status == 201, made.body
+    assert events(tmp_path / "audit.log")[-1]["requestObject"]["metadata"] == {"name": "s"}
+
+
+async def test_requests_for_deprecated_resources_are_marked(start: Start, tmp_path: Path) -> None:
+    running = await logged(start, tmp_path)
+    for what in ("endpoints", "services"):
+        await running.client.ask("GET", f"/api/v1/namespaces/default/{what}")
+    await running.server.stop()
+    told = [event["annotations"].get("k8s.io/deprecated") for event in events(tmp_path / "audit.log")[-2:]]
+    assert told == ["true", None]
+
+
+async def test_an_ipv4_address_is_logged_as_one(start: Start, tmp_path: Path) -> None:
+    running = await logged(start, tmp_path)
+    await running.client.ask("GET", "/version", X_Real_Ip="::ffff:10.1.2.3")
+    await running.server.stop()
+    assert events(tmp_path / "audit.log")[-1]["sourceIPs"][0] == "10.1.2.3"

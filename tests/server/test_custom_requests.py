@@ -141,3 +141,30 @@ async def test_a_status_is_checked_by_itself(client: Client) -> None:
 async def test_who_asks_for_what_is_not_yet_there_is_told_when_to_come_back(client: Client) -> None:
     found = await client.ask("GET", f"{FORMS}?resourceVersion=99999999")
     assert (found.status, found.headers["retry-after"]) == (504, "1")
+
+
+async def test_a_patch_of_all_of_them_is_first_asked_for_its_form(client: Client) -> None:
+    odd = await client.ask("PATCH", FORMS, {}, Content_Type="application/json")
+    merge = await client.ask("PATCH", FORMS, {}, Content_Type="application/merge-patch+json")
+    assert (odd.status, odd.json["reason"]) == (415, "UnsupportedMediaType")
+    assert (merge.status, merge.json["message"]) == (400, "name must be provided")
+
+
+async def test_one_object_is_no_list_of_metadata(client: Client) -> None:
+    await client.ask("POST", FORMS, form())
+    wanted = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    found = await client.ask("GET", f"{FORMS}/a", Accept=wanted)
+    assert (found.status, found.json["message"]) == (500, "content is not a list")
+    assert "reason" not in found.json
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"), [("br, gzip", "gzip"), ("gzip;q=1", None), ("GZIP", None), ("*", None)]
+)
+async def test_large_answers_are_compressed_for_those_who_name_gzip(
+    client: Client, accepted: str, encoding: str | None
+) -> None:
+    await client.ask("POST", FORMS, form(spec={"pod": {"apiVersion": "v1", "kind": "Pod", "note": "x" * 200_000}}))
+    found = await client.ask("GET", FORMS, Accept_Encoding=accepted)
+    assert found.headers.get("content-encoding") == encoding
+    assert found.json["items"][0]["metadata"]["name"] == "a"

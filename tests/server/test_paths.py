@@ -122,3 +122,40 @@ async def test_the_time_that_a_client_gives_is_read_first_but_where_requests_las
         told = await client.ask("GET", path, token="nobody's")
         assert told.json["message"].startswith("invalid timeout specified in the request URL - time: ")
         assert "audit-id" in told.headers
+
+
+async def test_one_check_alone_says_less_of_itself_than_all_of_them(client: Client) -> None:
+    one, every = await client.ask("GET", "/livez/ping"), await client.ask("GET", "/livez")
+    assert "x-content-type-options" not in one.headers
+    assert every.headers["x-content-type-options"] == "nosniff"
+    told = await client.ask("GET", "/livez?verbose&exclude=b&exclude=ping&exclude=a")
+    assert '\nwarn: some health checks cannot be excluded: no matches for "a","b"\n' in told.body.decode()
+
+
+async def test_metrics_name_their_format(client: Client) -> None:
+    found = await client.ask("GET", "/metrics")
+    assert found.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
+
+
+@pytest.mark.parametrize("path", ["/apis", "/apis/apps", "/api", "/apis/apps/v1"])
+async def test_discovery_of_groups_has_no_route_that_would_refuse_a_media_type(client: Client, path: str) -> None:
+    odd, wide = [await client.ask("GET", path, Accept=accept) for accept in ("image/png", "application/*")]
+    routed = path in ("/api", "/apis/apps/v1")
+    assert odd.json["message"].startswith("406: Not" if routed else "only the following media types are accepted: ")
+    assert (odd.status, wide.status) == (406, 406 if routed else 200)
+
+
+async def test_refusals_of_impersonation_are_no_page(client: Client) -> None:
+    nameless = await client.ask("GET", "/version", Impersonate_Group="g")
+    refused = await client.ask("GET", "/version", token="alice-token", Impersonate_User="bob")
+    assert [(found.status, found.headers["x-content-type-options"]) for found in (nameless, refused)] == [
+        (400, "nosniff"),
+        (403, "nosniff"),
+    ]
+
+
+async def test_names_are_quoted_in_refusals(client: Client) -> None:
+    refused = await client.ask("GET", "/api/v1/namespaces/a%22b", token="alice-token")
+    missing = await client.ask("GET", "/api/v1/namespaces/a%22b")
+    assert refused.json["message"].startswith(r'namespaces "a\"b" is forbidden: User "alice" cannot get')
+    assert missing.json["message"] == r'namespaces "a\"b" not found'

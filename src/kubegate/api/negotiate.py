@@ -121,9 +121,18 @@ def negotiate(accept: str, *, tables: bool = True, stream: bool = False) -> Answ
     raise not_acceptable(OBJECTS)
 
 
-@lru_cache(1024)
 def for_error(accept: str) -> str:
     """What a refusal is written in: never as a Table, and as JSON for who takes none of what there is."""
+    return _for_error(accept) or JSON
+
+
+def takes_errors(accept: str) -> bool:
+    """Whether a refusal can be written in a form that is asked for."""
+    return not accept or bool(_for_error(accept))
+
+
+@lru_cache(1024)
+def _for_error(accept: str) -> str:
     clauses = parse_accept(accept)
     for offered in (_SERVED, (PROTOBUF,)):
         for clause in clauses:
@@ -131,7 +140,7 @@ def for_error(accept: str) -> str:
                 answer = _answer(clause, media_type, False) if clause.takes(media_type) else None
                 if answer is not None and not answer.kind:
                     return media_type
-    return JSON
+    return ""
 
 
 def _answer(clause: Clause, media_type: str, tables: bool) -> Answer | None:

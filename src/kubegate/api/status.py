@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from kubegate.api.field import FieldError, aggregate
+from kubegate.api.field import FieldError, aggregate, quoted
 
 
 class StatusError(Exception):
@@ -62,17 +62,17 @@ def details(group: str, kind: str, name: str = "", **more: Any) -> dict[str, Any
 
 def not_found(group: str, resource: str, name: str) -> StatusError:
     return StatusError(
-        404, "NotFound", f'{qualified(group, resource)} "{name}" not found', details(group, resource, name)
+        404, "NotFound", f"{qualified(group, resource)} {quoted(name)} not found", details(group, resource, name)
     )
 
 
 def already_exists(group: str, resource: str, name: str) -> StatusError:
-    text = f'{qualified(group, resource)} "{name}" already exists'
+    text = f"{qualified(group, resource)} {quoted(name)} already exists"
     return StatusError(409, "AlreadyExists", text, details(group, resource, name))
 
 
 def conflict(group: str, resource: str, name: str, why: str) -> StatusError:
-    text = f'Operation cannot be fulfilled on {qualified(group, resource)} "{name}": {why}'
+    text = f"Operation cannot be fulfilled on {qualified(group, resource)} {quoted(name)}: {why}"
     return StatusError(409, "Conflict", text, details(group, resource, name))
 
 
@@ -81,7 +81,7 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
     """What admission and escalation checks say: `pods "p" is forbidden: WHY` (`pods is forbidden` without name)."""
-    subject = f'{qualified(group, resource)} "{name}"' if name else qualified(group, resource)
+    subject = f"{qualified(group, resource)} {quoted(name)}" if name else qualified(group, resource)
     if not resource:
         subject = ""
     text = f"{subject} is forbidden: {why}" if subject else f"forbidden: {why}"
@@ -90,7 +90,7 @@ def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
 
 def invalid(group: str, kind: str, name: str, errors: Sequence[FieldError]) -> StatusError:
     """422 with the aggregated field errors, each a cause. `group` and `kind` are those of the object."""
-    text = f'{qualified(group, kind)} "{name}" is invalid'
+    text = f"{qualified(group, kind)} {quoted(name)} is invalid"
     text = f"{text}: {aggregate(map(str, errors))}" if errors else text
     causes = [{"reason": e.reason, "message": e.body(), "field": e.field} for e in errors]
     return StatusError(422, "Invalid", text, details(group, kind, name, causes=causes))
@@ -105,7 +105,7 @@ def unauthorized() -> StatusError:
 
 
 def method_not_supported(group: str, resource: str, verb: str) -> StatusError:
-    text = f'{verb} is not supported on resources of kind "{qualified(group, resource)}"'
+    text = f"{verb} is not supported on resources of kind {quoted(qualified(group, resource))}"
     return StatusError(405, "MethodNotAllowed", text, details(group, resource))
 
 

@@ -223,7 +223,11 @@ class App:
     async def _impersonate(self, call: Call) -> None:
         """Raises 400 and 403."""
         with call.trace.stage("impersonation") as stage:
-            done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
+            try:
+                done = await self._impersonator.impersonate(call.headers, authorization_attributes(call))
+            except StatusError as error:
+                error.headers["X-Content-Type-Options"] = "nosniff"
+                raise
             if done is not None:
                 call.user = done.user
                 stage.decision, stage.by, stage.reason = "impersonated", done.constraint, done.user.name

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import orjson
 from msgspec import Struct
 
-from kubegate.api import Object
+from kubegate.api import Object, negotiate
 from kubegate.api.clock import Clock, rfc3339_micro
 from kubegate.authentication import Headers, user_info
 from kubegate.server import audit_objects
@@ -126,12 +126,16 @@ class Pending(Struct):
             if isinstance(metadata, dict) and metadata.get(key) and not reference.get(key):
                 reference[key] = metadata[key]
         if self.rule.level in ("Request", "RequestResponse"):
-            self.event["requestObject"] = self._shown(obj)
+            # Written now: what comes after changes the object.
+            self.event["requestObject"] = orjson.Fragment(orjson.dumps(self._shown(obj)))
 
     def answered(self, call: Call, response: Response) -> None:
         event, level = self.event, self.rule.level
         answer = None
-        if response.status >= 400 or level == "RequestResponse" or call.info.verb in ("delete", "deletecollection"):
+        unheard = response.status >= 400 and not negotiate.takes_errors(call.header("accept"))
+        if unheard:  # a refusal in a form that was not asked for passes by kube-apiserver's audit
+            pass
+        elif response.status >= 400 or level == "RequestResponse" or call.info.verb in ("delete", "deletecollection"):
             answer = audit_objects.decoded(response.body, response.content_type)
         event["responseStatus"] = _response_status(response, answer, guarded=self.guarded)
         if level in ("Request", "RequestResponse") and call.info.verb == "patch" and call.body:
@@ -213,9 +217,10 @@ def _address(text: str) -> str:
     if not text:
         return ""
     try:
-        return str(ipaddress.ip_address(text))
+        found = ipaddress.ip_address(text)
     except ValueError:
         return ""
+    return str((found.version == 6 and found.ipv4_mapped) or found)
 
 
 def _response_status(response: Response, answer: Any, *, guarded: bool) -> dict[str, Any]:

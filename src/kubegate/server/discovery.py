@@ -68,7 +68,8 @@ class Discovery:
             check_method(call)
         if path in ("/api", "/apis") and _wants_aggregated(accept):
             return self._aggregated(call, path)
-        negotiate.check_route(accept, negotiate.OBJECTS)
+        if routed:
+            negotiate.check_route(accept, negotiate.OBJECTS)
         answer = negotiate.negotiate(accept, tables=False)
         if answer.kind:
             raise status.not_acceptable(negotiate.OBJECTS)

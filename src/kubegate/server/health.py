@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kubegate.server.responses import Response, not_found_page, text
+from kubegate.api.field import quoted
+from kubegate.server.responses import TEXT, Response, not_found_page, text
 from kubegate.transport.metrics import Counter, Gauge, Labels, exposition
 
 Check = Callable[[], str | None]
@@ -105,7 +106,7 @@ class Health:
             if name not in checks:
                 return not_found_page()
             why = checks[name]()
-            return text("ok") if why is None else text(f"internal server error: {why}\n", 500)
+            return Response(200, b"ok", TEXT) if why is None else text(f"internal server error: {why}\n", 500)
         excluded = set(query.get("exclude", []))
         lines, failed = [], []
         for check_name, check in checks.items():
@@ -121,7 +122,7 @@ class Health:
                 failed.append(check_name)
                 lines.append(f"[-]{check_name} failed: reason withheld")
         if excluded:
-            names = ", ".join(f'"{n}"' for n in sorted(excluded))
+            names = ",".join(map(quoted, sorted(excluded)))
             lines.append(f"warn: some health checks cannot be excluded: no matches for {names}")
         if failed:
             return text("\n".join([*lines, f"{endpoint} check failed"]) + "\n", 500)

@@ -221,6 +221,10 @@ _DIGITS = "0123456789."
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+_LONGEST = 2**63 / 1e9
+"""Go counts nanoseconds in 63 bits."""
+
+
 def duration(text: str) -> float:
     """Go's duration (`1h30m`, `250ms`, `-1s`) in seconds. Raises ValueError."""
     rest = text
@@ -249,4 +253,6 @@ def duration(text: str) -> float:
             raise ValueError(f'unknown unit "{unit}" in duration "{text}"')
         total += float(rest[:digits]) * _UNITS[unit]
         rest = rest[letters:]
+    if total > _LONGEST:
+        raise ValueError(f'invalid duration "{text}"')
     return sign * total

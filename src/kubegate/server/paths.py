@@ -68,7 +68,7 @@ class Paths:
             return self._of_version(call)
         if path in ("/metrics", "/metrics/slis"):
             text = self._metrics.text() if path == "/metrics" else self._health.metrics()
-            return Response(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8")
+            return Response(200, text.encode(), b"text/plain; version=0.0.4; charset=utf-8; escaping=underscores")
         if first in (".well-known", "openid"):
             return self._of_issuer(call)
         if path in ("/", "/index.html"):

@@ -72,6 +72,7 @@ class Rest:
             return self._remote.answer(call.info.group, call.info.version) or responses.not_found_page()
         if route.warning:
             call.trace.warn(route.warning)
+            call.trace.annotate("k8s.io/deprecated", "true")
         call.labels = route.labels
         response: Response = await route.operation(self, call, route.resource)
         return response
@@ -487,6 +488,8 @@ class Rest:
             obj = self._table(call, resource, [obj], meta, accepted, [stored])
         elif accepted.transform:
             if accepted.transform == "PartialObjectMetadataList":
+                if resource.custom is not None:  # of whose type in Go lists are as well
+                    raise status.StatusError(500, "", "content is not a list")
                 raise negotiate.wrong_list(accepted.transform, False, _go_type(resource))
             obj = metadata.partial(obj, accepted.version)
         return Response(code, accepted.encode(obj), accepted.content_type)
@@ -601,8 +604,15 @@ def _custom_operation(resource: Resource, info: RequestInfo, method: str, mispla
     if operation is None:
         raise status.method_not_supported(resource.group, resource.resource, info.verb)
     if info.verb in item and not info.name:
-        raise status.bad_request("name must be provided")
+        return _unnamed
     return operation
+
+
+async def _unnamed(rest: Rest, call: Call, resource: Resource) -> Response:
+    """What is for one object, asked of them all. Raises 400, and 415 where it is a patch of no known form."""
+    if call.info.verb == "patch":
+        _patch_type(call, resource)
+    raise status.bad_request("name must be provided")
 
 
 def _patch_type(call: Call, resource: Resource) -> str:
@@ -643,9 +653,14 @@ def _without_kind(obj: Object) -> Object:
     return {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
 
 
+def _takes_gzip(accepted: str) -> bool:
+    """As kube-apiserver reads Accept-Encoding: plain `gzip` among what is named, and no qualities."""
+    return any(name.strip() == "gzip" for name in accepted.split(","))
+
+
 async def _compressed(call: Call, response: Response) -> Response:
     """Large answers are compressed for those who take gzip; off the event loop, for it takes its time."""
-    if len(response.body) < _GZIP_FROM or "gzip" not in call.header("accept-encoding"):
+    if len(response.body) < _GZIP_FROM or not _takes_gzip(call.header("accept-encoding")):
         return response
     import gzip  # most answers are short
 
