@@ -346,8 +346,8 @@ def test_custom_resources_show_what_their_definition_says():
     }
     shown = tables.table(crontabs, [obj], {}, now=NOW)
     assert shown["rows"][0]["cells"] == ["a", "* *", 2, "True", "2m", '{"a":[true],"b":1}', None]
-    assert [column["description"] for column in shown["columnDefinitions"][:3]] == [
-        "",
+    assert shown["columnDefinitions"][0]["description"].startswith("Name must be unique within a namespace. ")
+    assert [column["description"] for column in shown["columnDefinitions"][1:3]] == [
         "when",
         "Custom resource definition column (in JSONPath format): .spec.replicas",
     ]

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from kubegate.api import Object, jsonpath
+from kubegate.api import Object, gojson, jsonpath
 from kubegate.api.field import invalid
 from kubegate.api.metadata import partial
 from kubegate.api.printers import Printer, cells, printer_for
@@ -20,13 +20,32 @@ from kubegate.api.resources import Resource, data
 from kubegate.api.status import bad_request
 
 _INCLUDES: Final = frozenset({"", "None", "Metadata", "Object"})
-_NAME: Final = {"name": "Name", "type": "string", "format": "name", "description": "", "priority": 0}
+# What the API says of the two fields that most tables show.
+_NAME_TOLD: Final = (
+    "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a "
+    "client to request the generation of an appropriate name automatically. Name is primarily intended for creation "
+    "idempotence and configuration definition. Cannot be updated. More info: "
+    "https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names"
+)
+_CREATED_TOLD: Final = (
+    "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed "
+    "to be set in happens-before order across separate operations. Clients may not set this value. It is represented "
+    "in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: "
+    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"
+)
+_NAME: Final = {"name": "Name", "type": "string", "format": "name", "description": _NAME_TOLD, "priority": 0}
 _GENERAL: Final = (
     _NAME,
-    {"name": "Created At", "type": "date", "format": "", "description": "", "priority": 0},
+    {"name": "Created At", "type": "date", "format": "", "description": _CREATED_TOLD, "priority": 0},
 )
+_TOLD: Final = {"Name": _NAME_TOLD, "Age": _CREATED_TOLD, "Created At": _CREATED_TOLD}
 # What a definition without columns of its own shows.
-_CUSTOM_AGE: Final = {"name": "Age", "type": "date", "json_path": ".metadata.creationTimestamp"}
+_CUSTOM_AGE: Final = {
+    "name": "Age",
+    "type": "date",
+    "json_path": ".metadata.creationTimestamp",
+    "description": _CREATED_TOLD,
+}
 # Of pods that are done, clients may show less.
 _DONE: Final = {
     "Succeeded": {
@@ -118,7 +137,7 @@ def _built_in_columns() -> dict[tuple[str, str], list[dict[str, Any]]]:
         # /api/v1/pods or /apis/apps/v1/deployments
         parts = path.strip("/").split("/")
         group = parts[1] if parts[0] == "apis" else ""
-        found[(group, parts[-1])] = [{**column, "description": ""} for column in columns]
+        found[(group, parts[-1])] = [{**column, "description": _TOLD.get(column["name"], "")} for column in columns]
     return found
 
 
@@ -175,5 +194,5 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict | list):
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        return gojson.sorted_text(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
