@@ -84,12 +84,12 @@ class _Checker:
     def type(self, node: Node) -> CelType:
         return self.types[node.id]
 
-    def _show(self, kind: CelType) -> str:
-        return types.format_type(types.substitute(self.known, kind, to_dyn=True))
-
     def _variable(self) -> CelType:
         self._fresh += 1
-        return types.parameter(f"_var{self._fresh}")
+        return types.parameter(f"_var{self._fresh - 1}")
+
+    def _mismatch(self, node: Node, wanted: CelType, given: CelType) -> None:
+        self.problem(node, f"expected type '{types.format_type(wanted)}' but found '{types.format_type(given)}'")
 
     def _assignable(self, wanted: CelType, given: CelType) -> bool:
         learnt = types.assignable(self.known, (wanted,), (given,))
@@ -167,14 +167,14 @@ class _Checker:
         match target.kind:
             case "map":
                 kind = target.parameters[1]
-            case "object" | "opaque":
+            case "object" | "opaque" if target.name not in _WITHOUT_FIELDS:
                 kind = self._field(node, target, name) or ERROR
             case "parameter":
                 self._assignable(DYN, target)
                 kind = DYN
             case _:
                 if not types.is_dyn_or_error(target):
-                    self.problem(node, f"type '{self._show(target)}' does not support field selection")
+                    self.problem(node, f"type '{types.format_type(target)}' does not support field selection")
                 kind = DYN
         return types.optional_of(kind) if through_optional or optional else kind
 
@@ -235,9 +235,11 @@ class _Checker:
         matching: list[Overload] = []
         result: CelType | None = None
         for overload in overloads:
-            if overload.member != (target is not None) or len(overload.arguments) != len(given):
+            if overload.member != (target is not None):
                 continue
             wanted, returned = self._instantiate(overload)
+            if len(wanted) != len(given):
+                continue
             learnt = types.assignable(self.known, given, wanted)
             if learnt is None:
                 continue
@@ -249,7 +251,7 @@ class _Checker:
             elif result.kind != "dyn" and returned != result:
                 result = DYN
         if result is None:
-            shown = [self._show(kind) for kind in given]
+            shown = [types.format_type(types.substitute(self.known, kind, to_dyn=True)) for kind in given]
             applied = f"{shown[0]}.({', '.join(shown[1:])})" if target is not None else f"({', '.join(shown)})"
             self.problem(node, f"found no matching overload for '{name}' applied to '{applied}'")
             return ERROR
@@ -260,7 +262,7 @@ class _Checker:
         """Each side that is no boolean is told by itself."""
         bad = [argument for argument in node.arguments if not self._assignable(self.type(argument), types.BOOL)]
         for argument in bad:
-            self.problem(argument, f"expected type 'bool' but found '{self._show(self.type(argument))}'")
+            self._mismatch(argument, types.BOOL, self.type(argument))
         if bad:
             return ERROR
         self.overloads[node.id] = tuple(self.declarations.functions[node.function])
@@ -283,27 +285,22 @@ class _Checker:
             kind = self.type(child)
             if position in node.optional:
                 kind = self._unwrapped(child, kind)
-            element = self._joined(child, element, kind)
+            element = self._joined(element, kind)
         return types.list_of(element if element is not None else self._variable())
 
     def _unwrapped(self, node: Node, kind: CelType) -> CelType:
         if kind.kind == "opaque" and kind.name == "optional_type":
             return kind.parameters[0]
-        if not types.is_dyn_or_error(kind):
-            self.problem(node, f"expected type 'optional_type({self._show(kind)})' but found '{self._show(kind)}'")
+        if kind.kind != "dyn":
+            self._mismatch(node, types.optional_of(kind), kind)
         return kind
 
-    def _joined(self, node: Node, previous: CelType | None, kind: CelType) -> CelType:
+    def _joined(self, previous: CelType | None, kind: CelType) -> CelType:
         if previous is None:
             return kind
         if self._assignable(previous, kind):
             return types.most_general(previous, kind)
-        self.problem(
-            node,
-            f"type '{self._show(kind)}' does not match previous type '{self._show(previous)}' in aggregate."
-            " Use 'dyn(x)' to make the aggregate dynamic.",
-        )
-        return previous
+        return DYN  # `literals` refuses it, but for the arguments of `format`
 
     def _map(self, node: MapLiteral) -> CelType:
         key: CelType | None = None
@@ -311,12 +308,12 @@ class _Checker:
         for entry in node.entries:
             assert not isinstance(entry.key, str)
             self.check(entry.key)
-            key = self._joined(entry.key, key, self.type(entry.key))
+            key = self._joined(key, self.type(entry.key))
             self.check(entry.value)
             kind = self.type(entry.value)
             if entry.optional:
                 kind = self._unwrapped(entry.value, kind)
-            value = self._joined(entry.value, value, kind)
+            value = self._joined(value, kind)
         if key is None or value is None:
             return types.map_of(self._variable(), self._variable())
         return types.map_of(key, value)
@@ -344,8 +341,8 @@ class _Checker:
             if not self._assignable(wanted, given):
                 self.problem(
                     entry,
-                    f"expected type of field '{entry.key}' is '{self._show(wanted)}'"
-                    f" but provided type is '{self._show(given)}'",
+                    f"expected type of field '{entry.key}' is '{types.format_type(wanted)}'"
+                    f" but provided type is '{types.format_type(given)}'",
                 )
         return kind
 
@@ -368,7 +365,7 @@ class _Checker:
             case _:
                 self.problem(
                     node.range,
-                    f"expression of type '{self._show(over)}' cannot be range of a comprehension"
+                    f"expression of type '{types.format_type(over)}' cannot be range of a comprehension"
                     " (must be list, map, or dynamic)",
                 )
                 first = second = ERROR
@@ -386,7 +383,10 @@ class _Checker:
     def _expect(self, node: Node, wanted: CelType) -> None:
         given = self.type(node)
         if not self._assignable(wanted, given):
-            self.problem(node, f"expected type '{self._show(wanted)}' but found '{self._show(given)}'")
+            self._mismatch(node, wanted, given)
+
+
+_WITHOUT_FIELDS = frozenset({"net.IP", "net.CIDR"})
 
 
 def _constant_type(value: object) -> CelType:

@@ -38,6 +38,10 @@ def _first(arguments: Sequence[Any], _result: Any) -> int:
     return walked(cost_size(arguments[0]))
 
 
+def _second(arguments: Sequence[Any], _result: Any) -> int:
+    return walked(cost_size(arguments[1]))
+
+
 def _first_twice(arguments: Sequence[Any], _result: Any) -> int:
     return walked(2 * cost_size(arguments[0]))
 
@@ -102,12 +106,20 @@ def _set_product_twice(arguments: Sequence[Any], _result: Any) -> int:
 
 
 def _list_result(_arguments: Sequence[Any], result: Any) -> int:
-    return LIST + cost_size(result)
+    return 1 + LIST + cost_size(result)
 
 
-def _squared(arguments: Sequence[Any], result: Any) -> int:
-    size = cost_size(arguments[0])
-    return LIST + size * size + cost_size(result)
+def _flattened(arguments: Sequence[Any], _result: Any) -> int:
+    depth = arguments[1] if len(arguments) == 2 else 1
+    return 1 + LIST + cost_size(arguments[0]) * depth
+
+
+def _compared(arguments: Sequence[Any], _result: Any) -> int:
+    """Each element with each other, twice; of `@sortByAssociatedKeys` the keys."""
+    compared = arguments[-1]
+    size = cost_size(compared)
+    factor = 2 + TRAVERSAL if size and isinstance(compared[0], (str, bytes)) else 2
+    return 1 + LIST + int(size * size * factor)
 
 
 def _validated(arguments: Sequence[Any], _result: Any) -> int:
@@ -161,18 +173,18 @@ _BY_FUNCTION: dict[str, int | Cost] = {
     "sets.contains": _set_product,
     "sets.intersects": _set_product,
     "sets.equivalent": _set_product_twice,
-    "sort": _squared,
-    "@sortByAssociatedKeys": _squared,
-    "distinct": _squared,
-    "flatten": _list_result,
+    "sort": _compared,
+    "@sortByAssociatedKeys": _compared,
+    "distinct": _compared,
+    "flatten": _flattened,
     "slice": _list_result,
     "reverse": _list_result,
     "lists.range": _list_result,
     "jsonpatch.escapeKey": _first,
 }
 _BY_OVERLOAD: dict[str, int | Cost] = {
-    "starts_with_string": lambda arguments, _result: walked(cost_size(arguments[0])),
-    "ends_with_string": lambda arguments, _result: walked(cost_size(arguments[0])),
+    "starts_with_string": _second,
+    "ends_with_string": _second,
     "string_to_bytes": _first,
     "bytes_to_string": _first,
     "in_list": _second_size,

@@ -379,9 +379,30 @@ class _Estimate:
             case "sets.contains" | "sets.intersects" | "sets.equivalent":
                 product = _capped(first.most * self._size_or_unknown(arguments[1]).most)
                 return _capped(product * (2 if name == "sets.equivalent" else 1) + 1), None
+            case "slice" if target is not None:
+                start, end = _written_number(arguments[0], 0), _written_number(arguments[1], on.most)
+                return _made(1, end - start), Size(end - start, end - start)
+            case "lists.range":
+                count = _written_number(arguments[0], UNLIMITED)
+                return _made(1, count), Size(count, count)
+            case "reverse" if target is not None and self._type(target).kind != "string":
+                return _made(1, on.most), on
+            case "flatten" if target is not None:
+                depth = _written_number(arguments[0], UNLIMITED) if arguments else 1
+                return _made(depth, on.most), on
+            case "sort" | "distinct" | "@sortByAssociatedKeys" if target is not None:
+                return self._compared(arguments[0] if arguments else target)
             case "_==_" if self._type(arguments[0]) in _PLAIN_EQUALITY:
                 return 1, None
         return None
+
+    def _compared(self, node: Node) -> tuple[int, Size]:
+        """Sorting, and looking for what is there twice: each element is compared with each other."""
+        size = self._size_or_unknown(node)
+        squared = Size(_capped(size.least**2), _capped(size.most**2))
+        element = self._type(node).parameters[:1]
+        text = bool(element) and element[0].kind in ("string", "bytes")
+        return _made(2 + costs.TRAVERSAL if text else 2, squared.most), squared
 
     def _joined(self, target: Node, on: Size, arguments: Sequence[Node]) -> Size:
         size = Size(0, 0)
@@ -393,6 +414,16 @@ class _Estimate:
             least, longest = between.least * max(on.least - 1, 0), between.most * max(on.most - 1, 0)
             size = _together(size, Size(_capped(least), _capped(longest)))
         return size
+
+
+def _made(factor: float, size: int) -> int:
+    """A list is made of so many elements, each of which takes `factor` steps."""
+    return _capped(_times(max(size, 0), factor) + costs.LIST + 1)
+
+
+def _written_number(node: Node, otherwise: int) -> int:
+    value = node.value if isinstance(node, Constant) else None
+    return value if isinstance(value, int) and value >= 0 else otherwise
 
 
 def _written_size(node: Node) -> Size | None:

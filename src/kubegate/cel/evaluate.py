@@ -40,23 +40,27 @@ def build(checked: Checked) -> Step:
 
 
 _CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
-_FINDING = frozenset({"find", "findAll"})
+_FINDING = frozenset({"find", "findAll", "matches"})
+_KEYS = frozenset({str, int, bool, values.UInt, float, type(None)})
+_LOOKED_UP = frozenset({str, int, bool, values.UInt, float, type(None)})
 
 
 class _Builder:
     def __init__(self, checked: Checked) -> None:
         self._checked = checked
         self._accumulators: set[str] = set()
+        self._constants: dict[int, Any] = {}
+        """The values of nodes that are the same in every evaluation, by node ids; they cost nothing."""
 
     def build(self, node: Node) -> Step:
+        if isinstance(node, Constant):
+            return self._known(node, node.value)
         if node.id in self._checked.type_names:
             name = node.name if isinstance(node, Ident) else self._checked.names[node.id]
-            return _constant(standard.TYPE_VALUES[name.removeprefix(".")])
+            return self._known(node, standard.TYPE_VALUES[name.removeprefix(".")])
         if node.id in self._checked.names and isinstance(node, Select):
             return self._ident(self._checked.names[node.id])
         match node:
-            case Constant():
-                return _constant(node.value)
             case Ident():
                 return self._ident(node.name.removeprefix("."))
             case Select():
@@ -71,6 +75,18 @@ class _Builder:
                 return self._object(node)
             case Comprehension():
                 return self._comprehension(node)
+
+    def _known(self, node: Node, value: Any) -> Step:
+        self._constants[node.id] = value
+        return lambda run: value
+
+    def _folded(self, node: Node, step: Step) -> Step:
+        """What has the same value in every evaluation, worked out once."""
+        try:
+            value = step(Run({}, costs.PER_CALL))
+        except EvaluationError as error:
+            raise ConstantError(str(error)) from None
+        return self._known(node, value)
 
     # --- names and fields
 
@@ -117,7 +133,7 @@ class _Builder:
                 return _or(self.build(node.arguments[0]), self.build(node.arguments[1]))
             case "_?_:_":
                 condition, then, otherwise = (self.build(a) for a in node.arguments)
-                return _conditional(condition, then, otherwise)
+                return _conditional(condition, then, otherwise, *map(_saved, node.arguments[1:]))
             case "@not_strictly_false":
                 return _not_strictly_false(self.build(node.arguments[0]))
             case "_[_]":
@@ -134,29 +150,33 @@ class _Builder:
         if node.target is not None and node.id not in self._checked.names:
             parts.insert(0, node.target)
         arguments = [self.build(part) for part in parts]
-        if name == "@in" and _constant_list(parts[1]):
-            return _member_of(arguments[0], [_value(e) for e in parts[1].elements])  # type: ignore[union-attr]
+        if name == "@in" and (items := _simple_list(self._constants.get(parts[1].id))) is not None:
+            return _member_of(arguments[0], items)
         step = self._invoke(name, overloads, parts, arguments)
         if name in _FINDING and isinstance(parts[1], Constant):
             _check_pattern(str(parts[1].value))
-        if name in _CONVERSIONS and node.target is None and isinstance(parts[0], Constant):
-            return _folded(step)
+        if name in _CONVERSIONS and node.target is None and parts[0].id in self._constants:
+            return self._folded(node, step)
         return step
 
     def _index(self, node: Call, function: Callable[[Any, Any], Any]) -> Step:
         operand, key = node.arguments
         container, index = self.build(operand), self.build(key)
-        cost = 1 + _base_cost(operand)
+        cost = 1 + _base_cost(operand) - _saved(key)
+        optional = function is standard.optional_index
 
         def indexed(run: Run) -> Any:
             run.cost += cost
-            return function(container(run), index(run))
+            found = function(container(run), index(run))
+            if optional and not found.present:
+                run.cost -= 1
+            return found
 
         return indexed
 
     def _invoke(self, name: str, overloads: tuple[Overload, ...], parts: Sequence[Node], arguments: list[Step]) -> Step:
         cost = costs.of_call(name, overloads[0].id if len(overloads) == 1 else "")
-        implementation = _dispatcher(name, overloads, [self._checked.types[p.id].kind for p in parts])
+        implementation = _dispatcher(name, overloads, [self._checked.types[p.id] for p in parts])
         if name == "type":
             implementation = standard.type_value
         if isinstance(cost, int):
@@ -169,8 +189,6 @@ class _Builder:
     # --- aggregates
 
     def _list(self, node: ListLiteral) -> Step:
-        if _is_constant(node):
-            return _constant(_value(node))
         elements = [self.build(e) for e in node.elements]
         optional = node.optional
 
@@ -187,11 +205,10 @@ class _Builder:
             run.cost += costs.LIST
             return result
 
-        return made
+        known = not optional and all(e.id in self._constants for e in node.elements)
+        return self._folded(node, made) if known else made
 
     def _map(self, node: MapLiteral) -> Step:
-        if _is_constant(node):
-            return _constant(_value(node))
         entries = [
             (self.build(e.key), self.build(e.value), e.optional) for e in node.entries if not isinstance(e.key, str)
         ]
@@ -200,10 +217,8 @@ class _Builder:
             result: dict[Any, Any] = {}
             for make_key, make_value, optional in entries:
                 key, value = make_key(run), make_value(run)
-                if type(key) not in (str, int, bool, values.UInt) and not (type(key) is float and key.is_integer()):
+                if type(key) not in _KEYS:
                     raise EvaluationError(f"unsupported key type: {values.type_name(key)}")
-                if values.find(result, key) is not values.MISSING:
-                    raise EvaluationError(f"Failed with repeated key: {values.plain_text(key)}")
                 if optional:
                     value = _as_optional(value)
                     if not value.present:
@@ -213,7 +228,14 @@ class _Builder:
             run.cost += costs.MAP
             return result
 
-        return made
+        known = all(
+            not e.optional
+            and e.value.id in self._constants
+            and not isinstance(e.key, str)
+            and e.key.id in self._constants
+            for e in node.entries
+        )
+        return self._folded(node, made) if known else made
 
     def _object(self, node: ObjectLiteral) -> Step:
         entries = [(str(e.key), self.build(e.value), e.optional) for e in node.entries]
@@ -291,8 +313,9 @@ class _Builder:
             case Call(function="_+_", arguments=(Ident(name=name), ListLiteral(elements=(element,)) as single)) if (
                 name == node.accumulator and not single.optional and isinstance(node.initial, ListLiteral)
             ):
-                cost = 2 if _is_constant(single) else 2 + costs.LIST
-                return _Collected(question, (self.build(element),), cost, "list")
+                part = self.build(element)
+                cost = 2 if element.id in self._constants else 2 + costs.LIST
+                return _Collected(question, (part,), cost, "list")
             case Call(function="cel.@mapInsert", arguments=(Ident(name=name), *entry)) if name == node.accumulator:
                 return _Collected(question, tuple(self.build(e) for e in entry), 2, "map")
         return None
@@ -315,50 +338,19 @@ def _is_attribute(node: Node) -> bool:
     return isinstance(node, (Ident, Select)) or (isinstance(node, Call) and node.function in ("_[_]", "_[?_]", "_?._"))
 
 
+def _saved(node: Node) -> int:
+    """What a variable costs is not counted where cel-go makes it a part of something else: a branch, an index."""
+    return 1 if _is_attribute(node) and not (isinstance(node, Select) and node.test_only) else 0
+
+
 def _base_cost(node: Node) -> int:
     """A field of what is no attribute (a call's result) costs one for the start of a new attribute."""
     return 0 if _is_attribute(node) or (isinstance(node, Call) and node.function == "_?_:_") else 1
 
 
-def _is_constant(node: Node) -> bool:
-    match node:
-        case Constant():
-            return True
-        case ListLiteral():
-            return not node.optional and all(_is_constant(e) for e in node.elements)
-        case MapLiteral():
-            return all(
-                not e.optional and isinstance(e.key, Constant) and _is_constant(e.value) for e in node.entries
-            ) and len({e.key.value for e in node.entries if isinstance(e.key, Constant)}) == len(node.entries)
-    return False
-
-
-def _constant_list(node: Node) -> bool:
-    return isinstance(node, ListLiteral) and all(isinstance(e, Constant) for e in node.elements) and not node.optional
-
-
-def _value(node: Node) -> Any:
-    match node:
-        case Constant():
-            return node.value
-        case ListLiteral():
-            return [_value(e) for e in node.elements]
-        case MapLiteral():
-            return {_value(e.key): _value(e.value) for e in node.entries if not isinstance(e.key, str)}
-    raise AssertionError(node)
-
-
-def _constant(value: Any) -> Step:
-    return lambda run: value
-
-
-def _folded(step: Step) -> Step:
-    """Conversions of constants are done once, and cost nothing."""
-    try:
-        value = step(Run({}, costs.PER_CALL))
-    except EvaluationError as error:
-        raise ConstantError(str(error)) from None
-    return _constant(value)
+def _simple_list(value: Any) -> list[Any] | None:
+    """A list of which cel-go makes a set, to look values up in it; None for all else."""
+    return value if isinstance(value, list) and all(type(item) in _LOOKED_UP for item in value) else None
 
 
 def _check_pattern(pattern: str) -> None:
@@ -396,6 +388,8 @@ def select(value: Any, field: str) -> Any:
         return standard.optional_index(value, field)
     if hasattr(value, "select"):
         return value.select(field)
+    if isinstance(value, (list, tuple)):
+        raise standard.no_such_index(field)
     raise values.no_such_key(field)
 
 
@@ -407,6 +401,8 @@ def has_field(value: Any, field: str) -> bool:
         return value.present and has_field(value.value, field)
     if hasattr(value, "has"):
         return bool(value.has(field))
+    if isinstance(value, (list, tuple)):
+        raise standard.no_such_index(field)
     return False
 
 
@@ -439,6 +435,8 @@ def _selected(base: Step, fields: tuple[str, ...], cost: int) -> Step:
         run.cost += cost
         for field in fields:
             value = select(value, field)
+            if type(value) is Optional and not value.present:
+                run.cost -= 1
         return value
 
     return selected
@@ -509,12 +507,14 @@ def _quietly(step: Step, run: Run) -> Any:
         return None
 
 
-def _conditional(condition: Step, then: Step, otherwise: Step) -> Step:
+def _conditional(condition: Step, then: Step, otherwise: Step, then_saved: int, otherwise_saved: int) -> Step:
     def conditional(run: Run) -> Any:
         chosen = condition(run)
         if chosen is True:
+            run.cost -= then_saved
             return then(run)
         if chosen is False:
+            run.cost -= otherwise_saved
             return otherwise(run)
         raise no_such_overload()
 
@@ -536,7 +536,6 @@ def _not_strictly_false(operand: Step) -> Step:
 
 def _or_else(optional: Step, alternative: Step, unwrap: bool) -> Step:
     def or_else(run: Run) -> Any:
-        run.cost += 1
         value = optional(run)
         if not isinstance(value, Optional):
             raise no_such_overload()
@@ -566,32 +565,73 @@ _BY_VALUE = frozenset(
 """Functions whose one implementation looks at the values itself."""
 
 
-def _dispatcher(name: str, overloads: tuple[Overload, ...], given: list[str]) -> Callable[..., Any]:
+def _dispatcher(name: str, overloads: tuple[Overload, ...], given: list[CelType]) -> Callable[..., Any]:
     """A function that checks, where the checker could not, that the values are what the overload takes."""
     if name in _BY_VALUE:
         return overloads[0].implementation
-    unsure = any(kind in ("dyn", "parameter", "null") for kind in given)
-    if len(overloads) == 1 and not unsure:
+    if len(overloads) == 1 and not any(map(_unsure, given)):
         return overloads[0].implementation
 
     wanted = [(overload.implementation, [_wanted(kind) for kind in overload.arguments]) for overload in overloads]
+    guarded = name != "flatten"
 
     def dispatched(*arguments: Any) -> Any:
         names = [values.type_name(argument) for argument in arguments]
         for implementation, kinds in wanted:
-            for kind, found in zip(kinds, names):  # noqa: B905 (as many, and this is run often)
-                if kind is not None and kind != found:
+            for kind, found, argument in zip(kinds, names, arguments):  # noqa: B905 (as many, and this is run often)
+                if kind is not None and (kind[0] != found or (guarded and kind[1] and not _fits(kind[1], argument))):
                     break
             else:
                 return implementation(*arguments)
-        raise no_such_overload(name, *arguments)
+        raise _no_such_function(name, arguments)
 
     return dispatched
 
 
-def _wanted(kind: CelType) -> str | None:
-    """The run-time name of the types of the values that may be given for a parameter; None: of all types."""
-    return None if kind.kind in ("dyn", "parameter") else types.runtime_name(kind)
+def _unsure(kind: CelType) -> bool:
+    """Whether there may be values of a type that the overload does not take."""
+    return kind.kind in ("dyn", "parameter", "null") or (
+        kind.kind in ("list", "map") and any(map(_unsure, kind.parameters))
+    )
+
+
+def _wanted(kind: CelType) -> tuple[str, CelType | None] | None:
+    """The run-time name of the types of the values that may be given for a parameter; None: of all types.
+
+    Of lists and maps whose elements are to be of certain types, the type stands there too.
+    """
+    if kind.kind in ("dyn", "parameter"):
+        return None
+    inner = kind.kind in ("list", "map") and any(_wanted(p) for p in kind.parameters)
+    return types.runtime_name(kind), kind if inner else None
+
+
+def _fits(kind: CelType, value: Any) -> bool:
+    """Whether a value is of a type, as far as its first element tells."""
+    wanted = _wanted(kind)
+    if wanted is None:
+        return True
+    if wanted[0] != values.type_name(value):
+        return False
+    if kind.kind == "list":
+        return not value or _fits(kind.parameters[0], value[0])
+    if kind.kind == "map":
+        return all(_fits(k, v) for k, v in zip(kind.parameters, next(iter(value.items()), ()), strict=False))
+    return True
+
+
+_UNNAMED = frozenset({"contains", "startsWith", "endsWith", "matches"})
+_UNNAMED_UNLESS_TEXT = frozenset({"find", "findAll"})
+_WITHOUT_TYPES = frozenset({"size", "sort"})
+
+
+def _no_such_function(name: str, arguments: tuple[Any, ...]) -> EvaluationError:
+    text = isinstance(arguments[0], str)
+    if name in _UNNAMED or (name == "sort" and text) or (name in _UNNAMED_UNLESS_TEXT and not text):
+        return no_such_overload()
+    if name in _WITHOUT_TYPES:
+        return EvaluationError(f"no such overload: {name}")
+    return no_such_overload(name, *arguments)
 
 
 def _unary(function: Callable[[Any], Any], operand: Step, cost: int) -> Step:
@@ -634,7 +674,9 @@ def _items(value: Any, pairs: bool) -> Any:
         return enumerate(value) if pairs else value
     if isinstance(value, dict):
         return value.items() if pairs else value
-    raise EvaluationError(f"got '{values.type_name(value)}', expected iterable type")
+    kind = values.go_type_name(value)
+    unfit = f"unsupported comprehension range type: {kind}" if pairs else f"got '{kind}', expected iterable type"
+    raise EvaluationError(unfit)
 
 
 def _quantified(iterable: Step, variable: str, variable2: str, question: Step, every: bool) -> Step:
@@ -704,6 +746,7 @@ def _gathered(node: Comprehension, iterable: Step, collected: _Collected) -> Ste
         before = {name: scope.get(name, values.MISSING) for name in names}
         found: list[Any] = []
         entries: dict[Any, Any] = {}
+        failure: EvaluationError | None = None
         try:
             for item in items:
                 if run.cost > run.limit:
@@ -712,22 +755,36 @@ def _gathered(node: Comprehension, iterable: Step, collected: _Collected) -> Ste
                     scope[variable], scope[variable2] = item
                 else:
                     scope[variable] = item
-                if question is not None:
-                    answer = question(run)
-                    if answer is False:
-                        run.cost += 1
-                        continue
-                    if answer is not True:
-                        raise no_such_overload()
+                try:
+                    if question is not None:
+                        answer = question(run)
+                        if answer is False:
+                            continue
+                        if answer is not True:
+                            raise no_such_overload()
+                except CostExceeded:
+                    raise
+                except EvaluationError as error:
+                    failure = error  # the comprehension goes on: of several errors, the last one is told
+                    continue
                 run.cost += cost
-                made = [part(run) for part in parts]
-                if collected.kind == "list":
-                    found.append(made[0])
-                else:
-                    _insert(entries, made)
+                try:
+                    made = [part(run) for part in parts]
+                    if failure is not None:
+                        continue
+                    if collected.kind == "list":
+                        found.append(made[0])
+                    else:
+                        _insert(entries, made)
+                except CostExceeded:
+                    raise
+                except EvaluationError as error:
+                    failure = failure or error
         finally:
             _restore(scope, before)
         run.cost += 1
+        if failure is not None:
+            raise failure
         return found if collected.kind == "list" else entries
 
     return gathered

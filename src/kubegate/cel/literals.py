@@ -19,12 +19,23 @@ def problems(checked: Checked) -> list[Problem]:
     return list(_Literals(checked).of(checked.tree.root, formatted=False))
 
 
-_ARGUMENTS: dict[str, Callable[[str], bool]] = {
-    "duration": lambda text: values.parse_duration(text) is not None,
-    "timestamp": lambda text: values.parse_timestamp(text) is not None,
-    "matches": regex.is_valid,
+def _is_timestamp(value: object) -> bool:
+    try:
+        return values.parse_timestamp(value) is not None if isinstance(value, str) else _in_range(value)
+    except EvaluationError:
+        return False
+
+
+def _in_range(seconds: object) -> bool:
+    return not isinstance(seconds, int) or values.checked_timestamp(seconds * 10**9) is not None
+
+
+_ARGUMENTS: dict[str, Callable[[object], bool]] = {
+    "duration": lambda value: not isinstance(value, str) or values.parse_duration(value) is not None,
+    "timestamp": _is_timestamp,
+    "matches": lambda value: not isinstance(value, str) or regex.is_valid(value),
 }
-"""Functions whose first argument is looked at where it is a literal text."""
+"""Functions whose first argument is looked at where it is a literal."""
 
 
 class _Literals:
@@ -55,7 +66,7 @@ class _Literals:
         is_good = _ARGUMENTS.get(node.function)
         if is_good is not None and node.arguments:
             argument = node.arguments[0]
-            if isinstance(argument, Constant) and isinstance(argument.value, str) and not is_good(argument.value):
+            if isinstance(argument, Constant) and not is_good(argument.value):
                 yield self._problem(argument, f"invalid {node.function} argument")
         if node.function == "format" and isinstance(node.target, Constant) and len(node.arguments) == 1:
             arguments = node.arguments[0]

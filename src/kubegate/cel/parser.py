@@ -284,8 +284,8 @@ class _Parser:
         name = dot + token.text
         while self._taken(".") is not None:
             name += "." + self._take().text
-        self._expect("{")
-        return ObjectLiteral(self._new(token.at), name, self._entries(named=True))
+        opened = self._expect("{")
+        return ObjectLiteral(self._new(opened.at), name, self._entries(named=True))
 
     def _arguments(self, end: str) -> tuple[Node, ...]:
         found: list[Node] = []

@@ -35,6 +35,27 @@ _MOST_ELEMENTS = 2_000_000
 # --- operators: `no such overload` where the values do not fit, as with dyn operands they may not
 
 _ADDABLE = frozenset({str, bytes})
+_ORDERED_TYPES = frozenset({bool, bytes, float, Duration, int, str, Timestamp, UInt})
+_TAKEN = {
+    "_+_": frozenset({bytes, float, Duration, int, list, values.KeyedList, tuple, str, Timestamp, UInt}),
+    "_-_": frozenset({float, Duration, int, Timestamp, UInt}),
+    "_*_": frozenset({float, int, UInt}),
+    "_/_": frozenset({float, int, UInt}),
+    "_%_": frozenset({int, UInt}),
+    "-_": frozenset({bool, float, Duration, int}),
+    **dict.fromkeys(("_<_", "_<=_", "_>_", "_>=_"), _ORDERED_TYPES),
+}
+"""The types whose values may stand at the left of an operator."""
+_WITH_METHODS = frozenset({str, Timestamp, Duration})
+
+
+def _unfit(operator: str, left: Any) -> EvaluationError:
+    """Of a value that the operator never takes the operator is told; of two that do not fit each other it is not.
+
+    Nor is it of values that have methods of their own.
+    """
+    plain = type(left) in _TAKEN[operator] or type(left) in _WITH_METHODS
+    return EvaluationError("no such overload" if plain else f"no such overload: {operator}")
 
 
 @overload("_+_(bytes, bytes) -> bytes", id="add_bytes")
@@ -62,10 +83,10 @@ def add(left: Any, right: Any) -> Any:
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         if len(left) + len(right) > _MOST_ELEMENTS:
             raise values.CostExceeded
-        return [*left, *right]
+        return left.joined(right) if isinstance(left, values.KeyedList) else [*left, *right]
     if isinstance(left, (Timestamp, Duration)) and isinstance(right, (Timestamp, Duration)) and kind is not type(right):
         return checked_timestamp(left.nanoseconds + right.nanoseconds)
-    raise no_such_overload()
+    raise _unfit("_+_", left)
 
 
 @overload("_-_(double, double) -> double", id="subtract_double")
@@ -87,7 +108,7 @@ def subtract(left: Any, right: Any) -> Any:
             return checked_duration(left.nanoseconds - right.nanoseconds)
     if isinstance(left, Timestamp) and isinstance(right, Duration):
         return checked_timestamp(left.nanoseconds - right.nanoseconds)
-    raise no_such_overload()
+    raise _unfit("_-_", left)
 
 
 @overload("_*_(double, double) -> double", id="multiply_double")
@@ -102,7 +123,7 @@ def multiply(left: Any, right: Any) -> Any:
             return left * right
         if kind is UInt:
             return checked_uint(int(left) * int(right))
-    raise no_such_overload()
+    raise _unfit("_*_", left)
 
 
 @overload("_/_(double, double) -> double", id="divide_double")
@@ -111,7 +132,7 @@ def multiply(left: Any, right: Any) -> Any:
 def divide(left: Any, right: Any) -> Any:
     kind = type(left)
     if kind is not type(right) or not values.is_number(left):
-        raise no_such_overload()
+        raise _unfit("_/_", left)
     if kind is float:
         if right == 0.0:
             if left == 0.0 or math.isnan(left):
@@ -130,7 +151,7 @@ def divide(left: Any, right: Any) -> Any:
 def modulo(left: Any, right: Any) -> Any:
     kind = type(left)
     if kind is not type(right) or kind not in (int, UInt):
-        raise no_such_overload()
+        raise _unfit("_%_", left)
     if right == 0:
         raise EvaluationError("modulus by zero")
     if kind is int and left == values.INT_MIN and right == -1:
@@ -148,7 +169,7 @@ def negate(value: Any) -> Any:
         return -value
     if type(value) is Duration:
         return checked_duration(-value.nanoseconds)
-    raise no_such_overload()
+    raise _unfit("-_", value)
 
 
 @overload("!_(bool) -> bool", id="logical_not")
@@ -179,28 +200,34 @@ _ORDERED = (
 _OVERLOAD_NAMES = {"int": "int64", "uint": "uint64"}
 
 
+def _compared(operator: str, left: Any, right: Any) -> int:
+    if type(left) not in _TAKEN[operator]:
+        raise _unfit(operator, left)
+    return values.compare(left, right)
+
+
 def _less(left: Any, right: Any) -> bool:
     if type(left) is int is type(right):
         return bool(left < right)
-    return values.compare(left, right) < 0
+    return _compared("_<_", left, right) < 0
 
 
 def _less_equal(left: Any, right: Any) -> bool:
     if type(left) is int is type(right):
         return bool(left <= right)
-    return values.compare(left, right) <= 0
+    return _compared("_<=_", left, right) <= 0
 
 
 def _greater(left: Any, right: Any) -> bool:
     if type(left) is int is type(right):
         return bool(left > right)
-    return values.compare(left, right) > 0
+    return _compared("_>_", left, right) > 0
 
 
 def _greater_equal(left: Any, right: Any) -> bool:
     if type(left) is int is type(right):
         return bool(left >= right)
-    return values.compare(left, right) >= 0
+    return _compared("_>=_", left, right) >= 0
 
 
 for _operator, _name, _compare in (
@@ -223,7 +250,10 @@ def equal(left: Any, right: Any) -> bool:
 
 @overload("_!=_(A, A) -> bool", id="not_equals")
 def not_equal(left: Any, right: Any) -> bool:
-    return not values.equal(left, right)
+    try:
+        return not values.equal(left, right)
+    except EvaluationError:
+        return True
 
 
 @overload("@in(A, list(A)) -> bool", id="in_list")
@@ -244,7 +274,7 @@ def index(container: Any, key: Any) -> Any:
         if isinstance(key, float) and key.is_integer():
             position = int(key)
         if isinstance(position, bool) or not isinstance(position, int):
-            raise EvaluationError(f"unsupported index type '{values.type_name(key)}' in list")
+            raise no_such_index(key)
         if not 0 <= position < len(container):
             raise EvaluationError(f"index out of bounds: {values.plain_text(key)}")
         return container[position]
@@ -253,6 +283,13 @@ def index(container: Any, key: Any) -> Any:
     if hasattr(container, "select"):
         return container.select(key)
     raise values.no_such_key(key)
+
+
+def no_such_index(key: Any) -> EvaluationError:
+    """The error of a list's element that is asked for by something that is no integer."""
+    if isinstance(key, float):
+        return EvaluationError(f"unsupported index value {values.plain_text(key)} in list")
+    return EvaluationError(f"unsupported index type '{values.type_name(key)}' in list")
 
 
 def optional_index(container: Any, key: Any) -> Optional:
@@ -366,9 +403,9 @@ def _to_bytes(value: Any) -> bytes:
 def _to_double(value: Any) -> float:
     if isinstance(value, str):
         try:
-            if "_" in value or value != value.strip():
+            if value != value.strip():
                 raise ValueError
-            return float(value)
+            return float.fromhex(value) if "x" in value.lower() and "p" in value.lower() else float(value)
         except ValueError:
             raise _cannot(value, "double") from None
     return float(value)

@@ -187,6 +187,11 @@ _REWORDED = (
     # of what is missing after another mistake cel-go says nothing
     (re.compile(r"\nERROR: <input>:4294967295:0: [^\n]*"), ""),
     (re.compile(r"invalid hex (u?int) literal"), r"invalid \1 literal"),
+    (re.compile(r"'\\u003F'"), "'?'"),
+    (
+        re.compile(r"no viable alternative at input '\.(true|false|null)'"),
+        r"mismatched input '\1' expecting IDENTIFIER",
+    ),
     (re.compile(r"Invalid (?:string|bytes) literal: Illegal escape sequence: [^\n]*"), "unable to unescape string"),
 )
 
@@ -244,6 +249,8 @@ def parse(text: str) -> Tree:
     for node in nodes(root):
         if isinstance(node, Constant) and node.value in (math.inf, -math.inf):
             raise SyntaxProblem(describe(text, [Problem(positions.get(node.id, 0), "invalid double literal")]))
+        if isinstance(node, ObjectLiteral):  # cel-go tells of objects at their bracket
+            positions[node.id] = max(text.find("{", positions.get(node.id, 0)), 0)
     return _expanded(Tree(root, text, positions))
 
 
@@ -554,14 +561,18 @@ class _Macros:
         return self._fold(call, initial, condition, step, self._accumulated(call))
 
     def _sort_by(self, call: Call) -> Node:
-        """`l.sortBy(e, key)` is `l.@sortByAssociatedKeys(l.map(e, key))`."""
+        """`l.sortBy(e, key)` is `v.@sortByAssociatedKeys(v.map(e, key))`, where the variable `v` holds `l`."""
+        target = call.target
+        assert target is not None
+        if isinstance(target, (Constant, MapLiteral, ObjectLiteral)):
+            words = "sortBy can only be applied to a list, identifier, comprehension, call or select expression"
+            raise _BadName(self._positions.get(target.id, 0), words)
         name = self._names(call, 1, "argument is not an identifier")[0]
-        assert call.target is not None
         key = ListLiteral(self._new(call), (call.arguments[1],))
         step = self._call(call, "_+_", self._accumulated(call), key)
         keys = Comprehension(
             self._new(call),
-            call.target,
+            Ident(self._new(call), _SORTED),
             name,
             "",
             ACCUMULATOR,
@@ -570,7 +581,21 @@ class _Macros:
             step,
             self._accumulated(call),
         )
-        return Call(call.id, "@sortByAssociatedKeys", call.target, (keys,))
+        made = Call(self._new(call), "@sortByAssociatedKeys", Ident(self._new(call), _SORTED), (keys,))
+        return Comprehension(
+            call.id,
+            ListLiteral(self._new(call), ()),
+            "#unused",
+            "",
+            _SORTED,
+            target,
+            Constant(self._new(call), False),
+            Ident(self._new(call), _SORTED),
+            made,
+        )
+
+
+_SORTED = "@__sortBy_input__"
 
 
 class _BadName(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol
@@ -100,6 +101,50 @@ class ObjectValue(Struct, frozen=True):
         return field in self.fields
 
 
+class KeyedList(list[Any]):
+    """A list whose order means nothing (`x-kubernetes-list-type: set` or `map`): its items are told by their keys.
+
+    `keys` are the fields that tell them; of a set, where there are none, the items themselves do.
+    """
+
+    __slots__ = ("keys",)
+
+    def __init__(self, items: Iterable[Any], keys: tuple[str, ...] = ()) -> None:
+        super().__init__(items)
+        self.keys = keys
+
+    def key(self, item: Any) -> Any:
+        if not self.keys:
+            return type(item), item
+        return tuple((type(value), value) for value in (item.get(key) for key in self.keys))
+
+    def by_key(self) -> dict[Any, Any]:
+        return {self.key(item): item for item in self}
+
+    def joined(self, more: Iterable[Any]) -> KeyedList:
+        """`list + more`: items with keys that are there already take the place of those."""
+        found = self.by_key()
+        found.update((self.key(item), item) for item in more)
+        return KeyedList(found.values(), self.keys)
+
+
+def go_type_name(value: Any) -> str:
+    """What kube-apiserver's own language calls the type of a value, in the few errors that tell it."""
+    name = type_name(value)
+    if name in _GO_NAMES:
+        return _GO_NAMES[name]
+    return f"cel.{name.rpartition('.')[2]}" if name in _COMPARED_TO_THEIR_OWN else f"types.{name.capitalize()}"
+
+
+_GO_NAMES = {
+    "google.protobuf.Duration": "types.Duration",
+    "google.protobuf.Timestamp": "types.Timestamp",
+    "null_type": "types.Null",
+    "optional_type": "*types.Optional",
+    "type": "*types.Type",
+}
+
+
 def type_name(value: Any) -> str:
     """The run-time name of a value's type, as errors and `type()` give it."""
     kind = type(value)
@@ -120,6 +165,7 @@ _NAMES: dict[type, str] = {
     str: "string",
     bytes: "bytes",
     list: "list",
+    KeyedList: "list",
     tuple: "list",
     dict: "map",
     CelType: "type",
@@ -156,6 +202,15 @@ def equal(first: Any, second: Any) -> bool:
     return _equal(first, second, set())
 
 
+_COMPARED_TO_THEIR_OWN = frozenset(
+    {
+        *("kubernetes.NamedFormat", "kubernetes.Quantity", "kubernetes.Semver", "kubernetes.URL"),
+        *("net.CIDR", "net.IP"),
+    }
+)
+"""Types whose values are not just unequal to those of another type."""
+
+
 def _equal(first: Any, second: Any, met: set[tuple[int, int]]) -> bool:
     """`met` are aggregates that were compared: a list may hold another one eight times, which holds a third one ….
 
@@ -168,6 +223,15 @@ def _equal(first: Any, second: Any, met: set[tuple[int, int]]) -> bool:
         if pair in met:
             return True
         met.add(pair)
+    if isinstance(first, KeyedList):
+        own = first.by_key()
+        return (
+            isinstance(second, (list, tuple))
+            and len(first) == len(second)
+            and all(
+                (key := first.key(item)) in own and (not first.keys or _equal(own[key], item, met)) for item in second
+            )
+        )
     if isinstance(first, (list, tuple)):
         return (
             isinstance(second, (list, tuple))
@@ -193,6 +257,8 @@ def _equal(first: Any, second: Any, met: set[tuple[int, int]]) -> bool:
         return (
             isinstance(second, ObjectValue) and first.name == second.name and _equal(first.fields, second.fields, met)
         )
+    if type(first) is not type(second) and second is not None and type_name(first) in _COMPARED_TO_THEIR_OWN:
+        raise no_such_overload()
     return type(first) is type(second) and bool(first == second)
 
 
@@ -301,7 +367,7 @@ def checked_uint(value: int) -> UInt:
 
 def checked_duration(nanoseconds: int) -> Duration:
     if not INT_MIN <= nanoseconds <= INT_MAX:
-        raise EvaluationError("duration overflow")
+        raise EvaluationError("integer overflow")
     return Duration(nanoseconds)
 
 

@@ -33,10 +33,10 @@ class Format:
 
 
 def _prefix(check: Check) -> Check:
-    """A prefix may end in a dash, which what follows it makes good."""
+    """A prefix may end in a dash. As in Kubernetes, the letter before it is not looked at then."""
 
     def checked(text: str) -> list[str]:
-        return check(f"{text[:-1]}a" if len(text) > 1 and text.endswith("-") else text)
+        return check(f"{text[:-2]}a" if len(text) > 1 and text.endswith("-") else text)
 
     return checked
 
@@ -88,11 +88,11 @@ FORMATS = {
     "dns1123SubdomainPrefix": Format(_prefix(names.is_dns1123_subdomain), 60),
     "dns1035LabelPrefix": Format(_prefix(names.is_dns1035_label), 30),
     "labelValue": Format(names.is_valid_label_value, 40),
-    "uri": Format(_uri, 1300),
-    "uuid": Format(_uuid, 98),
-    "byte": Format(_byte, 66),
-    "date": Format(_date, 100),
-    "datetime": Format(_datetime, 100),
+    "uri": Format(_uri, 1103),
+    "uuid": Format(_uuid, 70),
+    "byte": Format(_byte, 84),
+    "date": Format(_date, 71),
+    "datetime": Format(_datetime, 71),
 }
 
 

@@ -10,7 +10,7 @@ from kubegate.api.field import quoted
 from kubegate.cel import types
 from kubegate.cel.functions import Library
 from kubegate.cel.types import CelType
-from kubegate.cel.values import EvaluationError
+from kubegate.cel.values import EvaluationError, no_such_overload
 
 library = Library()
 overload = library.overload
@@ -293,7 +293,10 @@ def _masked(value: CIDR) -> CIDR:
 
 @overload("cidr.containsIP(string) -> bool")
 def _contains_ip_text(value: CIDR, text: str) -> bool:
-    return _contains_ip(value, IP(parse_ip(text)))
+    try:
+        return _contains_ip(value, IP(parse_ip(text)))
+    except EvaluationError:
+        raise no_such_overload() from None  # as kube-apiserver tells it, whatever is wrong with the text
 
 
 @overload("cidr.containsIP(ip) -> bool")

@@ -18,7 +18,7 @@ from kubegate.api.structural import MISSING, Structural
 from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Program, compile, estimate, types
 from kubegate.cel.costs import POLICY_BUDGET
 from kubegate.cel.types import CelType
-from kubegate.cel.values import NONE, Optional, parse_duration, parse_timestamp
+from kubegate.cel.values import NONE, KeyedList, Optional, parse_duration, parse_timestamp
 from kubegate.registry.apiextensions import rulecosts
 from kubegate.registry.apiextensions.rulecosts import Costs
 
@@ -35,7 +35,7 @@ _NOT_CHECKED: Final = (
     "some validation rules were not checked because the object was invalid; "
     "correct the existing errors to complete validation"
 )
-# Words that CEL keeps for itself: as field names they stand between underscores.
+# Words that CEL keeps for itself: as field names they stand between underscores, or as they are after a dot.
 _RESERVED: Final = frozenset(
     re.findall(
         r"\w+",
@@ -147,6 +147,8 @@ class _Types:
             kind = self.of(child, f"{name}.{property_name}", resource=child.embedded) if known else None
             if known is not None and kind is not None:
                 fields[known] = kind
+                if property_name in _RESERVED:
+                    fields.setdefault(property_name, kind)
         if resource:
             meta = f"{name}.metadata"
             self.objects[meta] = {"name": types.STRING, "generateName": types.STRING}
@@ -167,9 +169,17 @@ def to_cel(value: Any, schema: Structural | None, *, resource: bool = False) -> 
             key = escaped(name)
             if key is not None and (known is not None or (resource and name in ("apiVersion", "kind", "metadata"))):
                 found[key] = to_cel(child, known, resource=known is not None and known.embedded)
+                if name in _RESERVED:
+                    found.setdefault(name, found[key])
         return found
     if isinstance(value, list):
-        return [to_cel(item, schema.items, resource=bool(schema.items and schema.items.embedded)) for item in value]
+        items = [to_cel(item, schema.items, resource=bool(schema.items and schema.items.embedded)) for item in value]
+        match schema.list_type:
+            case "set":
+                return KeyedList(items)
+            case "map":
+                return KeyedList(items, tuple(escaped(key) or key for key in schema.list_map_keys))
+        return items
     if isinstance(value, str) and schema.type == "string":
         return _formatted(value, str(schema.raw.get("format", "")))
     if schema.type == "number" and isinstance(value, int) and not isinstance(value, bool):
@@ -225,9 +235,7 @@ def _compile(rule: Mapping[str, Any], schema: Structural, root: bool) -> _Rule:
                 error = f"compilation failed: {words}"
     if message.strip():
         try:
-            compiled_message = compile(
-                message, both if uses_old else alone, result=(types.STRING,), objects=known.objects
-            )
+            compiled_message = compile(message, both, result=(types.STRING,), objects=known.objects)
         except CompileError as problem:
             what = "messageExpression " + ("compilation failed: " if problem.kind == "syntax" else "")
             message_error = (
@@ -429,6 +437,7 @@ def _cost_errors(
     cost = estimate(str(rule.definition["rule"]), variables, sizes, objects=known.objects)
     found = list(costs.add("rule", f"{path}.rule", rulecosts.times(cost, cardinality, shape)))
     if rule.message is not None:
+        variables.setdefault("oldSelf", types.optional_of(kind) if rule.definition.get("optionalOldSelf") else kind)
         cost = estimate(str(rule.definition["messageExpression"]), variables, sizes, objects=known.objects)
         found += costs.add("messageExpression", f"{path}.messageExpression", cost)
     return found
