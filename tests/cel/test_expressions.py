@@ -393,4 +393,5 @@ def test_what_is_made_must_be_an_object_of_a_declared_type():
         ("object{a: 1}", "'dyn' is not a type"),
         ("Thing{}", "undeclared reference to 'Thing' (in container '')"),
     ):
-        assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:1: {text}"
+        column = expression.index("{") + 1
+        assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:{column}: {text}"
