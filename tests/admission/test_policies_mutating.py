@@ -132,6 +132,32 @@ async def test_fields_that_the_kind_does_not_have_are_refused(policies: Policies
     )
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("null", ".spec.nodeName: expected string, got &value.valueUnstructured{Value:0}"),
+        ("b'ab'", ".spec.nodeName: expected string, got &value.valueUnstructured{Value:[]uint8{0x61, 0x62}}"),
+    ],
+)
+async def test_values_that_are_no_json_fit_no_field(policies: Policies, value: str, told: str) -> None:
+    policies.policy(apply(f"Object{{spec: Object.spec{{nodeName: {value}}}}}"))
+    failed = "error applying patch: failed to convert patch object to typed object: "
+    assert await policies.said(pod()) == failed + told
+    policies.policy(apply("Object{spec: Object.spec{priority: 5u}}"))
+    assert await policies.said(pod()) == f"{failed}.spec.priority: expected numeric (int or float), got uint64"
+    policies.policy(apply("Object{spec: Object.spec{hostNetwork: null}}"))
+    assert await policies.said(pod()) == f"{failed}.spec.hostNetwork: expected boolean, got &{{NULL_VALUE}}"
+
+
+async def test_match_conditions_know_nothing_of_the_namespace(policies: Policies) -> None:
+    policies.world.objects.put("namespaces", {"metadata": {"name": "ns", "labels": {"env": "x"}}})
+    condition = {"name": "c", "expression": "namespaceObject.metadata.labels.env == 'x'"}
+    policies.policy(apply("Object{data: {'a': '1'}}"), matchConditions=[condition])
+    assert await policies.said(config_map()) == (
+        "expression 'namespaceObject.metadata.labels.env == 'x'' resulted in error: no such key: metadata"
+    )
+
+
 async def test_an_object_under_the_wrong_name_is_refused(policies: Policies) -> None:
     policies.policy(apply("Object{metadata: Object.spec{labels: {'a': 'b'}}}"))
     assert await policies.said(config_map()) == (
@@ -243,7 +269,7 @@ async def test_variables_conditions_and_the_request_are_known(policies: Policies
             {"name": "who", "expression": "request.userInfo.username"},
             {"name": "may", "expression": "authorizer.group('').resource('secrets').check('get').allowed()"},
         ],
-        matchConditions=[{"name": "x", "expression": "'x' in object.data && namespaceObject.metadata.name == 'ns'"}],
+        matchConditions=[{"name": "x", "expression": "'x' in object.data && request.namespace == 'ns'"}],
     )
     jane = UserInfo("jane")
     assert (await policies.made(config_map(), user=jane))["data"] == {}

@@ -133,6 +133,8 @@ async def test_an_equivalent_resource_is_sent_in_the_version_of_the_rule(world: 
     )
     rule = {"operations": ["*"], "apiGroups": ["autoscaling"], "apiVersions": ["v2"],
             "resources": ["horizontalpodautoscalers"]}  # fmt: skip
+    # conditions see the object in the rule's version, and the resource that was asked for
+    condition = "object.apiVersion == 'autoscaling/v2' && request.resource.version == 'v1'"
     hooks.answers |= {
         "same": {"allowed": True, "patch": [{"op": "add", "path": "/spec", "value": {"maxReplicas": 3}}]},
         "exact": {"allowed": False},
@@ -140,7 +142,8 @@ async def test_an_equivalent_resource_is_sent_in_the_version_of_the_rule(world: 
     world.objects.put(
         f"mutatingwebhookconfigurations.{GROUP}",
         {"metadata": {"name": "m"}, "webhooks": [
-            webhook(hooks, "same", rules=[rule]), webhook(hooks, "exact", rules=[rule], matchPolicy="Exact")]},
+            webhook(hooks, "same", rules=[rule], matchConditions=[{"name": "c", "expression": condition}]),
+            webhook(hooks, "exact", rules=[rule], matchPolicy="Exact")]},
     )  # fmt: skip
     scaler = {"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}}
     asked = attributes("horizontalpodautoscalers.autoscaling", scaler)

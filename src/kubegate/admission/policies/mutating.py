@@ -21,9 +21,9 @@ from kubegate.admission.policies.programs import Compiled, Environment, Evaluati
 from kubegate.admission.policies.source import Binding, Hook, Source, concerns
 from kubegate.admission.policies.validating import request_of
 from kubegate.admission.webhooks.calls import may_be_shown
-from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation, Pace
+from kubegate.admission.webhooks.expressions import ConditionError, Conditions, Invocation, Pace, condition_values
 from kubegate.admission.webhooks.matching import Equivalents
-from kubegate.api import Object
+from kubegate.api import Object, status
 from kubegate.api.resources import Resources
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
@@ -181,7 +181,7 @@ class MutatingPolicies:
         policy = turn.hook.policy
         before = attributes.object
         if policy.conditions:
-            values = await self._values(turn, attributes)
+            values = condition_values(await self._values(turn, attributes), attributes)
             try:
                 fail, answers = not turn.hook.ignores_failure, values["authorizer"].answers
                 matches = await policy.conditions.hold(values, fail, answers)
@@ -246,8 +246,11 @@ class MutatingPolicies:
             return
         patched = orjson.loads(orjson.dumps(patched))
         self._objects.default(kind, patched)
-        if kind != attributes.kind:
-            patched = await self._objects.convert(patched, attributes.kind)
+        if patched["apiVersion"] != attributes.kind.api_version:
+            try:
+                patched = await self._objects.convert(patched, attributes.kind)
+            except ValueError as error:
+                raise status.internal(f"failed to convert object: {error}") from None
         attributes.object = patched
 
 

@@ -12,7 +12,7 @@ from kubegate.api import Object, status
 from kubegate.api.managedfields import typed
 from kubegate.api.schema import ANY, Schema
 from kubegate.cel.libraries import mutation
-from kubegate.cel.values import EvaluationError, ObjectValue
+from kubegate.cel.values import EvaluationError, ObjectValue, UInt
 from kubegate.remote import result
 
 
@@ -32,7 +32,7 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     patch = {**patch, "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
     schema = objects.schema(kind) or ANY
     try:
-        typed.validate(schema, patch)
+        typed.validate(schema, {**patch, **_as_go(made)})
     except typed.NotTyped as error:
         text = f"error applying patch: failed to convert patch object to typed object: {error}"
         raise PatchFailed(text) from None
@@ -47,6 +47,36 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     except typed.NotTyped as error:
         raise PatchFailed(f"error applying patch: failed to merge patch: {error}") from None
     return dict(merged)
+
+
+def _as_go(made: ObjectValue) -> Object:
+    """The fields with those values marked that kube-apiserver leaves as CEL has them, and so fit no field."""
+    return {name: _field_as_go(value) for name, value in made.fields.items()}
+
+
+def _field_as_go(value: Any) -> Any:
+    match value:
+        case ObjectValue():
+            return _as_go(value)
+        case list() | tuple():
+            return [_inner_as_go(item) for item in value]
+        case dict():
+            return {name: _inner_as_go(item) for name, item in value.items()}
+    return _inner_as_go(value)
+
+
+def _inner_as_go(value: Any) -> Any:
+    match value:
+        case None:
+            return typed.Foreign("structpb.NullValue", "NULL_VALUE", "0")
+        case UInt():
+            return typed.Foreign("uint64", str(value), f"{value:#x}")
+        case bytes():
+            numbers, digits = " ".join(map(str, value)), ", ".join(f"{byte:#x}" for byte in value)
+            return typed.Foreign("[]uint8", f"[{numbers}]", f"[]uint8{{{digits}}}")
+        case ObjectValue():
+            return _as_go(value)
+    return mutation.to_json(value)
 
 
 def _atomics(schema: Schema, value: Any, path: str) -> Iterator[str]:

@@ -194,7 +194,7 @@ class ValidatingPolicies:
         values = await request.values_for(invocation)
         if hook.policy.environment.has_params:
             values = {**values, "params": parameter}
-        return await hook.policy.pace.evaluate(request.answers, lambda: _evaluated(hook, values))
+        return await hook.policy.pace.evaluate(request.answers, lambda: _evaluated(hook, values, request.attributes))
 
 
 def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, reader: Reader) -> _Request:
@@ -208,14 +208,16 @@ def request_of(attributes: Attributes, objects: Objects, authorize: Authorize, r
 
 
 def _evaluated(
-    hook: Hook[Policy], values: Mapping[str, Any]
+    hook: Hook[Policy], values: Mapping[str, Any], attributes: Attributes
 ) -> tuple[list[Denial], Sequence[tuple[str, str | Denial | None]]]:
     """The denials, and the values of audit annotations by key (None: leave it out)."""
     policy, forgiving = hook.policy, hook.ignores_failure
     conditions, rules, annotations = cel.Budget(MATCH_CONDITIONS_BUDGET), cel.Budget(POLICY_BUDGET), None
     try:
-        if policy.conditions and not policy.conditions.match(values, not forgiving, conditions):
-            return [], ()
+        if policy.conditions:
+            seen = expressions.condition_values(values, attributes)
+            if not policy.conditions.match(seen, not forgiving, conditions):
+                return [], ()
         denials = _validated(policy, values, rules, forgiving)
         if not policy.annotations:
             return denials, ()

@@ -106,7 +106,9 @@ class Caller(Struct):
     ) -> bool:
         answers = expressions.answers(self.authorize, attributes.user)
         new, old = await versions.of(invocation.kind)
-        variables = expressions.values(attributes, invocation, new, old, answers)
+        variables = expressions.condition_values(
+            expressions.values(attributes, invocation, new, old, answers), attributes
+        )
 
         try:
             return await webhook.conditions.hold(variables, not webhook.ignores_failure, answers)

@@ -175,6 +175,12 @@ def values(
     }
 
 
+def condition_values(values: Mapping[str, Any], attributes: Attributes) -> dict[str, Any]:
+    """The same for match conditions, which are told the resource that was asked for, and nothing of the namespace."""
+    request = {**values["request"], "resource": _resource(attributes.resource)}
+    return {**values, "request": request, "namespaceObject": None}
+
+
 def answers(authorize: Authorize, user: UserInfo) -> Answers:
     """Who answers what expressions ask the authorizer, for one request of this user."""
 

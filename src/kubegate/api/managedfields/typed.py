@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api.gojson import value_text
 from kubegate.api.managedfields.sets import MEMBER, FieldSet, path_text
@@ -437,7 +438,7 @@ def _scalar_error(schema: Schema, value: Any) -> str:
     elif schema.format in ("", "byte"):
         if not isinstance(value, str):
             return f"expected string, got &value.valueUnstructured{{Value:{_go_syntax(value)}}}"
-    elif isinstance(value, dict | list):
+    elif isinstance(value, dict | list | Foreign):
         return f"expected any scalar, got {_pointer(value)}"
     return ""
 
@@ -446,12 +447,24 @@ def _at(path: str, text: str) -> str:
     return f"{path}: {text}" if path else text
 
 
+class Foreign(Struct, frozen=True):
+    """A value of a Go type that no field takes, as Go's formats show it: `%T`, `%v`, `%#v`."""
+
+    go_type: str
+    text: str
+    syntax: str
+
+
 def _pointer(value: Any) -> str:
     """Go's `%v` of the wrapper that values come in."""
+    if isinstance(value, Foreign):
+        return f"&{{{value.text}}}"
     return f"&{{{value_text(value)}}}"
 
 
 def _go_type(value: Any) -> str:
+    if isinstance(value, Foreign):
+        return value.go_type
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, dict):
@@ -463,6 +476,8 @@ def _go_type(value: Any) -> str:
 
 def _go_syntax(value: Any) -> str:
     """Go's `%#v`."""
+    if isinstance(value, Foreign):
+        return value.syntax
     if isinstance(value, dict):
         pairs = ", ".join(f"{_go_syntax(key)}:{_go_syntax(value[key])}" for key in sorted(value))
         return f"map[string]interface {{}}{{{pairs}}}"

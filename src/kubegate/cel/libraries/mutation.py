@@ -118,4 +118,6 @@ def _to_json(value: Any) -> Any:
             return {key: _to_json(item) for key, item in value.fields.items()}
         case values.Duration() | values.Timestamp():
             return str(value)
+        case values.Optional(present=True):
+            return _to_json(value.value)
     raise EvaluationError(f"unsupported type conversion from {values.type_name(value)} to JSON")

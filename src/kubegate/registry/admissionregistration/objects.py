@@ -99,8 +99,6 @@ def _metadata(sent: Any) -> Object:
     except TypeMismatch:
         kept: Object = {}
         for name, value in sent.items():
-            if name in ("labels", "annotations") and isinstance(value, dict):
-                value = {key: text for key, text in value.items() if isinstance(text, str)}
             try:
                 kept |= normalize_metadata({name: value}).value
             except TypeMismatch:
