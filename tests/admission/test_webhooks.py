@@ -335,6 +335,12 @@ async def test_an_answer_that_cannot_be_used_is_told_as_such_or_ignored(
          'add operation does not apply: doc is missing path: "/data/b/c": missing value'),
         ([{"op": "grow", "path": "/data"}], "Unexpected kind: grow"),
         ([None], "Unexpected kind: unknown"),
+        ([{"op": "add"}], "add operation failed to decode path: missing value"),
+        ([{"op": "replace"}], "replace operation failed to decode path: operation missing path field: missing value"),
+        ([{"op": "move", "path": "/data"}],
+         "move operation failed to decode from: operation, missing from field: missing value"),
+        ([{"op": "test", "path": 1}], "test operation failed to decode path: json: cannot unmarshal number into Go "
+         "value of type string"),
         ([{"op": "add", "path": "/data/l", "value": []}, {"op": "replace", "path": "/data/l/+7", "value": "y"}],
          "replace operation does not apply: doc is missing key: /data/l/+7: missing value"),
         ([{"op": "add", "path": "/data/l", "value": []}, {"op": "remove", "path": "/data/l/07"}],

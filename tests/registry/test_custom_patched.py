@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from crd_world import GROUP, CrdWorld, Object, crd, crd_world, properties
+from crd_world import GROUP, CrdWorld, Object, context, crd, crd_world, properties
 
 from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api.resources import Resource
@@ -127,3 +127,29 @@ async def test_new_finalizers_without_a_domain_are_warned_of(world: CrdWorld, re
     assert rules.warnings(new, None)[-1] == (
         f'metadata.finalizers: "mine": prefer a domain-qualified finalizer name {accidents}'
     )
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        ({"operation": "Odd"}, "operation must be `Apply` or `Update`"),
+        (
+            {"fieldsV1": {"bad": {}}, "time": "2026-01-02T03:04:05Z"},
+            "error decoding versioned set from {test Update example.org/v1 2026-01-02 03:04:05 +0000 UTC FieldsV1 "
+            '{"bad":{}} }: error decoding set: parsing key as path element: missing colon: bad',
+        ),
+    ],
+)
+async def test_owners_that_nobody_can_read_are_those_from_before(
+    world: CrdWorld, resource: Resource, odd: Object, why: str
+) -> None:
+    change(world, lambda obj: obj["metadata"].update(managedFields=[{**obj["metadata"]["managedFields"][0], **odd}]))
+    whole = {"apiVersion": resource.api_version, "kind": resource.kind, **widget()}
+    asked = context()
+    made = await world.registry.create(resource, "default", whole, asked)
+    assert made["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {".": {}, "f:size": {}}}
+    assert made["metadata"]["managedFields"][0]["operation"] == "Update"
+    assert list(asked.trace.warnings) == [
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating"
+        f" admission controller; please fix your requests: {why}"
+    ]

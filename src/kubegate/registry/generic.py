@@ -206,7 +206,10 @@ class Registry:
         )
         await self.admission.admit(attributes)
         assert attributes.object is not None
-        patched, obj = attributes.object is not obj, attributes.object
+        patched = attributes.object is not obj
+        if patched:
+            _keep_valid_owners(attributes.object, obj, context)
+        obj = attributes.object
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         self._place(resource, namespace, obj)
         if rules.guard is not None:
@@ -449,6 +452,8 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         patched = attributes.object is not before
+        if patched and viewed is None:
+            _keep_valid_owners(attributes.object, obj, context)
         obj = attributes.object if viewed is None else viewed.taken_over(obj, attributes.object)
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         if rules.guard is not None and not subresource:
@@ -792,6 +797,21 @@ def _dedup_owners(meta: Object, context: Context, when: str) -> None:
             "and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
             + ", ".join(again)
         )
+
+
+def _keep_valid_owners(patched: Object, before: Object, context: Context) -> None:
+    """Of managedFields that admission made into what nobody can read it keeps those from before; clients are warned."""
+    owners = patched["metadata"].get("managedFields")
+    if owners == before["metadata"].get("managedFields"):
+        return
+    error = managedfields.wrong(owners)
+    if not error:
+        return
+    patched["metadata"]["managedFields"] = before["metadata"].get("managedFields") or []
+    context.trace.warn(
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating "
+        f"admission controller; please fix your requests: {error}"
+    )
 
 
 def _check_parameter(name: str) -> None:

@@ -63,7 +63,7 @@ def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> R
         response.body, response.content_type = encode(error.status()), wanted.encode()
     response.headers += [(k.lower().encode(), v.encode()) for k, v in error.headers.items()]
     seconds = (error.details or {}).get("retryAfterSeconds")
-    if seconds and "Retry-After" not in error.headers:
+    if isinstance(seconds, int) and seconds > 0 and "Retry-After" not in error.headers:
         response.headers.append((b"retry-after", str(seconds).encode()))
     return response
 

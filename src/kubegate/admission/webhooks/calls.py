@@ -170,7 +170,8 @@ def denied(name: str, said: Object) -> StatusError:
         details if isinstance(details, dict) else None,
     )
     kept = metadata if isinstance(metadata, dict) else {}
-    error.metadata = {name: kept[name] for name in ("selfLink", "resourceVersion", "continue") if kept.get(name)}
+    names = ("selfLink", "resourceVersion", "continue", "remainingItemCount")
+    error.metadata = {name: kept[name] for name in names if kept.get(name)}
     wait = (error.details or {}).get("retryAfterSeconds")
     if isinstance(wait, int) and wait > 0:
         error.headers["Retry-After"] = str(wait)

@@ -13,6 +13,7 @@ from kubegate import authorization, cel
 from kubegate.admission import Attributes, GroupVersionKind, GroupVersionResource, Operation
 from kubegate.admission.dependencies import Authorize
 from kubegate.api import Object, selectors
+from kubegate.api.field import aggregate
 from kubegate.authentication import UserInfo, user_info
 from kubegate.cel import CelType, types
 from kubegate.cel.costs import MATCH_CONDITIONS_BUDGET
@@ -303,7 +304,7 @@ class Conditions:
             if result is False:
                 return False
         if errors and fail:
-            raise ConditionError(errors[0] if len(errors) == 1 else f"[{', '.join(dict.fromkeys(errors))}]")
+            raise ConditionError(aggregate(errors))
         return not errors
 
 

@@ -18,6 +18,8 @@ from kubegate.api.field import quoted
 from kubegate.api.patch import MAX_COPIED_BYTES, same, unescaped
 
 _MISSING = "missing value"
+_SHORT = ("add", "remove", "copy")
+"""Of these the library does not tell what is wrong with the path."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,4000}")
 _TOO_DEEP = "what comes out is nested too deeply"
 
@@ -114,9 +116,14 @@ def _copy(value: Any) -> Any:
 
 def _text(operation: Object, name: str, kind: str) -> str:
     value = operation.get(name)
-    if not isinstance(value, str):
-        raise PatchError(f"{kind} operation failed to decode {name}: {_MISSING}")
-    return value
+    if isinstance(value, str):
+        return value
+    why = _MISSING
+    if kind not in _SHORT or name == "from":
+        lacks = "operation, missing" if name == "from" else "operation missing"
+        missing = f"{lacks} {name} field: {_MISSING}"
+        why = missing if value is None else gojson.cannot_unmarshal(value, "Go value of type string")
+    raise PatchError(f"{kind} operation failed to decode {name}: {why}")
 
 
 def _found(document: Any, path: str, missing: str) -> tuple[Any, str]:

@@ -180,6 +180,15 @@ def restore_times(new: Object, live: Object) -> Object:
 
 
 # ------------------------------------------------------------------ updates
+def wrong(found: Any) -> str:
+    """What is wrong with managedFields as somebody sent them, "" where they can be read."""
+    try:
+        entries.decode(found, trusted=False)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _with_first_entry(new: Object, who: Manager, time: str, schema: Schema, reset_fields: ResetFields) -> Object:
     """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
     try:

@@ -54,8 +54,18 @@ def decode(entries: Any, *, trusted: bool) -> Managed:
             _check(position, entry)
         fields = entry.get("fieldsV1") or {}
         who = manager_of(entry)
-        managed[who] = Owned(fields if trusted else sets.check(fields), entry["apiVersion"], entry.get("time"))
+        managed[who] = Owned(fields if trusted else _checked(entry, fields), entry["apiVersion"], entry.get("time"))
     return managed
+
+
+def _checked(entry: dict[str, Any], fields: Any) -> FieldSet:
+    try:
+        return sets.check(fields)
+    except ValueError as error:
+        time = f"{entry['time'].removesuffix('Z').replace('T', ' ')} +0000 UTC" if entry.get("time") else "<nil>"
+        named = (entry.get("manager", ""), entry["operation"], entry["apiVersion"], time, entry["fieldsType"])
+        shown = " ".join((*named, orjson.dumps(fields).decode(), entry.get("subresource", "")))
+        raise ValueError(f"error decoding versioned set from {{{shown}}}: error decoding set: {error}") from None
 
 
 def manager_of(entry: dict[str, Any]) -> Manager:

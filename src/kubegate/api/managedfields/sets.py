@@ -158,7 +158,9 @@ def _checked_below(fields: Any) -> FieldSet:
 def _canonical(element: str) -> str:
     """A path element with its JSON written as Kubernetes writes it."""
     sort, colon, rest = element.partition(":")
-    if not colon or sort not in ("f", "k", "v", "i"):
+    if not colon:
+        raise ValueError(f"parsing key as path element: missing colon: {element}")
+    if sort not in ("f", "k", "v", "i"):
         raise ValueError(f"unrecognized path element {element!r}")
     if sort == "f":
         return element
