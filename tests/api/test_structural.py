@@ -242,6 +242,115 @@ def test_formats(name: str, good: str, bad: str) -> None:
     assert fits(name, good) and not fits(name, bad)
 
 
+def texts(schema: dict[str, Any], value: Any) -> list[str]:
+    return [str(error) for error in valuecheck.check(value, Structural(schema), path="a")]
+
+
+def test_bounds_are_shown_as_the_value_is_compared_with_them() -> None:
+    whole = {"type": "integer", "minimum": 1000000}
+    assert texts(whole, 5) == ["a: Invalid value: 5: a in body should be greater than or equal to 1000000"]
+    assert texts(whole, 5.0) == ["a: Invalid value: 5: a in body should be greater than or equal to 1e+06"]
+    assert texts({"type": "number", "maximum": 1.5}, 2) == [
+        "a: Invalid value: 2: a in body should be less than or equal to 1"
+    ]
+    assert texts({"type": "number", "maximum": 1.5}, 1e7) == [
+        "a: Invalid value: 1e+07: a in body should be less than or equal to 1.5"
+    ]
+    assert texts({"type": "number", "minimum": 1.5}, 1) == []
+    assert texts({"type": "integer", "minimum": 1.5}, 1) == [
+        '<nil>: Invalid value: "": Minimum boundary value must be of type integer (default format) in a',
+        "a: Invalid value: 1: a in body should be greater than or equal to 1.5",
+    ]
+    assert texts({"type": "number", "multipleOf": 0.5}, 1) == [
+        "a: Invalid value: 0: factor MultipleOf declared for a must be positive: 0"
+    ]
+
+
+def test_formats_that_say_nothing_of_a_type_are_not_asked_for() -> None:
+    assert texts({"type": "string", "format": "colour"}, True) == [
+        'a: Invalid value: "boolean": a in body must be of type string: "boolean"'
+    ]
+    assert texts({"type": "string", "format": "date"}, True) == [
+        'a: Invalid value: "": a in body must be of type date: ""'
+    ]
+    assert texts({"format": "date"}, 5) == ['a: Invalid value: "int64": a in body must be of type date: "int64"']
+    assert texts({"type": "string", "format": "date"}, []) == []
+
+
+def test_of_alternatives_the_one_that_looked_most_closely_tells_its_errors() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"b": {"type": "integer"}},
+        "anyOf": [{"required": ["c"]}, {"properties": {"b": {"maximum": 1}}, "required": ["d", "e"]}],
+    }
+    assert texts(schema, {"b": 2}) == [
+        '<nil>: Invalid value: "": "a" must validate at least one schema (anyOf)',
+        "a.b: Invalid value: 2: a.b in body should be less than or equal to 1",
+        "a.d: Required value",
+        "a.e: Required value",
+    ]
+    schema["anyOf"] = [{"required": ["c", "d"]}, {"required": ["c"]}]
+    assert len(texts(schema, {"b": 2})) == 3
+
+
+def test_what_is_told_twice_is_told_once_and_one_byte_is_one_byte() -> None:
+    choices = [{"maxLength": 1}, {"maxLength": 1}]
+    assert texts({"type": "string", "allOf": choices}, "ab") == [
+        "a: Too long: may not be more than 1 byte",
+        '<nil>: Invalid value: "": "a" must validate all the schemas (allOf). None validated',
+    ]
+    assert texts({"type": "object", "enum": ["x"]}, {"b": 1.0}) == [
+        'a: Unsupported value: {"b":1}: supported values: "x"'
+    ]
+    assert (
+        texts({"type": "string", "enum": [None, "x"]}, None)[-1]
+        == 'a: Unsupported value: null: supported values: "null", "x"'
+    )
+    assert len(texts({"type": "string", "nullable": True, "enum": ["x"]}, None)) == 1
+    assert texts({"type": "number", "enum": [1]}, 1.5) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("date-time", "2026-01-02t03:04:05_5ztomorrow", "2026-01-02T03:04Z"),
+        ("date-time", "2026-01-02T03:04:05+99:99", "2026-01-02T03:04:05+0100"),
+        ("date", "0000-02-29", "2026-W01-1"),
+        ("duration", "about 3 Days", "3 years"),
+        ("duration", "1.5h", "1 fortnight"),
+        ("hostname", "localhost", "example.com1"),
+        ("hostname", "bücher", "-a"),
+        ("ipv4", "010.0.0.1", "10.1"),
+        ("ipv6", "::ffff:1.2.3.4", "fe80::1%eth0"),
+        ("cidr", "010.0.0.0/08", "10.0.0.0/255.0.0.0"),
+        ("uri", "/a b", "a/b"),
+        ("uri", "urn:a b", "http://a:b/"),
+        ("uri", "http://u:p@[::1]:80/?%zz", "http://[::1/"),
+        ("uri", "*", "https://a/%zz"),
+        ("uri", "x://a:1:2", "http://a:1:2"),
+        ("email", 'A "b" <a@b.c> (x(y))', "a..b@c"),
+        ("email", "a@[1.2.3.4]", "a@b c"),
+        ("email", '"a b"@c', "<a@b"),
+        ("mac", "0123.4567.89ab", "01:23-45:67:89:ab"),
+        ("mac", "01-23-45-67-89-ab-cd-ef", "01:23:45:67:89:ab:cd"),
+        ("byte", "YWJj", ""),
+        ("ssn", "111-11 1111", "111111111"),
+        ("rgbcolor", "rgb( 0 ,10,255)", "rgb(256,1,1)"),
+        ("creditcard", "4111-1111-1111-1111", "4111111111111112"),
+        ("isbn", "978-0-321-75104-1", "0321751042"),
+        ("isbn10", "0-8044-2957-X", "9780321751041"),
+        ("isbn13", "9780321751041", "9780321751042"),
+    ],
+)
+def test_formats_have_their_oddities(name: str, good: str, bad: str) -> None:
+    assert fits(name, good) and not fits(name, bad)
+
+
+def test_formats_of_long_texts_are_checked_in_linear_time() -> None:
+    for text in ("1" * 300_000, "1 " * 300_000, "a" * 300_000, "(" * 300_000, '"' * 300_000):
+        assert not fits("duration", text) and not fits("email", text) and not fits("mac", text)
+
+
 def test_formats_that_nobody_knows_fit_everything() -> None:
     assert fits("colour", "anything")
 

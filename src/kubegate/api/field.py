@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
+from kubegate.api.numbers import as_json, float_text
+
 
 class FieldError(Struct, frozen=True):
     """One cause: `reason` (FieldValueInvalid …), the field's path, and the words after the path."""
@@ -51,8 +53,10 @@ def shown(value: Any) -> str:
     """A value as Go's field.Error prints it: strings quoted, numbers and booleans bare, the rest as JSON."""
     if isinstance(value, str):
         return quoted(value)
+    if isinstance(value, float):
+        return float_text(value)
     try:
-        text = orjson.dumps(value).decode()
+        text = orjson.dumps(as_json(value)).decode()
     except TypeError:  # integers of more than 64 bits
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text.translate(HTML)
@@ -139,7 +143,9 @@ def not_supported(path: str, value: Any, supported: Iterable[str]) -> FieldError
 
 def too_long(path: str, maximum: int) -> FieldError:
     """For strings: the value itself is not shown."""
-    return FieldError("FieldValueTooLong", path, f"Too long: may not be more than {maximum} bytes")
+    return FieldError(
+        "FieldValueTooLong", path, f"Too long: may not be more than {maximum} byte{'' if maximum == 1 else 's'}"
+    )
 
 
 def too_many(path: str, actual: int, maximum: int) -> FieldError:

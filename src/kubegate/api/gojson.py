@@ -5,13 +5,13 @@ Clients see these texts in answers to malformed bodies and patches.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from kubegate.api import field
 from kubegate.api.codec import decode_json, json_type
+from kubegate.api.numbers import float_text
 
 
 def cannot_unmarshal(value: Any, into: str) -> str:
@@ -47,18 +47,6 @@ _TYPES: dict[type, str] = {
 def type_text(value: Any) -> str:
     """Go's `%T` of a decoded JSON value."""
     return _TYPES.get(type(value), "<nil>")
-
-
-def float_text(value: float) -> str:
-    """Go's `%v` of a float64: the shortest form, with an exponent from 1e+06 on and below 1e-4."""
-    _, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
-    assert isinstance(exponent, int), "JSON has no other numbers"
-    power = len(digits) + exponent - 1
-    if not value or -4 <= power < 6:
-        return repr(value).removesuffix(".0") if value else "0"
-    sign, (first, *rest) = "-" if value < 0 else "", map(str, digits)
-    mantissa = f"{first}.{''.join(rest)}" if rest else first
-    return f"{sign}{mantissa}e{'-' if power < 0 else '+'}{abs(power):02}"
 
 
 def sorted_text(value: Any) -> str:

@@ -13,7 +13,7 @@ import orjson
 
 from kubegate.api import field, formats, goregexp
 from kubegate.api.field import FieldError
-from kubegate.api.gojson import float_text
+from kubegate.api.numbers import float_text
 from kubegate.api.structural import MISSING, Structural
 
 NO_PATH = "<nil>"
@@ -22,7 +22,7 @@ NO_PATH = "<nil>"
 
 def check(value: Any, schema: Structural, old: Any = MISSING, path: str = "") -> list[FieldError]:
     """What is wrong with `value`. Parts that are as they were in `old` are not held against it."""
-    return list(_value(value, schema, old, path))
+    return list(dict.fromkeys(_value(value, schema, old, path)))
 
 
 def _invalid(path: str, value: Any, detail: str) -> FieldError:
@@ -40,7 +40,7 @@ def _value(value: Any, schema: Structural, old: Any, path: str) -> Iterator[Fiel
 def _errors(value: Any, schema: Structural, old: Any, path: str) -> Iterator[FieldError]:
     yield from _type(value, schema, path)
     if value is None:
-        if schema.raw.get("enum") is not None and not schema.nullable:
+        if schema.raw.get("enum") is not None:
             yield from _enum(value, schema, path)
         return
     yield from _combined(value, schema, path)
@@ -61,16 +61,20 @@ def _errors(value: Any, schema: Structural, old: Any, path: str) -> Iterator[Fie
 # ------------------------------------------------------------------ types
 def _type(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
     wanted = ("integer", "string") if schema.int_or_string else ((schema.type,) if schema.type else ())
-    if not wanted:
-        return
+    format_ = _format(schema)
     found = type_of(value)
+    if not wanted:
+        if format_ and found not in ("string", "array", "null"):
+            yield type_error(path, _FORMATS.get(found, ""), format_)
+        return
     if found in wanted or (value is None and schema.nullable):
         return
     if found == "integer" and "number" in wanted:
         return
     if found == "number" and "integer" in wanted and _is_json_integer(value):
         return
-    format_ = schema.raw.get("format")
+    if format_ and found == "array" and schema.type not in ("integer", "number"):
+        return  # a format is all that is asked, and says nothing of lists
     if format_ and found not in ("string", "array", "null"):  # those are told by their formats, and expected by them
         yield type_error(path, _FORMATS.get(found, ""), format_)
         return
@@ -78,6 +82,16 @@ def _type(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
 
 
 _FORMATS = {"integer": "int64", "number": "float64"}
+_FORMATS_OF = {"integer": ("int32", "int64"), "number": ("float", "double"), "": formats.KNOWN, "string": formats.KNOWN}
+
+
+def _format(schema: Structural) -> str:
+    """The format that values must have; "" where the one that is named means nothing for the type."""
+    name = schema.raw.get("format") or ""
+    plain = formats.normalized(name) if schema.type in ("", "string") else name
+    return name if plain in _FORMATS_OF.get(schema.type, ()) else ""
+
+
 _MOST_EXACT = 2.0**53 - 1
 
 
@@ -117,7 +131,7 @@ def _string(value: str, schema: Structural, path: str) -> Iterator[FieldError]:
         compiled = _pattern(pattern)
         if compiled is None or not compiled.search(value):
             yield _invalid(path, value, f"{path} in body should match '{pattern}'")
-    name = raw.get("format")
+    name = _format(schema)
     if name and not formats.fits(name, value):
         text = f"{path} in body must be of type {name}: {field.quoted(value)}"
         yield field.type_invalid(path or NO_PATH, value, text)
@@ -133,39 +147,58 @@ def _pattern(text: str) -> Any:
 
 def _number(value: float, schema: Structural, path: str) -> Iterator[FieldError]:
     raw = schema.raw
+    kind, format_ = schema.type, _format(schema)
+    yield from _range(value, kind, format_, "Checked", path)
     factor, highest, lowest = raw.get("multipleOf"), raw.get("maximum"), raw.get("minimum")
-    if schema.type == "integer":
-        yield from _integer(value, raw.get("format") or "", path)
-    if factor:
-        if isinstance(value, int):
-            factor = int(factor)
-        if not factor:
-            yield _invalid(path, 0, f"factor MultipleOf declared for {path} must be positive: 0")
-        elif not _is_multiple(value, factor):
-            yield _invalid(path, value, f"{path} in body should be a multiple of {_shown(factor)}")
+    if factor is not None:
+        wrong = list(_range(factor, kind, format_, "MultipleOf", path))
+        yield from wrong
+        number, factor = _comparable(value, factor, whole=not wrong)
+        if factor <= 0:
+            yield _invalid(path, factor, f"factor MultipleOf declared for {path} must be positive: {_shown(factor)}")
+        elif not _is_multiple(number, factor):
+            yield _invalid(path, number, f"{path} in body should be a multiple of {_shown(factor)}")
     if lowest is not None:
+        wrong = list(_range(lowest, kind, format_, "Minimum boundary", path))
+        yield from wrong
+        number, lowest = _comparable(value, lowest, whole=not wrong)
         exclusive = bool(raw.get("exclusiveMinimum"))
-        if value < lowest or (exclusive and value == lowest):
+        if number < lowest or (exclusive and number == lowest):
             words = "greater than" if exclusive else "greater than or equal to"
-            yield _invalid(path, value, f"{path} in body should be {words} {_shown(lowest)}")
+            yield _invalid(path, number, f"{path} in body should be {words} {_shown(lowest)}")
     if highest is not None:
+        wrong = list(_range(highest, kind, format_, "Maximum boundary", path))
+        yield from wrong
+        number, highest = _comparable(value, highest, whole=not wrong)
         exclusive = bool(raw.get("exclusiveMaximum"))
-        if value > highest or (exclusive and value == highest):
+        if number > highest or (exclusive and number == highest):
             words = "less than" if exclusive else "less than or equal to"
-            yield _invalid(path, value, f"{path} in body should be {words} {_shown(highest)}")
+            yield _invalid(path, number, f"{path} in body should be {words} {_shown(highest)}")
 
 
 _INTEGERS = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1)}
 _INT64 = (-(2**63), 2**63 - 1)
+_MAX_FLOAT32 = 3.4028235677973366e38
 
 
-def _integer(value: float, format_: str, path: str) -> Iterator[FieldError]:
-    """Whether it is one, of as many bits as its format has."""
-    lowest, highest = _INTEGERS.get(format_, _INT64)
-    if float(value).is_integer() and lowest <= value <= highest:
+def _range(number: float, kind: str, format_: str, what: str, path: str) -> Iterator[FieldError]:
+    """Whether a value, or a bound in its schema, is a number that the schema's type and format can hold."""
+    if kind == "integer":
+        lowest, highest = _INTEGERS.get(format_, _INT64)
+        if float(number).is_integer() and lowest <= number <= highest:
+            return
+    elif format_ not in ("float", "float32") or abs(number) < _MAX_FLOAT32:
         return
-    kind = f"with format {format_}" if format_ else "(default format)"
-    yield field.invalid(NO_PATH, "", f"Checked value must be of type integer {kind} in {path}")
+    which = f"with format {format_}" if format_ else "(default format)"
+    yield field.invalid(NO_PATH, "", f"{what} value must be of type {kind} {which} in {path}")
+
+
+def _comparable(value: float, bound: float, *, whole: bool) -> tuple[float, float]:
+    """A value and what it is compared with. `whole`: an integer is compared with what of the bound is one."""
+    if not isinstance(value, int) or not whole:
+        return float(value), float(bound)
+    bound = int(bound)
+    return value, bound if _INT64[0] <= bound <= _INT64[1] else _INT64[0]
 
 
 def _is_multiple(value: float, factor: float) -> bool:
@@ -175,12 +208,14 @@ def _is_multiple(value: float, factor: float) -> bool:
 
 
 def _shown(value: float) -> str:
-    return float_text(float(value))
+    return str(value) if isinstance(value, int) else float_text(value)
 
 
 def _enum(value: Any, schema: Structural, path: str) -> Iterator[FieldError]:
     allowed = schema.raw["enum"]
-    if not any(same(value, choice) for choice in allowed):
+    # Go converts what it compares: of a fraction, only the whole part is looked at. Null is no choice.
+    whole = int(value) if isinstance(value, float) else value
+    if not any(choice is not None and (same(value, choice) or same(whole, choice)) for choice in allowed):
         choices = [c if isinstance(c, str) else orjson.dumps(c, option=orjson.OPT_SORT_KEYS).decode() for c in allowed]
         yield field.not_supported(path or NO_PATH, value, choices)
 
@@ -252,7 +287,7 @@ def _combined(value: Any, schema: Structural, path: str) -> Iterator[FieldError]
         results = [check(value, choice, path=path) for choice in schema.any_of]
         if all(results):
             yield _composite(f"{quoted} must validate at least one schema (anyOf)")
-            yield from _best(results)
+            yield from _best(value, schema.any_of, results)
     if schema.one_of:
         results = [check(value, choice, path=path) for choice in schema.one_of]
         fitting = sum(not errors for errors in results)
@@ -260,7 +295,7 @@ def _combined(value: Any, schema: Structural, path: str) -> Iterator[FieldError]
             found = f"Found {fitting} valid alternatives" if fitting else "Found none valid"
             yield _composite(f"{quoted} must validate one and only one schema (oneOf). {found}")
             if not fitting:
-                yield from _best(results)
+                yield from _best(value, schema.one_of, results)
     if schema.all_of:
         results = [check(value, choice, path=path) for choice in schema.all_of]
         for errors in results:
@@ -276,9 +311,36 @@ def _composite(text: str) -> FieldError:
     return field.invalid(NO_PATH, "", text)
 
 
-def _best(results: list[list[FieldError]]) -> list[FieldError]:
-    """The errors of the alternative that came closest."""
-    return min(results, key=len)
+def _best(value: Any, choices: list[Structural], results: list[list[FieldError]]) -> list[FieldError]:
+    """The errors of the alternative that looked most closely; of the first of those."""
+    checks = [_checks(value, choice) for choice in choices]
+    return results[checks.index(max(checks))]
+
+
+def _checks(value: Any, schema: Structural) -> int:
+    """How many checks a value was put to, as Kubernetes counts them: most of them also where they fail."""
+    fits = not any(_type(value, schema, ""))
+    if value is None:
+        return int(fits)
+    format_ = _format(schema)
+    count = 4
+    if schema.type or schema.int_or_string or format_:
+        count += 1 + fits
+    if isinstance(value, str):
+        count += 1 + bool(format_)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        count += 2
+    elif isinstance(value, list):
+        count += 2
+        if schema.items is not None:
+            count += sum(_checks(item, schema.items) for item in value)
+    elif isinstance(value, dict):
+        count += 1 + sum(_checks(item, child) for name, item in value.items() if (child := schema.child(name)))
+    for choices in (schema.any_of, schema.one_of):
+        if choices:
+            fitting = [choice for choice in choices if not check(value, choice)]
+            count += _checks(value, fitting[0]) if fitting else max(_checks(value, choice) for choice in choices)
+    return count + sum(_checks(value, part) for part in schema.all_of)
 
 
 # ------------------------------------------------------------------ list types

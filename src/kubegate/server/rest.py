@@ -482,7 +482,7 @@ class Rest:
         if accepted.transform == "Table":
             if stored is None:
                 stored = obj
-                if resource.custom is None:
+                if resource.custom is None and resource.storage_api_version:  # a Scale is not stored
                     stored = conversion.convert(obj, resource.api_version, resource.storage_api_version, resource)
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             obj = self._table(call, resource, [obj], meta, accepted, [stored])
