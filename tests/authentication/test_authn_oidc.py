@@ -182,6 +182,17 @@ async def test_groups_are_a_text_or_a_list(
             "email not verified",
         ),
         (
+            {"claimMappings": {"username": {"claim": "email", "prefix": ""}}},
+            {"email": "e", "email_verified": "true"},
+            "oidc: parse 'email_verified' claim: json: cannot unmarshal string into Go value of type bool",
+        ),
+        (
+            {"claimValidationRules": [{"expression": "claims.n < 10"}]},
+            {"n": 50},
+            "validation expression 'claims.n < 10' failed: ]",
+        ),
+        ({"claimValidationRules": [{"expression": "claims.n + 1 < 10"}]}, {"n": 5}, "no such overload"),
+        (
             {"claimMappings": {"username": {"claim": "sub", "prefix": ""}, "groups": {"claim": "g", "prefix": ""}}},
             {"g": [1]},
             'oidc: parse groups claim "g": json: cannot unmarshal array into Go value of type string',
@@ -203,12 +214,17 @@ async def test_groups_are_a_text_or_a_list(
         ),
         ({}, {"nonce": 5}, "json: cannot unmarshal number into Go struct field idToken.nonce of type string"),
         ({}, {"iat": "soon"}, 'json: invalid number literal, trying to unmarshal "\\"soon\\"" into Number'),
-        ({}, {"aud": {}}, "json: cannot unmarshal object into Go value of type []string"),
+        ({}, {"aud": {}}, "json: cannot unmarshal object into Go struct field idToken.aud of type []string"),
+        ({}, {"aud": [5]}, "json: cannot unmarshal number into Go struct field idToken.aud of type string"),
+        ({}, {"exp": True}, "json: cannot unmarshal bool into Go struct field idToken.exp of type json.Number"),
+        ({}, {"exp": 1e30}, "oidc: token is expired (Token Expiry: 292277026596-12-04 15:30:08 +0000 UTC)"),
+        ({}, {"aud": "nobody", "exp": 5}, "expected audience"),
+        ({"issuer": {"audiences": ["a", "b"], "audienceMatchPolicy": "MatchAny"}}, {"exp": 5}, "token is expired"),
         ({}, {"_claim_names": {"a": 1}}, "idToken._claim_names of type string"),
         ({}, {"_claim_names": {"groups": "src"}}, "oidc: source does not exist"),
         ({}, {"_claim_names": {"groups": ""}}, "oidc: failed to obtain source from claim name"),
         ({}, {"_claim_sources": {"src": []}}, "idToken._claim_sources of type oidc.claimSource"),
-        ({}, {"aud": "nobody"}, 'oidc: verify token: oidc: expected audience in ["kubernetes"] got ["nobody"]'),
+        ({}, {"aud": "nobody"}, 'oidc: verify token: oidc: expected audience "kubernetes" got ["nobody"]'),
         (
             {
                 "claimMappings": {
@@ -242,6 +258,23 @@ async def test_claims_that_do_not_fit_are_refused(
     text = await one.who(one.issuer.token(**claims))
     assert refused(text)
     assert why in text
+
+
+async def test_numbers_of_claims_are_floating_ones(one: Oidc) -> None:
+    await one.start(claimValidationRules=[{"expression": "claims.exp - claims.n > 0.5 && claims.m == 5"}])
+    assert await one.who(one.issuer.token(n=1.5, m=5)) == "oidc:peter"
+
+
+async def test_a_token_in_no_base64_is_told_to_be_one_by_the_issuer_that_it_names(one: Oidc) -> None:
+    await one.start()
+    header, payload, signature = one.issuer.token().split(".")
+    for token, place in (
+        (f"ey!.{payload}.{signature}", 2),
+        (f"{header}.{payload}.{signature}=", len(signature)),
+    ):
+        told = f"oidc: verify token: oidc: malformed jwt: illegal base64 data at input byte {place}"
+        assert told in await one.who(token)
+    assert "oidc" not in await one.who(f"{header}.AAAA.!")
 
 
 async def test_a_name_that_is_empty_is_its_prefix(one: Oidc) -> None:

@@ -18,6 +18,9 @@ from kubegate.authentication import AuthenticationError
 NOT_BEFORE_LEEWAY = 60.0
 """Seconds that an issuer's clock may be ahead, as in go-oidc v2. The end of a token is taken to the second."""
 
+_BEFORE_ALL = float(-(2**63))
+"""What Go makes of seconds past all bounds: a time long ago, whose year it counts wrongly."""
+
 _NAMES, _SOURCES = "_claim_names", "_claim_sources"
 
 
@@ -64,19 +67,27 @@ def time(value: Any) -> float:
         raise BadClaim('strconv.ParseFloat: parsing "": invalid syntax')
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadClaim(f"json: cannot unmarshal {json_type(value)} into Go value of type json.Number")
-    return float(int(value))
+    return float(int(value)) if abs(value) < 2**63 else _BEFORE_ALL
 
 
 def _audience(value: Any) -> tuple[str, ...]:
     if value is None or isinstance(value, str):
         return (value or "",)
     if not isinstance(value, list):
-        raise BadClaim(f"json: cannot unmarshal {json_type(value)} into Go value of type []string")
-    return tuple(text(each) for each in value)
+        raise BadClaim(f"json: cannot unmarshal {json_type(value)} into Go struct field idToken.aud of type []string")
+    return tuple(text(each, "Go struct field idToken.aud") for each in value)
 
 
-def _optional_time(value: Any) -> float | None:
-    return None if value is None else time(value)
+def _time(name: str) -> Callable[[Any], float]:
+    """A claim that is a time. What its own reader says of its type is told with the claim's name."""
+
+    def read(value: Any) -> float:
+        try:
+            return time(value)
+        except BadClaim as error:
+            raise BadClaim(str(error).replace("Go value", f"Go struct field idToken.{name}")) from None
+
+    return read
 
 
 def _field(name: str) -> Callable[[Any], str]:
@@ -108,9 +119,9 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "iss": _field("iss"),
     "sub": _field("sub"),
     "aud": _audience,
-    "exp": time,
-    "iat": time,
-    "nbf": _optional_time,
+    "exp": _time("exp"),
+    "iat": _time("iat"),
+    "nbf": lambda value: None if value is None else _time("nbf")(value),
     "nonce": _field("nonce"),
     "at_hash": _field("at_hash"),
     _NAMES: lambda value: _map(value, _NAMES, _field(_NAMES), "string"),
@@ -166,7 +177,8 @@ def check_algorithm(algorithm: str, supported: Collection[str]) -> None:
 def check_audience(token: IdToken, wanted: Sequence[str]) -> None:
     """One of the token's audiences must be one of those wanted. Raises AuthenticationError."""
     if not any(name in wanted for name in token.audience):
-        got = f"expected audience in {quoted_list(sorted(wanted))} got {quoted_list(token.audience)}"
+        expected = f"in {quoted_list(sorted(wanted))}" if len(wanted) > 1 else quoted(wanted[0])
+        got = f"expected audience {expected} got {quoted_list(token.audience)}"
         raise AuthenticationError(f"oidc: {got}")
 
 
@@ -177,4 +189,6 @@ def _shown(seconds: float | None) -> str:
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} +0000 UTC"
     except (ValueError, OverflowError, OSError):
+        if seconds == _BEFORE_ALL:
+            return "292277026596-12-04 15:30:08 +0000 UTC"
         return f"{seconds:.0f} s after 1970"

@@ -28,6 +28,7 @@ ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "E
 _FAMILIES = {"RSA": ("RS", "PS"), "EC": ("ES",), "OKP": ("EdDSA",)}
 _CURVES = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9_-]")
 
 
 class BadToken(Exception):
@@ -43,7 +44,7 @@ class Token(Struct, frozen=True):
 
     @property
     def algorithm(self) -> str:
-        return str(self.header.get("alg", ""))
+        return str(self.header.get("alg") or "")
 
     @property
     def key_id(self) -> str:
@@ -77,6 +78,23 @@ def parse(text: str) -> Token:
     if header.get("crit") is not None:
         raise BadToken("the token has critical headers")
     return Token(header, claims, text)
+
+
+def claimed_issuer(payload: str) -> str:
+    """The issuer that the second part of a token names, "" where it cannot be read. Not to be believed."""
+    try:
+        found = _object(payload).get("iss") if not base64_error(payload) else None
+    except BadToken:
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def base64_error(segment: str) -> str:
+    """What Go says of a part that is not base64url without padding, "" for one that is."""
+    wrong = _NOT_BASE64.search(segment)
+    if wrong is None and len(segment) % 4 != 1:
+        return ""
+    return f"illegal base64 data at input byte {wrong.start() if wrong else len(segment) - 1}"
 
 
 def verify(token: Token, candidates: Sequence[VerificationKey], algorithms: Collection[str] = ALGORITHMS) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from http.client import responses
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kubegate.api.clock import Clock
+from kubegate.api.codec import json_type
 from kubegate.api.field import quoted
 from kubegate.authentication import (
     CREDENTIAL_ID,
@@ -40,6 +42,7 @@ log = logging.getLogger("kubegate.authentication")
 CALL_TIMEOUT = 10.0
 RETRY_SECONDS = 10.0
 MAX_DOCUMENT = 1024 * 1024
+_LARGEST = 10**308
 _REMEMBERED = 20_000
 _REMEMBERED_SECONDS = 300.0
 _REFRESH_BURST, _REFRESH_SECONDS = 5, 5.0
@@ -85,6 +88,7 @@ class JwtAuthenticators:
         try:
             parsed = jose.parse(token)
         except jose.BadToken:
+            self._malformed(token)
             return None
         issuer = parsed.claims.get("iss")
         found = self._by_url.get(issuer, []) if isinstance(issuer, str) else []
@@ -103,6 +107,16 @@ class JwtAuthenticators:
         if errors:
             raise AuthenticationErrors(errors)
         return None
+
+    def _malformed(self, token: str) -> None:
+        """Raises AuthenticationError where what cannot be read as a whole says that it is of an issuer we know."""
+        parts = token.split(".")
+        issuer = jose.claimed_issuer(parts[1]) if len(parts) == 3 and len(token) <= jose.MAX_TOKEN else None
+        found = self._by_url.get(issuer, []) if issuer else []
+        wrong = next((text for text in map(jose.base64_error, parts) if text), "")
+        if found and wrong:
+            error = AuthenticationError(f"oidc: verify token: oidc: malformed jwt: {wrong}")
+            raise AuthenticationErrors([error] * len(found))
 
     async def close(self) -> None:
         await asyncio.gather(*(provider.close() for provider in self._providers.values()), *self._closing)
@@ -191,13 +205,13 @@ class Provider:
         except jose.BadToken as error:
             raise ValueError(f"oidc: {error}") from None
 
-    async def claims_from(self, url: str, access_token: str, claim: str) -> str:
+    async def claims_from(self, url: str, access_token: str) -> str:
         """The token in which a distributed claim is kept. Raises RemoteError, ValueError."""
         headers = {"Authorization": f"Bearer {access_token}"} if access_token else {}
         response = await self._client.get(url, within=CALL_TIMEOUT, headers=headers)
         if not 200 <= response.status <= 226:
             text = f"error while getting distributed claim JWT: {response.status} {responses.get(response.status, '')}"
-            raise ValueError(f"while getting distributed claim {quoted(claim)}: {text}")
+            raise ValueError(text)
         return response.body.decode("ascii", "replace")
 
     async def close(self) -> None:
@@ -233,27 +247,40 @@ class _Authenticator:
         if not self._provider.ready:
             raise AuthenticationError("oidc: authenticator not initialized")
         try:
-            checked = idtoken.read(claims)
-            idtoken.check_times(checked, self._clock.now())
-            idtoken.check_algorithm(token.algorithm, configured.algorithms)
-            if not await self._provider.verify(token, configured.algorithms):
-                raise AuthenticationError("failed to verify signature: failed to verify id token signature")
-            idtoken.check_audience(checked, configured.issuer.audiences)
+            checked = await self._verified(token)
         except AuthenticationError as error:
             raise AuthenticationError(f"oidc: verify token: {error}") from None
         claims = await self._with_distributed(claims, checked)
+        # Go reads the numbers of claims as floating ones.
+        measured = _measured(claims)
         user = UserInfo(
-            _username(configured.username, claims),
-            _uid(configured.uid, claims),
-            _groups(configured.groups, claims),
-            self._extra(claims),
+            _username(configured.username, measured),
+            _uid(configured.uid, measured),
+            _groups(configured.groups, measured),
+            self._extra(measured),
         )
         for rule in configured.claim_rules:
-            _check_claim_rule(rule, claims)
+            _check_claim_rule(rule, measured)
         for user_rule in configured.user_rules:
             _check_user_rule(user_rule, user)
         with_standing = UserInfo(user.name, user.uid, with_authenticated(user.name, user.groups), user.extra)
         return Authenticated(with_standing, "jwt")
+
+    async def _verified(self, token: jose.Token) -> idtoken.IdToken:
+        """What a token of this issuer says of itself, its signature checked. Raises AuthenticationError.
+
+        One audience is asked for before all else; which of several it is, last.
+        """
+        audiences, algorithms = self._configured.issuer.audiences, self._configured.algorithms
+        checked = idtoken.read(token.claims)
+        if len(audiences) == 1:
+            idtoken.check_audience(checked, audiences)
+        idtoken.check_times(checked, self._clock.now())
+        idtoken.check_algorithm(token.algorithm, algorithms)
+        if not await self._provider.verify(token, algorithms):
+            raise AuthenticationError("failed to verify signature: failed to verify id token signature")
+        idtoken.check_audience(checked, audiences)
+        return checked
 
     async def _with_distributed(self, claims: Mapping[str, Any], token: idtoken.IdToken) -> Mapping[str, Any]:
         """The claims, with the groups fetched where the token says that they are kept elsewhere.
@@ -272,15 +299,23 @@ class _Authenticator:
 
     async def _fetch(self, claim: str, source: idtoken.Source) -> Any:
         """The value of a claim in the token that its source gives."""
-        text = await self._provider.claims_from(source.url, source.access_token, claim)
-        token = jose.parse(text)
-        if token.claims.get("iss") != self._configured.issuer.url:
-            raise AuthenticationError(f"verifying untrusted issuer {token.claims.get('iss')} failed: it is another one")
-        checked = idtoken.read(token.claims)
-        idtoken.check_times(checked, self._clock.now())
-        if not await self._provider.verify(token, self._configured.algorithms):
-            raise AuthenticationError("verify distributed claim token: failed to verify signature")
-        idtoken.check_audience(checked, self._configured.issuer.audiences)
+        try:
+            text = await self._provider.claims_from(source.url, source.access_token)
+        except (RemoteError, ValueError) as error:
+            raise AuthenticationError(f"while getting distributed claim {quoted(claim)}: {error}") from None
+        try:
+            token = jose.parse(text)
+        except jose.BadToken:
+            told = f"getting untrusted issuer from endpoint {source.url} failed for claim {quoted(claim)}"
+            raise AuthenticationError(f"{told}: malformed token") from None
+        issuer = str(token.claims.get("iss", ""))
+        if issuer != self._configured.issuer.url:
+            told = f"verifier not initialized for issuer: {quoted(issuer)}"
+            raise AuthenticationError(f"verifying untrusted issuer {issuer} failed: {told}")
+        try:
+            await self._verified(token)
+        except AuthenticationError as error:
+            raise AuthenticationError(f"verify distributed claim token: {error}") from None
         if claim not in token.claims:
             told = f"jwt returned by distributed claim endpoint {quoted(source.url)} did not contain claim: {claim}"
             raise AuthenticationError(told)
@@ -317,8 +352,13 @@ def _username(mapped: Mapped, claims: Mapping[str, Any]) -> str:
         name = idtoken.text(_claim(claims, mapped.claim))
     except AuthenticationError as error:
         raise AuthenticationError(f"oidc: parse username claims {quoted(mapped.claim)}: {error}") from None
-    if mapped.claim == "email" and "email_verified" in claims and claims["email_verified"] is not True:
-        raise AuthenticationError("oidc: email not verified")
+    if mapped.claim == "email" and "email_verified" in claims:
+        verified = claims["email_verified"]
+        if verified is not None and not isinstance(verified, bool):
+            told = f"json: cannot unmarshal {json_type(verified)} into Go value of type bool"
+            raise AuthenticationError(f"oidc: parse 'email_verified' claim: {told}")
+        if not verified:
+            raise AuthenticationError("oidc: email not verified")
     return mapped.prefix + name
 
 
@@ -384,7 +424,7 @@ def _check_user_rule(rule: UserRule, user: UserInfo) -> None:
 
 
 def _failed(program: Program, message: str) -> str:
-    return f"validation expression '{program.expression}' failed: {message or program.expression}"
+    return f"validation expression '{program.expression}' failed: {message}"
 
 
 def _evaluate(program: Program, variable: str, value: Any, what: str) -> Any:
@@ -401,6 +441,16 @@ def _value_of(program: Program, variable: str, value: Any) -> Any:
         return program.evaluate({variable: value})
     except EvaluationError as error:
         raise AuthenticationError(f"expression '{program.expression}' resulted in error: {error}") from None
+
+
+def _measured(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _measured(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_measured(each) for each in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if abs(value) < _LARGEST else math.inf
+    return value
 
 
 class _NoTexts(Exception):
