@@ -149,6 +149,30 @@ async def test_values_that_are_no_json_fit_no_field(policies: Policies, value: s
     assert await policies.said(pod()) == f"{failed}.spec.hostNetwork: expected boolean, got &{{NULL_VALUE}}"
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("{1: 2}", "unsupported type conversion from 'int' to string"),
+        ("{true: 2}", "type conversion error from bool to 'string'"),
+        ("optional.none()", "optional.none() dereference"),
+        ("quantity('1')", "type conversion error from 'Quantity' to '*structpb.Value'"),
+        ("type(1)", "type conversion not supported for 'type'"),
+        ("double('NaN')", "json: error calling MarshalJSON for type *structpb.Value: proto: "
+         "google.protobuf.Value.number_value: invalid NaN value"),
+    ],
+)  # fmt: skip
+async def test_values_of_patches_that_have_no_json_are_refused(policies: Policies, value: str, told: str) -> None:
+    policies.policy(patch(f"[JSONPatch{{op: 'add', path: '/data/x', value: {value}}}]"))
+    failed = "JSONPath valueExpression evaluated to a type that could not marshal to JSON: "
+    assert await policies.said(config_map()) == failed + told
+
+
+async def test_numbers_of_patches_that_no_double_holds_are_texts(policies: Policies) -> None:
+    large = "JSONPatch{op: 'add', path: '/data/x', value: 9007199254740993}"
+    policies.policy(patch(f"[{large}, JSONPatch{{op: 'add', path: '/data/y', value: optional.of('b')}}]"))
+    assert await policies.data() == {"x": "9007199254740993", "y": "b"}
+
+
 async def test_match_conditions_know_nothing_of_the_namespace(policies: Policies) -> None:
     policies.world.objects.put("namespaces", {"metadata": {"name": "ns", "labels": {"env": "x"}}})
     condition = {"name": "c", "expression": "namespaceObject.metadata.labels.env == 'x'"}

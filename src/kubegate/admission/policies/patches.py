@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite, isnan
 from typing import Any
 
 from kubegate.admission import GroupVersionKind
@@ -128,8 +129,31 @@ def _operation(entry: Any) -> Object:
             if wrong:
                 raise PatchFailed("type mismatch: " + "\n".join(wrong))
         try:
-            operation["value"] = mutation.to_json(value)
+            operation["value"] = _through_protobuf(mutation.to_json(value))
         except EvaluationError as error:
             text = f"JSONPath valueExpression evaluated to a type that could not marshal to JSON: {error}"
             raise PatchFailed(text) from None
     return operation
+
+
+_SAFE = 2**53 - 1
+
+
+def _through_protobuf(value: Any) -> Any:
+    """A value of a patch goes through protobuf's JSON, whose numbers are doubles. Raises EvaluationError."""
+    match value:
+        case bool():
+            return value
+        case int():
+            return value if -_SAFE <= value <= _SAFE else str(value)
+        case float() if not isfinite(value):
+            shown = "NaN" if isnan(value) else "+Inf" if value > 0 else "-Inf"
+            raise EvaluationError(
+                "json: error calling MarshalJSON for type *structpb.Value: proto: google.protobuf.Value.number_value: "
+                f"invalid {shown} value"
+            )
+        case list():
+            return [_through_protobuf(item) for item in value]
+        case dict():
+            return {name: _through_protobuf(item) for name, item in value.items()}
+    return value

@@ -454,11 +454,12 @@ class Foreign(Struct, frozen=True):
     text: str
     syntax: str
 
+    def __str__(self) -> str:
+        return self.text
+
 
 def _pointer(value: Any) -> str:
     """Go's `%v` of the wrapper that values come in."""
-    if isinstance(value, Foreign):
-        return f"&{{{value.text}}}"
     return f"&{{{value_text(value)}}}"
 
 

@@ -87,6 +87,13 @@ def _wrong_names(value: Any, path: str) -> Iterator[str]:
             yield from _wrong_names(inner, path)
 
 
+def _no_key(kind: str) -> str:
+    """Why a value of that type is no key of a JSON object; each of cel-go's types says it in its own words."""
+    if kind in ("bool", "double"):
+        return f"type conversion error from {kind if kind == 'bool' else 'Double'} to 'string'"
+    return f"unsupported type conversion from '{kind}' to string"
+
+
 def to_json(value: Any) -> Any:
     """A value as JSON. Raises EvaluationError for what has no JSON form, or would be endless."""
     values.check_extent(value)
@@ -109,9 +116,7 @@ def _to_json(value: Any) -> Any:
             made: Object = {}
             for key, item in value.items():
                 if not isinstance(key, str):
-                    raise EvaluationError(
-                        f"map key {values.plain_text(key)} is of type {values.type_name(key)}, not string"
-                    )
+                    raise EvaluationError(_no_key(values.type_name(key)))
                 made[key] = _to_json(item)
             return made
         case ObjectValue():
@@ -120,4 +125,9 @@ def _to_json(value: Any) -> Any:
             return str(value)
         case values.Optional(present=True):
             return _to_json(value.value)
-    raise EvaluationError(f"unsupported type conversion from {values.type_name(value)} to JSON")
+        case values.Optional():
+            raise EvaluationError("optional.none() dereference")
+        case CelType():
+            raise EvaluationError("type conversion not supported for 'type'")
+    name = values.type_name(value).rpartition(".")[2]
+    raise EvaluationError(f"type conversion error from '{name}' to '*structpb.Value'")
