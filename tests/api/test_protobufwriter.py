@@ -71,6 +71,14 @@ def test_a_status_is_written_as_go_writes_it() -> None:
     )  # fmt: skip
 
 
+def test_a_volume_that_is_described_in_an_attachment_is_a_field_of_its_own() -> None:
+    name = "io.k8s.api.storage.v1.VolumeAttachmentSource"
+    written = protobufwriter.message({"inlineVolumeSpec": {"accessModes": ["x"], "nfs": {"path": "p"}}}, name)
+    assert written == b"\x12\x12\x12\x09*\x07\x0a\x00\x12\x01p\x18\x00\x1a\x01x*\x002\x00"
+    assert protobuf.decode(written, name)["inlineVolumeSpec"]["accessModes"] == ["x"]
+    assert protobufwriter.message({"persistentVolumeName": "n"}, name) == b"\x0a\x01n"
+
+
 def test_numbers_and_names_of_ports_are_told_apart() -> None:
     name = "io.k8s.api.core.v1.HTTPGetAction"
     for port in (8080, "http"):

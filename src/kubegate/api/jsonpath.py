@@ -19,7 +19,7 @@ _TOKEN = re.compile(
     (?P<recursive>\.\.)
   | \.?\[\?\(\s*@(?P<left>[^=!<>)]*?)\s*(?:(?P<operator>==|!=|<=|>=|<|>)\s*(?P<right>[^)]*?))?\s*\)\]
   | \.?\[\s*(?P<quote>['"])(?P<quoted>.*?)(?<!\\)(?P=quote)\s*\]
-  | \.?\[\s*(?P<slice>-?\d*:-?\d*)\s*\]
+  | \.?\[\s*(?P<slice>-?\d*:-?\d*(?::\d*)?)\s*\]
   | \.?\[\s*(?P<index>-?\d+)\s*\]
   | \.?\[\s*(?P<every>\*)\s*\]
   | \.?(?P<name>(?:\\.|[^.\[\]\\])+)
@@ -69,10 +69,10 @@ def _step(token: re.Match[str]) -> _Step:
     if token["left"] is not None:
         return _filter(token["left"], token["operator"], token["right"])
     if token["quoted"] is not None:
-        return _member(re.sub(r"\\(.)", r"\1", token["quoted"]))
+        return _path(f".{token['quoted']}")
     if token["slice"] is not None:
-        start, _, end = token["slice"].partition(":")
-        return _slice(slice(int(start) if start else None, int(end) if end else None))
+        start, end, step = (int(part) if part else None for part in f"{token['slice']}::".split(":")[:3])
+        return _slice(start or 0, end, 1 if step is None else step)
     if token["index"] is not None:
         return _element(int(token["index"]))
     if token["every"] is not None or token["name"] == "*":
@@ -96,12 +96,24 @@ def _element(index: int) -> _Step:
     return step
 
 
-def _slice(part: slice) -> _Step:
-    def step(value: Any) -> Iterator[Any]:
-        if isinstance(value, list):
-            yield from value[part]
+def _path(path: str) -> _Step:
+    """In quotes, too, a dot that is not escaped stands between fields."""
+    return lambda value: iter(find(path, value))
 
-    return step
+
+def _slice(start: int, end: int | None, step: int) -> _Step:
+    """Nothing where it reaches beyond the list."""
+
+    def elements(value: Any) -> Iterator[Any]:
+        if not isinstance(value, list):
+            return
+        size = len(value)
+        first = start + size if start < 0 else start
+        last = size if end is None else end + size if end < 0 else end
+        if 0 <= first < last <= size and step > 0:
+            yield from value[first:last:step]
+
+    return elements
 
 
 def _members(value: Any) -> Iterator[Any]:
