@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from kubegate.api import field
 from kubegate.api.field import FieldError
+from kubegate.api.names import is_domain_prefixed_path
 from kubegate.authentication.jose import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -157,8 +158,7 @@ def load(content: bytes, source: str, own_issuers: Sequence[str] = ()) -> Authen
     reader = _Reader(own_issuers)
     found = reader.configuration(document)
     if reader.errors:
-        listed = "; ".join(str(error) for error in reader.errors)
-        raise BadConfiguration(f"{source}: {listed}")
+        raise BadConfiguration(f"{source}: {field.aggregate(map(str, reader.errors))}")
     return found
 
 
@@ -221,6 +221,8 @@ class _Reader:
             return None
         found = self._mapping(value, "anonymous", ("enabled", "conditions"))
         enabled = found.get("enabled") is True
+        if found.get("enabled") not in (None, True, False):
+            self.errors.append(field.invalid("anonymous.enabled", found["enabled"], "must be true or false"))
         conditions = self._list(found.get("conditions"), "anonymous.conditions")
         if conditions and not enabled:
             path = "anonymous.conditions"
@@ -260,6 +262,8 @@ class _Reader:
                 "used in claimMappings.username.expression"
             )
             self.errors.append(field.invalid(f"{mappings_path}.username.expression", emails.username, text))
+        self._check_repeated(entry.get("claimValidationRules"), f"{path}.claimValidationRules")
+        self._check_repeated(entry.get("userValidationRules"), f"{path}.userValidationRules")
         user_rules = [
             self._user_rule(rule, field.index(f"{path}.userValidationRules", position))
             for position, rule in enumerate(self._list(entry.get("userValidationRules"), f"{path}.userValidationRules"))
@@ -296,13 +300,17 @@ class _Reader:
                 self.errors.append(
                     field.invalid(f"{path}.discoveryURL", discovery, "discoveryURL must be different from URL")
                 )
+        egress = entry.get("egressSelectorType")
+        if egress not in (None, "", "controlplane", "cluster"):
+            text = "egress selector must be either controlplane or cluster"
+            self.errors.append(field.invalid(f"{path}.egressSelectorType", egress, text))
         audiences = [a for a in self._list(entry.get("audiences"), f"{path}.audiences")]
         if not audiences:
-            self.errors.append(field.required(f"{path}.audiences", "at least one jwt[*].issuer.audiences is required"))
+            self.errors.append(field.required(f"{path}.audiences", f"at least one {path}.audiences is required"))
         for position, audience in enumerate(audiences):
             place = field.index(f"{path}.audiences", position)
             if not isinstance(audience, str) or not audience:
-                self.errors.append(field.required(place, "audience can't be empty"))
+                self.errors.append(field.required(place))
             elif audience in audiences[:position]:
                 self.errors.append(field.duplicate(place, audience))
         policy = self._text(entry, "audienceMatchPolicy", path)
@@ -322,7 +330,7 @@ class _Reader:
     def _check_url(self, url: str, path: str, *, required: bool) -> None:
         if not url:
             if required:
-                self.errors.append(field.required(path, "URL is required"))
+                self.errors.append(field.required(path))
             return
         parts = urlsplit(url)
         if parts.scheme != "https":
@@ -358,22 +366,32 @@ class _Reader:
         elif not claim and not expression:
             self.errors.append(field.required(path, "claim or expression is required"))
         elif claim and message:
-            text = "message can't be set when claim is set"
+            text = "may not be specified when claim is set"
             self.errors.append(field.invalid(f"{path}.message", message, text))
         elif expression and wanted:
-            text = "requiredValue can't be set when expression is set"
+            text = "may not be specified when expression is set"
             self.errors.append(field.invalid(f"{path}.requiredValue", wanted, text))
         elif expression:
             return ClaimRule(
-                expression=self._claims_program(expression, f"{path}.expression", ("bool",)), message=message
+                expression=self._claims_program(expression, f"{path}.expression", rule=True), message=message
             )
         return ClaimRule(claim, wanted)
+
+    def _check_repeated(self, rules: Any, path: str) -> None:
+        """No rule may stand there twice."""
+        seen = set()
+        for position, rule in enumerate(rules if isinstance(rules, list) else ()):
+            for name in ("claim", "expression"):
+                value = rule.get(name) if isinstance(rule, dict) else None
+                if value and (name, str(value)) in seen:
+                    self.errors.append(field.duplicate(f"{field.index(path, position)}.{name}", value))
+                seen.add((name, str(value)))
 
     def _user_rule(self, value: Any, path: str) -> UserRule | None:
         entry = self._mapping(value, path, ("expression", "message"))
         expression = self._text(entry, "expression", path)
         if not expression:
-            self.errors.append(field.required(f"{path}.expression", "expression is required"))
+            self.errors.append(field.required(f"{path}.expression"))
             return None
         program = self._user_program(expression, f"{path}.expression")
         return UserRule(program, self._text(entry, "message", path)) if program is not None else None
@@ -387,10 +405,9 @@ class _Reader:
             self.errors.append(field.invalid(path, "", "claim and expression can't both be set"))
         elif expression:
             if has_prefix:
-                text = "prefix can't be set when expression is set"
+                text = "may not be specified when expression is set"
                 self.errors.append(field.invalid(f"{path}.prefix", prefix, text))
-            kinds = ("string", "list") if path.endswith(".groups") else ("string",)
-            return Mapped(expression=self._claims_program(expression, f"{path}.expression", kinds))
+            return Mapped(expression=self._claims_program(expression, f"{path}.expression"))
         elif claim and prefixed and not has_prefix:
             text = "prefix is required when claim is set. It can be set to an empty string to disable prefixing"
             self.errors.append(field.required(f"{path}.prefix", text))
@@ -408,34 +425,35 @@ class _Reader:
             emails.saw(expression)
             self._check_extra_key(key, f"{place}.key", [known for known, _ in found])
             if not expression:
-                self.errors.append(field.required(f"{place}.valueExpression", "valueExpression is required"))
+                self.errors.append(field.required(f"{place}.valueExpression"))
                 continue
-            program = self._claims_program(expression, f"{place}.valueExpression", ("string", "list"))
+            program = self._claims_program(expression, f"{place}.valueExpression")
             if program is not None:
                 found.append((key, program))
         return tuple(found)
 
     def _check_extra_key(self, key: str, path: str, known: Sequence[str]) -> None:
         domain = key.partition("/")[0]
+        wrong = [field.invalid(path, part, text) for part, text in is_domain_prefixed_path(key)] if key else []
         if not key:
-            self.errors.append(field.required(path, ""))
-        elif "/" not in key or not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", domain):
-            text = 'must be a domain-prefixed path (such as "acme.io/foo")'
-            self.errors.append(field.invalid(path, key, text))
+            wrong.append(field.required(path))
         elif key != key.lower():
-            self.errors.append(field.invalid(path, key, "key must be lowercase"))
-        elif any(domain == own or domain.endswith(f".{own}") for own in ("k8s.io", "kubernetes.io")):
+            wrong.append(field.invalid(path, key, "must be lowercase"))
+        self.errors += wrong
+        if wrong:
+            return
+        if any(domain == own or domain.endswith(f".{own}") for own in ("k8s.io", "kubernetes.io")):
             text = "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"
             self.errors.append(field.invalid(path, key, text))
         elif key in known:
             self.errors.append(field.duplicate(path, key))
 
     # ------------------------------------------------------------------ expressions
-    def _claims_program(self, expression: str, path: str, kinds: Sequence[str]) -> Program | None:
+    def _claims_program(self, expression: str, path: str, *, rule: bool = False) -> Program | None:
         from kubegate.cel import types
 
         variables = {"claims": types.map_of(types.STRING, types.DYN)}
-        return self._program(expression, path, variables, kinds, None)
+        return self._program(expression, path, variables, None, rule=rule)
 
     def _user_program(self, expression: str, path: str) -> Program | None:
         from kubegate.cel import types
@@ -449,21 +467,22 @@ class _Reader:
                 "extra": types.map_of(types.STRING, texts),
             }
         }
-        return self._program(expression, path, {"user": types.object_of("kubernetes.UserInfo")}, ("bool",), objects)
+        return self._program(expression, path, {"user": types.object_of("kubernetes.UserInfo")}, objects, rule=True)
 
-    def _program(
-        self, expression: str, path: str, variables: Any, kinds: Sequence[str], objects: Any
-    ) -> Program | None:
+    def _program(self, expression: str, path: str, variables: Any, objects: Any, *, rule: bool) -> Program | None:
+        """A rule is true or false; what else an expression makes is looked at when it has made it."""
         from kubegate import cel
         from kubegate.cel import types
 
-        wanted = {"bool": types.BOOL, "string": types.STRING, "list": types.list_of(types.STRING)}
         try:
-            return cel.compile(
-                expression, variables, result=[*(wanted[kind] for kind in kinds), types.DYN], objects=objects
-            )
+            return cel.compile(expression, variables, result=[types.BOOL] if rule else None, objects=objects)
         except cel.CompileError as error:
-            self.errors.append(field.invalid(path, expression, error.message))
+            said = error.message
+            if said.startswith("ERROR"):
+                said = f"compilation failed: {said}"
+            elif said.startswith("must evaluate to "):
+                said = "must evaluate to bool"
+            self.errors.append(field.invalid(path, expression, said))
             return None
 
 

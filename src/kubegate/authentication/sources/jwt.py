@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def parse(entries: Any, source: str, place: str) -> tuple[JwtAuthenticator, ...]
     try:
         return load(orjson.dumps(document), source).jwt
     except BadConfiguration as error:
-        raise BadConfiguration(str(error).replace(" jwt", f" {place}")) from None
+        raise BadConfiguration(re.sub(r"(?<=[ \[])jwt(?=[\[.:])", place, str(error))) from None
 
 
 class JwtSource:
