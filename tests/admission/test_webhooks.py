@@ -660,6 +660,17 @@ async def test_a_match_condition_that_fails_refuses_unless_another_is_false(webh
     assert hooks.reviews == []
 
 
+async def test_match_conditions_know_the_namespace_but_not_its_value(webhooks: Webhooks, hooks: Hooks) -> None:
+    none = {"name": "none", "expression": "namespaceObject == null"}
+    webhooks.validating("v", webhook(hooks, "x", matchConditions=[none]))
+    await run(webhooks.chain, attributes("configmaps", config_map()))
+    assert len(hooks.reviews) == 1
+    named = {"name": "named", "expression": "namespaceObject.metadata.name == 'ns'"}
+    webhooks.validating("v", webhook(hooks, "x", matchConditions=[named]))
+    told = await refusal(webhooks.chain, attributes("configmaps", config_map()))
+    assert told.endswith("resulted in error: no such key: metadata")
+
+
 @pytest.mark.parametrize(
     "resource",
     [

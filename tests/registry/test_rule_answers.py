@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubegate.api.structural import MISSING, Structural
-from kubegate.registry.apiextensions import rulecosts, rules
+from kubegate.registry.apiextensions import definitionschemas, rulecosts, rules
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -90,3 +90,25 @@ def test_what_rules_may_cost(rule: str, cost: int) -> None:
     kind = known.of(schema, "selfType")
     assert shape is not None and kind is not None
     assert rules.estimate(rule, {"self": kind}, rulecosts.sizes(shape), objects=known.objects) == cost
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        ({"type": "integer", "default": 1}, "Invalid value: 1: failed rule: self > 5"),
+        ({"type": "integer", "default": 9}, ""),
+        (
+            {"x-kubernetes-preserve-unknown-fields": True},
+            ".x-kubernetes-validations: Internal error: internal error: failed to construct type information for "
+            "x-kubernetes-validations rules: unable to convert structural schema to CEL declarations",
+        ),
+    ],
+)
+def test_what_rules_say_of_definitions(schema: dict[str, Any], told: str) -> None:
+    within = {**schema, "x-kubernetes-validations": [{"rule": "self > 5"}]}
+    openapi = {"type": "object", "properties": {"a": within}}
+    errors = [str(error) for error in definitionschemas.check(openapi, "spec.validation", has_status=False)]
+    if not told:
+        assert errors == []
+    else:
+        assert len(errors) == 1 and told in errors[0]

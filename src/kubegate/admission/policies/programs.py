@@ -108,7 +108,7 @@ class Variables:
         if program is None:
             return cel.EvaluationError(f"no such key: {name}")
         if isinstance(program, cel.CompileError):
-            return cel.EvaluationError(f"composited variable {quoted(name)} fails to compile: {program.message}")
+            return cel.EvaluationError(f"composited variable {quoted(name)} fails to compile: {describe(program)}")
         try:
             return program.evaluate(self._values, self._budget)
         except cel.EvaluationError as error:

@@ -92,11 +92,12 @@ WEBHOOK_VARIABLES: Mapping[str, CelType] = {
     "object": types.DYN,
     "oldObject": types.DYN,
     "request": _REQUEST,
+    "namespaceObject": _NAMESPACE,
     **_AUTHORIZER,
 }
-"""What the match conditions of a webhook see."""
+"""What the match conditions of a webhook see. `namespaceObject` is known to them, but has no value."""
 
-POLICY_VARIABLES: Mapping[str, CelType] = {**WEBHOOK_VARIABLES, "namespaceObject": _NAMESPACE}
+POLICY_VARIABLES: Mapping[str, CelType] = WEBHOOK_VARIABLES
 """What the expressions of a policy see, beside `params` and `variables`."""
 
 
@@ -164,6 +165,7 @@ def values(
         "object": object,
         "oldObject": old_object,
         "request": admission_request(attributes, invocation),
+        "namespaceObject": None,
         "authorizer": authorizer,
         "authorizer.requestResource": resource_check(
             authorizer,

@@ -18,8 +18,6 @@ overload = library.overload
 OBJECT = types.object_of("Object")
 JSON_PATCH = types.object_of("JSONPatch")
 
-_PATCH_FIELDS = {"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN}
-
 
 class _AnyField(Mapping[str, CelType]):
     """The fields of `Object`: without a schema, every name is one."""
@@ -35,6 +33,17 @@ class _AnyField(Mapping[str, CelType]):
 
     def get(self, name: str, default: Any = None) -> Any:
         return types.DYN
+
+
+class _PatchFields(dict[str, CelType]):
+    """The fields of `JSONPatch`. Others are of no type, which is what kube-apiserver says of what they are given."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name, _NO_TYPE)
+
+
+_NO_TYPE = CelType("")
+_PATCH_FIELDS = _PatchFields({"op": types.STRING, "path": types.STRING, "from": types.STRING, "value": types.DYN})
 
 
 class Objects(Mapping[str, Mapping[str, CelType]]):

@@ -291,9 +291,14 @@ def _default(schema: Structural, path: str) -> Iterator[FieldError]:
         yield field.invalid(path, schema.default, "must not have unknown fields")
         return
     # The place of the value itself has no name here: texts begin with a space.
-    for error in valuecheck.check(schema.default, schema):
+    unfit = valuecheck.check(schema.default, schema)
+    for error in unfit:
         below = "" if error.field == valuecheck.NO_PATH else f".{error.field}"
         yield FieldError(error.reason, path + below, error.text)
+    if not unfit and schema.has_rules:
+        from kubegate.registry.apiextensions import rules
+
+        yield from rules.check_default(schema.default, schema, path)
     for error in valuecheck.check_lists(schema.default, schema):
         yield FieldError(error.reason, path + error.field, error.text)
 

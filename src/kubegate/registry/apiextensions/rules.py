@@ -46,6 +46,10 @@ _RESERVED: Final = frozenset(
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ESCAPES: Final = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"))
 _COMPILED = "rules"
+_TOO_LITTLE: Final = (
+    "internal error: failed to construct type information for x-kubernetes-validations rules: "
+    "unable to convert structural schema to CEL declarations"
+)
 _MOST_OF_MESSAGE: Final = 5 * 1024
 
 
@@ -87,6 +91,22 @@ def check(
         return list(_Checking(schema, warn).node(value, old, schema, ""))
     except _OutOfBudget as stop:
         return stop.errors
+
+
+def check_default(value: Any, schema: Structural, path: str) -> list[FieldError]:
+    """What the rules of a schema say against its default: as a value that stays, and as one that is new."""
+    for old in (value, MISSING):
+        try:
+            errors = _Checking(None, _ignored).node(value, old, schema, path)
+        except _OutOfBudget as stop:
+            errors = stop.errors
+        if errors:
+            return errors
+    return []
+
+
+def _ignored(_: str) -> None:
+    pass
 
 
 def check_definition(openapi: Mapping[str, Any], path: str, wrong: Collection[str] = ()) -> list[FieldError]:
@@ -215,7 +235,7 @@ def _compile(rule: Mapping[str, Any], schema: Structural, root: bool) -> _Rule:
     kind = known.of(schema, "selfType", resource=root or schema.embedded)
     text, message = str(rule.get("rule") or ""), str(rule.get("messageExpression") or "")
     if kind is None:
-        return _Rule(rule, None, None, False, "the schema here says too little for rules")
+        return _Rule(rule, None, None, False, _TOO_LITTLE)
     old = types.optional_of(kind) if rule.get("optionalOldSelf") else kind
     alone, both = {"self": kind}, {"self": kind, "oldSelf": old}
     program: Program | None = None
@@ -256,7 +276,8 @@ class _OutOfBudget(Exception):
 class _Checking:
     """One object against the rules of one schema, with one budget for all of them."""
 
-    def __init__(self, root: Structural, warn: Callable[[str], object]) -> None:
+    def __init__(self, root: Structural | None, warn: Callable[[str], object]) -> None:
+        """Without a `root`, the values are defaults: what is as it was is not let off."""
         self._root, self._warn = root, warn
         self._budget = Budget(POLICY_BUDGET)
         self._errors: list[FieldError] = []
@@ -334,7 +355,7 @@ class _Checking:
         at = at.removeprefix(".") if not path else at
         shown = field.OMITTED if schema.type in ("object", "array") else value
         found = _broken(at, shown, self._message(rule, values), str(rule.definition.get("reason") or ""))
-        if unchanged and not rule.uses_old:
+        if unchanged and not rule.uses_old and self._root is not None:
             self._warn(str(found))
         else:
             self._errors.append(found)
@@ -397,7 +418,11 @@ class _Definition:
             yield from self.errors(schema.items, f"{path}.items", below, uncorrelatable=within)
         if any(field == path or field.startswith((f"{path}.", f"{path}[")) for field in self._wrong):
             return  # what the schema means is not certain
-        for position, rule in enumerate(_compiled(schema, root=root)):
+        compiled = _compiled(schema, root=root)
+        if any(rule.error == _TOO_LITTLE for rule in compiled):
+            yield field.internal(f"{path}.x-kubernetes-validations", _TOO_LITTLE)
+            return
+        for position, rule in enumerate(compiled):
             at = f"{path}.x-kubernetes-validations[{position}]"
             yield from self._rule(rule, schema, at, uncorrelatable, cardinality, root)
 
