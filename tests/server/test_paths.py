@@ -124,6 +124,16 @@ async def test_the_time_that_a_client_gives_is_read_first_but_where_requests_las
         assert "audit-id" in told.headers
 
 
+async def test_what_does_not_end_in_the_time_that_a_client_gives_is_cut_off(client: Client) -> None:
+    late = await client.ask("GET", "/api/v1/namespaces/default?timeout=1ns")
+    assert (late.status, late.headers["content-type"]) == (504, "text/plain; charset=utf-8")
+    assert late.body == (
+        b'{"metadata":{},"status":"Failure","message":"Timeout: request did not complete within the allotted timeout",'
+        b'"reason":"Timeout","details":{},"code":504}\n'
+    )
+    assert (await client.ask("GET", "/api/v1/namespaces/default?timeout=30s")).status == 200
+
+
 async def test_one_check_alone_says_less_of_itself_than_all_of_them(client: Client) -> None:
     one, every = await client.ask("GET", "/livez/ping"), await client.ask("GET", "/livez")
     assert "x-content-type-options" not in one.headers

@@ -145,9 +145,10 @@ class App:
         )
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
+        allowed = 0.0
         if call.query and (timeout := call.parameter("timeout")) and not long_running(call.info):
             try:
-                check_timeout(timeout)
+                allowed = check_timeout(timeout)
             except StatusError as error:
                 return self._refused_first(call, scope, error)
         stages = call.trace.stages
@@ -194,7 +195,11 @@ class App:
                 self._record_decision(call, decision, perf_counter() - decided)
                 if decision.verdict is Verdict.ALLOW:
                     handler = self._resources if call.info.resource_request else self._paths
-                    response = await handler.handle(call)
+                    response = (
+                        await handler.handle(call)
+                        if allowed <= 0
+                        else await _within(started + allowed - perf_counter(), handler.handle(call))
+                    )
                 elif decision.error:
                     response = _undecided(call, decision)
                 else:
@@ -459,6 +464,20 @@ def _head(call: Call | None, response: Response) -> list[Header]:
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
         pass
+
+
+async def _within(seconds: float, answer: Coroutine[Any, Any, Response]) -> Response:
+    """The answer, where it is there in time; else its work is cut off."""
+    if seconds <= 0:
+        answer.close()
+        return responses.timed_out()
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await answer
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return responses.timed_out()
 
 
 def _failure(error: Exception, call: Call | None) -> Response:

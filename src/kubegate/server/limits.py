@@ -24,10 +24,10 @@ _LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portf
 _READS = frozenset({"get", "list", "watch"})
 
 
-def check_timeout(text: str) -> None:
-    """The `timeout` that a client gives its request, which must be a duration. Raises 400."""
+def check_timeout(text: str) -> float:
+    """The `timeout` that a client gives its request in seconds, which must be a duration. Raises 400."""
     try:
-        duration(text)
+        return duration(text)
     except ValueError as error:
         raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from None
 

@@ -68,6 +68,13 @@ def of_error(error: StatusError, accept: str = "", *, pretty: bool = False) -> R
     return response
 
 
+def timed_out() -> Response:
+    """The Status as kube-apiserver's timeout filter writes it: without its kind, and called text."""
+    message = "Timeout: request did not complete within the allotted timeout"
+    told = {"metadata": {}, "status": "Failure", "message": message, "reason": "Timeout", "details": {}, "code": 504}
+    return Response(504, orjson.dumps(told) + b"\n", b"text/plain; charset=utf-8")
+
+
 # All warnings of an answer have this many characters together; where they had more, each is cut to so many.
 _MOST_WARNED, _MOST_IN_A_WARNING = 4096, 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
