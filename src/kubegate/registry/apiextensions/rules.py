@@ -291,7 +291,7 @@ class _Checking:
         """
         if value is None or not schema.has_rules:
             return self._errors
-        unchanged = within_unchanged if old is MISSING else valuecheck.same(value, old)
+        unchanged = within_unchanged if old is MISSING else _is_unchanged(value, old, schema)
         if schema.rules:
             self._rules(value, old, schema, path, unchanged)
         if isinstance(value, dict):
@@ -373,6 +373,21 @@ class _Checking:
     def _fail(self, path: str, schema: Structural, text: str) -> None:
         """A rule that could not be asked: the type is told, not the value."""
         self._errors.append(field.invalid(path or valuecheck.NO_PATH, schema.type, text))
+
+
+def _is_unchanged(value: Any, old: Any, schema: Structural) -> bool:
+    """Whether a value is as it was, part by part; one that holds what the schema does not name never is."""
+    if isinstance(value, dict) and isinstance(old, dict):
+        return len(value) == len(old) and all(
+            name in old and (known := schema.child(name)) is not None and _is_unchanged(child, old[name], known)
+            for name, child in value.items()
+        )
+    if isinstance(value, list) and isinstance(old, list) and schema.list_type == "map" and schema.items is not None:
+        items, find = schema.items, valuecheck.correlated(schema, old)
+        return len(value) == len(old) and all(
+            (before := find(item)) is not MISSING and _is_unchanged(item, before, items) for item in value
+        )
+    return valuecheck.same(value, old)
 
 
 def _broken(path: str, value: Any, text: str, reason: str) -> FieldError:
