@@ -112,3 +112,16 @@ def test_what_rules_say_of_definitions(schema: dict[str, Any], told: str) -> Non
         assert errors == []
     else:
         assert len(errors) == 1 and told in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [("['namespace']", "namespace"), (".texts['a']", "texts[a]"), (".a-b", "a-b"), ("['a-b']", "a-b"), ("", "<nil>")],
+)
+def test_a_rule_names_the_field_that_is_wrong(path: str, place: str) -> None:
+    more = {"texts": {"type": "object", "additionalProperties": {"type": "string"}}, "a-b": {"type": "string"}}
+    rule = {"rule": "false", "fieldPath": path}
+    properties = {**SCHEMA["properties"], **more}
+    schema = Structural({"type": "object", "properties": properties, "x-kubernetes-validations": [rule]})
+    errors = rules.check(NEW, MISSING, schema, [], lambda _: None)
+    assert [error.field for error in errors] == [place]

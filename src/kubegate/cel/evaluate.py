@@ -153,8 +153,8 @@ class _Builder:
         if name == "@in" and (items := _simple_list(self._constants.get(parts[1].id))) is not None:
             return _member_of(arguments[0], items)
         step = self._invoke(name, overloads, parts, arguments)
-        if name in _FINDING and isinstance(parts[1], Constant):
-            _check_pattern(str(parts[1].value))
+        if name in _FINDING and isinstance(pattern := self._constants.get(parts[1].id), str):
+            _check_pattern(pattern)
         if name in _CONVERSIONS and node.target is None and parts[0].id in self._constants:
             return self._folded(node, step)
         return step

@@ -19,7 +19,7 @@ from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Pr
 from kubegate.cel.costs import POLICY_BUDGET
 from kubegate.cel.types import CelType
 from kubegate.cel.values import NONE, KeyedList, Optional, parse_duration, parse_timestamp
-from kubegate.registry.apiextensions import rulecosts
+from kubegate.registry.apiextensions import fieldpaths, rulecosts
 from kubegate.registry.apiextensions.rulecosts import Costs
 
 _BLOCKING: Final = frozenset(
@@ -351,8 +351,7 @@ class _Checking:
             raise _OutOfBudget(self._errors)
         if passed:
             return
-        at = path + str(rule.definition.get("fieldPath") or "").strip()
-        at = at.removeprefix(".") if not path else at
+        at = _place(path, str(rule.definition.get("fieldPath") or ""), schema)
         shown = field.OMITTED if schema.type in ("object", "array") else value
         found = _broken(at, shown, self._message(rule, values), str(rule.definition.get("reason") or ""))
         if unchanged and not rule.uses_old and self._root is not None:
@@ -373,6 +372,20 @@ class _Checking:
     def _fail(self, path: str, schema: Structural, text: str) -> None:
         """A rule that could not be asked: the type is told, not the value."""
         self._errors.append(field.invalid(path or valuecheck.NO_PATH, schema.type, text))
+
+
+def _place(path: str, within: str, schema: Structural) -> str:
+    """The path of what a rule's `fieldPath` names; that of the rule's own value where it names nothing."""
+    try:
+        names = fieldpaths.follow(within, schema)[0] if within else ()
+    except fieldpaths.BadPath:
+        return path
+    node: Structural | None = schema
+    for name in names:
+        is_property = node is not None and name in node.properties
+        path = field.child(path, name) if is_property else field.key(path, name)
+        node = node.child(name) if node is not None else None
+    return path
 
 
 def _is_unchanged(value: Any, old: Any, schema: Structural) -> bool:
