@@ -314,6 +314,12 @@ def test_an_element_may_leave_out_a_key_if_it_has_another() -> None:
     with pytest.raises(StatusError) as caught:
         apply(None, {**applied, "l": [{"c": "1"}]}, kind)
     assert 'omits all key fields ["a" "b"] (and' in caught.value.message
+    with pytest.raises(StatusError) as caught:
+        apply(None, {**applied, "l": [{"a": 1}, None, {"b": 1}, {}]}, kind)
+    assert caught.value.message.endswith(
+        "errors:\n  .l[a=1].a: expected string, got &value.valueUnstructured{Value:1}\n"
+        "  .l: element 1: associative list with keys may not have a null element"
+    )
 
 
 def test_an_element_of_which_pruning_leaves_nothing_breaks_nothing() -> None:

@@ -17,7 +17,8 @@ from kubegate.api.gojson import value_text
 from kubegate.api.managedfields.sets import MEMBER, FieldSet, path_text
 from kubegate.api.schema import ANY, Schema
 
-_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+# Built-in types that may be text or a number, and nothing else.
+_SCALARS = frozenset(f"io.k8s.apimachinery.pkg.{name}" for name in ("api.resource.Quantity", "util.intstr.IntOrString"))
 
 
 class NotTyped(Exception):
@@ -393,7 +394,7 @@ def _errors(schema: Schema, value: Any, path: str) -> Iterator[str]:
             yield _at(path, text)
     elif isinstance(value, dict) and schema.properties:
         yield from _map_errors(schema, value, path)
-    elif isinstance(value, dict | list) and (schema.int_or_string or schema.name == _QUANTITY):
+    elif isinstance(value, dict | list) and schema.name in _SCALARS:
         yield _at(path, f"expected any scalar, got {_pointer(value)}")
 
 
@@ -420,7 +421,7 @@ def _list_errors(schema: Schema, value: list[Any], path: str) -> Iterator[str]:
             element = element_of(schema, item)
         except NotTyped as error:
             yield _at(path, f"element {position}: {error}")
-            continue
+            return  # of what comes after it nothing is said
         text = path_text((element,))
         if element in seen:
             yield _at(path, f"duplicate entries for key {text}")
