@@ -31,8 +31,10 @@ import conformance  # noqa: E402
 WALKS = {path.stem: path for path in sorted((CORPUS / "kubectl").glob("*.yaml"))}
 KNOWN: dict[str, dict[str, str]] = yaml.safe_load((CORPUS / "known-misses-walks.yaml").read_text()) or {}
 PATIENCE = 300  # seconds for one walk: some wait for what takes its time
-# client-go says this, or does not, when a command ends in the first second of its watch: a race within the client.
-CHANCE = re.compile(r"^W<klog reflector\.go> .*: very short watch: .*\n", re.MULTILINE)
+# client-go says one of these, or nothing, when a command ends while it watches: a race within the client.
+CHANCE = re.compile(
+    r"^[IW]<klog reflector\.go> .*(: very short watch: |watch ended with error.* context canceled).*\n", re.MULTILINE
+)
 
 
 def program(name: str) -> Path | None:

@@ -161,9 +161,14 @@ def test_two_processes_on_etcd_are_linearizable_while_leaders_are_killed_and_mem
             time.sleep(0.5 + random.random() / 2)
             three.go_on(paused)
 
-    check_two_processes(
-        ",".join(three.urls), lambda: EtcdStore(Endpoints(three.urls)), tmp_path, 4.5 * rounds, meanwhile
-    )
+    try:
+        check_two_processes(
+            ",".join(three.urls), lambda: EtcdStore(Endpoints(three.urls)), tmp_path, 4.5 * rounds, meanwhile
+        )
+    except AssertionError:
+        if three.disagrees():
+            pytest.skip("etcd itself lost its way: its members hold different data at one revision")
+        raise
 
 
 @pytest.mark.crash
