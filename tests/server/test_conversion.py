@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +12,8 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from hook_service import bundle_and_context, serving
 from server_client import Answer, Client, Start
-
-from kubegate.pki import certificates, keys
-from kubegate.pki.certificates import Subject
 
 Object = dict[str, Any]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -55,22 +51,11 @@ class Converter:
 
 @pytest.fixture
 async def converter(tmp_path: Path) -> AsyncIterator[Converter]:
-    authority, key = certificates.new_authority("converters"), keys.generate()
-    certificate = certificates.issue(
-        authority, key.public_key(), Subject("converter"), usages=certificates.SERVER, hosts=("127.0.0.1",)
-    )
-    certificates.save_pair(certificate, key, tmp_path / "converter")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "converter.crt", tmp_path / "converter.key")
-    found = Converter(bundle=base64.b64encode(authority.pem).decode())
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", found.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    found.url = f"https://127.0.0.1:{runner.addresses[0][1]}/convert"
-    yield found
-    await runner.cleanup()
+    bundle, context = bundle_and_context(tmp_path)
+    found = Converter(bundle=bundle)
+    async with serving(context, found.handle) as url:
+        found.url = f"{url}/convert"
+        yield found
 
 
 def version(name: str, member: str, **more: Any) -> Object:

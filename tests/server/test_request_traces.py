@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,12 +13,11 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
+from hook_service import bundle_and_context, serving
 from server_client import Client, Running, Start
 
 from kubegate.api import requestinfo
 from kubegate.authentication import Headers
-from kubegate.pki import certificates, keys
-from kubegate.pki.certificates import Subject
 from kubegate.server.call import Call
 from kubegate.server.linefile import LineFile
 from kubegate.server.options import UsageError
@@ -417,22 +415,11 @@ class Hooks:
 
 @pytest.fixture
 async def hooks(tmp_path: Path) -> AsyncIterator[Hooks]:
-    authority, key = certificates.new_authority("hooks"), keys.generate()
-    certificate = certificates.issue(
-        authority, key.public_key(), Subject("hook"), usages=certificates.SERVER, hosts=("127.0.0.1",)
-    )
-    certificates.save_pair(certificate, key, tmp_path / "hook")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "hook.crt", tmp_path / "hook.key")
-    found = Hooks(bundle=base64.b64encode(authority.pem).decode())
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", found.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    found.url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    yield found
-    await runner.cleanup()
+    bundle, context = bundle_and_context(tmp_path)
+    found = Hooks(bundle=bundle)
+    async with serving(context, found.handle) as url:
+        found.url = url
+        yield found
 
 
 async def register(client: Client, kind: str, policy: Object, binding: Object) -> None:

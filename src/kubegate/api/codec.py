@@ -18,7 +18,7 @@ import orjson
 from msgspec import Struct
 
 from kubegate.api import Object, protobuf
-from kubegate.api.field import quoted
+from kubegate.api.field import ESCAPES, quoted
 from kubegate.api.schema import named, schema_for
 from kubegate.api.status import StatusError, bad_request
 
@@ -273,15 +273,12 @@ def _invalid(char: str, where: str) -> str:
     return f"invalid character {_quoted_char(char)} {where}"
 
 
-_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\"}
-
-
 def _quoted_char(char: str) -> str:
     """One byte as Go's scanner shows it."""
     if char == "'":
         return "'\\''"
-    if char in _ESCAPES:
-        return f"'{_ESCAPES[char]}'"
+    if char in ESCAPES and char != '"':
+        return f"'{ESCAPES[char]}'"
     code = ord(char)
     if code < 0x20 or code == 0x7F:
         return f"'\\x{code:02x}'"

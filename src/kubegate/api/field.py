@@ -64,7 +64,7 @@ def shown(value: Any) -> str:
 
 HTML = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 """What HTML gives a meaning is escaped in the JSON that Go writes."""
-_ESCAPES = {
+ESCAPES = {
     "\a": "\\a",
     "\b": "\\b",
     "\f": "\\f",
@@ -75,6 +75,7 @@ _ESCAPES = {
     '"': '\\"',
     "\\": "\\\\",
 }
+"""What Go writes in texts that it quotes, for what has a name there."""
 
 
 def quoted(text: str) -> str:
@@ -87,7 +88,7 @@ def quoted(text: str) -> str:
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    if found := _ESCAPES.get(char):
+    if found := ESCAPES.get(char):
         return found
     if char.isprintable():
         return char

@@ -51,13 +51,13 @@ def document(value: Mapping[str, Any]) -> bytes:
     name = type_of(group, version, value["kind"])
     if not name:
         raise KeyError(value["kind"])
-    said = _part(1, api_version.encode()) + _part(2, value["kind"].encode())
-    return b"k8s\x00" + _part(1, said) + _part(2, message(value, name)) + _part(3, b"") + _part(4, b"")
+    said = part(1, api_version.encode()) + part(2, value["kind"].encode())
+    return b"k8s\x00" + part(1, said) + part(2, message(value, name)) + part(3, b"") + part(4, b"")
 
 
 def watch_event(kind: bytes, value: Mapping[str, Any]) -> bytes:
     """A frame of a watch: its length in four bytes, and a WatchEvent around the whole object."""
-    event = _part(1, kind) + _part(2, _part(1, document(value)))
+    event = part(1, kind) + part(2, part(1, document(value)))
     return len(event).to_bytes(4, "big") + event
 
 
@@ -75,7 +75,7 @@ def _fields(name: str) -> list[tuple[int, str, str]]:
 def _parts(value: Mapping[str, Any], name: str, types: Mapping[str, gotypes.GoField]) -> Iterator[bytes]:
     for number, json_name, code in _fields(name):
         if not json_name:  # an embedded struct: its fields, and what is known of them, stand beside these
-            yield _part(number, b"".join(_parts(value, code[1:], types)))
+            yield part(number, b"".join(_parts(value, code[1:], types)))
             continue
         found = value.get(json_name)
         if found is None:
@@ -100,14 +100,14 @@ def _field(number: int, code: str, value: Any) -> Iterator[bytes]:
             yield from _field(number, code[1:], one)
     elif kind == "{":
         for key in sorted(value):
-            entry = _part(1, key.encode()) + b"".join(_field(2, code[1:], value[key]))
-            yield _part(number, entry)
+            entry = part(1, key.encode()) + b"".join(_field(2, code[1:], value[key]))
+            yield part(number, entry)
     elif kind in "ib":
-        yield _varint(number << 3) + _varint(int(value))
+        yield varint(number << 3) + varint(int(value))
     elif kind == "d":
-        yield _varint(number << 3 | 1) + struct.pack("<d", value)
+        yield varint(number << 3 | 1) + struct.pack("<d", value)
     else:
-        yield _part(number, _bytes(code, value))
+        yield part(number, _bytes(code, value))
 
 
 def _bytes(code: str, value: Any) -> bytes:
@@ -121,29 +121,31 @@ def _bytes(code: str, value: Any) -> bytes:
         case "y":
             return base64.b64decode(value)
         case "Q":
-            return _part(1, str(value).encode())
+            return part(1, str(value).encode())
         case "R":
-            return b"" if value is None else _part(1, orjson.dumps(value))
+            return b"" if value is None else part(1, orjson.dumps(value))
         case "T" | "U":
             return b"" if value is None else _moment(value)
         case "P":
             text, whole = (value, 0) if isinstance(value, str) else ("", value)
-            kind = _varint(1 << 3) + _varint(int(isinstance(value, str)))
-            return kind + _varint(2 << 3) + _varint(whole) + _part(3, text.encode())
+            kind = varint(1 << 3) + varint(int(isinstance(value, str)))
+            return kind + varint(2 << 3) + varint(whole) + part(3, text.encode())
     raise KeyError(code)
 
 
 def _moment(text: str) -> bytes:
     """Seconds and nanoseconds since 1970."""
     seconds, micros = divmod((datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND, 1_000_000)
-    return _varint(1 << 3) + _varint(seconds) + _varint(2 << 3) + _varint(micros * 1000)
+    return varint(1 << 3) + varint(seconds) + varint(2 << 3) + varint(micros * 1000)
 
 
-def _part(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content
+def part(number: int, content: bytes) -> bytes:
+    """A field that holds bytes: a text, a message."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """An integer of at most 64 bits; a negative one as its complement."""
     value &= (1 << 64) - 1
     if value < 0x80:
         return value.to_bytes(1, "little")

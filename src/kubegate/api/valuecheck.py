@@ -146,10 +146,9 @@ def _pattern(text: str) -> Any:
 
 
 def _number(value: float, schema: Structural, path: str) -> Iterator[FieldError]:
-    raw = schema.raw
     kind, format_ = schema.type, _format(schema)
     yield from _range(value, kind, format_, "Checked", path)
-    factor, highest, lowest = raw.get("multipleOf"), raw.get("maximum"), raw.get("minimum")
+    factor = schema.raw.get("multipleOf")
     if factor is not None:
         wrong = list(_range(factor, kind, format_, "MultipleOf", path))
         yield from wrong
@@ -158,22 +157,24 @@ def _number(value: float, schema: Structural, path: str) -> Iterator[FieldError]
             yield _invalid(path, factor, f"factor MultipleOf declared for {path} must be positive: {_shown(factor)}")
         elif not _is_multiple(number, factor):
             yield _invalid(path, number, f"{path} in body should be a multiple of {_shown(factor)}")
-    if lowest is not None:
-        wrong = list(_range(lowest, kind, format_, "Minimum boundary", path))
-        yield from wrong
-        number, lowest = _comparable(value, lowest, whole=not wrong)
-        exclusive = bool(raw.get("exclusiveMinimum"))
-        if number < lowest or (exclusive and number == lowest):
-            words = "greater than" if exclusive else "greater than or equal to"
-            yield _invalid(path, number, f"{path} in body should be {words} {_shown(lowest)}")
-    if highest is not None:
-        wrong = list(_range(highest, kind, format_, "Maximum boundary", path))
-        yield from wrong
-        number, highest = _comparable(value, highest, whole=not wrong)
-        exclusive = bool(raw.get("exclusiveMaximum"))
-        if number > highest or (exclusive and number == highest):
-            words = "less than" if exclusive else "less than or equal to"
-            yield _invalid(path, number, f"{path} in body should be {words} {_shown(highest)}")
+    yield from _bound("minimum", value, schema, path)
+    yield from _bound("maximum", value, schema, path)
+
+
+def _bound(name: str, value: float, schema: Structural, path: str) -> Iterator[FieldError]:
+    """Whether a number keeps to the schema's `minimum` or `maximum`."""
+    bound = schema.raw.get(name)
+    if bound is None:
+        return
+    wrong = list(_range(bound, schema.type, _format(schema), f"{name.capitalize()} boundary", path))
+    yield from wrong
+    number, bound = _comparable(value, bound, whole=not wrong)
+    exclusive = bool(schema.raw.get(f"exclusive{name.capitalize()}"))
+    lowest = name == "minimum"
+    beyond = number < bound if lowest else number > bound
+    if beyond or (exclusive and number == bound):
+        words = f"{'greater' if lowest else 'less'} than{'' if exclusive else ' or equal to'}"
+        yield _invalid(path, number, f"{path} in body should be {words} {_shown(bound)}")
 
 
 _INTEGERS = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "uint64": (0, 2**64 - 1)}

@@ -17,6 +17,7 @@ from kubegate.controllers.objects import (
     is_true,
     key_of,
     namespace_ends,
+    reference_to,
     split_key,
     tolerant,
 )
@@ -171,7 +172,7 @@ class CronJobs(Loop):
             job = there
         else:
             await self._events.normal("batch/v1", "CronJob", owner, "SuccessfulCreate", f"Created job {name}")
-        status["active"] = [*status["active"], _reference(job)]
+        status["active"] = [*status["active"], reference_to("batch/v1", "Job", job)]
         status["lastScheduleTime"] = rfc3339(due)
         return None
 
@@ -185,18 +186,6 @@ def _shown(owner: Object, due: float) -> str:
 
 def _finished(job: Object) -> bool:
     return is_true(job, "Complete") or is_true(job, "Failed")
-
-
-def _reference(job: Object) -> Object:
-    metadata = job["metadata"]
-    return {
-        "kind": "Job",
-        "namespace": metadata["namespace"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "apiVersion": "batch/v1",
-        "resourceVersion": metadata["resourceVersion"],
-    }
 
 
 def build() -> CronJobs:

@@ -50,6 +50,19 @@ def controller_reference(api_version: str, kind: str, owner: Object) -> Object:
     }
 
 
+def reference_to(api_version: str, kind: str, obj: Object) -> Object:
+    """A v1 ObjectReference to an object of a namespace, as it is now."""
+    metadata = obj["metadata"]
+    return {
+        "kind": kind,
+        "namespace": metadata["namespace"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "apiVersion": api_version,
+        "resourceVersion": metadata["resourceVersion"],
+    }
+
+
 def controlled_by(owner: Object, objects: Iterable[Object]) -> list[Object]:
     uid = owner["metadata"]["uid"]
     return [obj for obj in objects if (controller_of(obj) or {}).get("uid") == uid]

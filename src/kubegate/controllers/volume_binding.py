@@ -14,7 +14,7 @@ from kubegate.controllers import World
 from kubegate.controllers.base import Loop
 from kubegate.controllers.claim_protection import claims_of
 from kubegate.controllers.events import Recorder
-from kubegate.controllers.objects import created_at, ending, key_of, pod_phase, split_key, tolerant
+from kubegate.controllers.objects import created_at, ending, key_of, pod_phase, reference_to, split_key, tolerant
 from kubegate.storage import ObjectEvent
 
 _CLAIMS, _VOLUMES, _CLASSES = "persistentvolumeclaims", "persistentvolumes", "storageclasses.storage.k8s.io"
@@ -223,7 +223,7 @@ class Binder(Loop):
         """The volume names the claim, then the claim the volume: each write is a step that may be begun again."""
         metadata, reference = claim["metadata"], volume["spec"].get("claimRef")
         if reference is None or reference.get("uid") != metadata["uid"]:
-            spec = {**volume["spec"], "claimRef": _reference(claim)}
+            spec = {**volume["spec"], "claimRef": reference_to("v1", "PersistentVolumeClaim", claim)}
             annotations = _annotations(volume) | ({} if _is_of(volume, claim) else {_BY_US: "yes"})
             changed = {**volume, "metadata": _annotated(volume, annotations), "spec": spec}
             written = await self._update(_VOLUMES, changed)
@@ -382,18 +382,6 @@ def _mismatch(volume: Object, claim: Object) -> str | None:
     if not set(claim["spec"].get("accessModes") or ()) <= set(volume["spec"].get("accessModes") or ()):
         return "incompatible accessMode"
     return None
-
-
-def _reference(claim: Object) -> Object:
-    metadata = claim["metadata"]
-    return {
-        "kind": "PersistentVolumeClaim",
-        "namespace": metadata["namespace"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "apiVersion": "v1",
-        "resourceVersion": metadata["resourceVersion"],
-    }
 
 
 def build() -> Binder:

@@ -8,7 +8,7 @@ from kubegate.api import Object
 from kubegate.api.clock import rfc3339, rfc3339_micro
 from kubegate.api.status import StatusError
 from kubegate.controllers.events import event_name
-from kubegate.controllers.objects import ending, key_of, pod_phase, split_key, tolerant
+from kubegate.controllers.objects import ending, key_of, pod_phase, reference_to, split_key, tolerant
 from kubegate.controllers.queue import Queue
 from kubegate.nodes import SCHEDULER, Client, World
 from kubegate.nodes.fitting import message, why_not
@@ -132,17 +132,9 @@ class Scheduler:
     async def _event(self, client: Client, pod: Object, sort: str, reason: str, action: str, text: str) -> None:
         """As kube-scheduler writes them, by events.k8s.io."""
         metadata, now = pod["metadata"], self._world.clock.now()
-        about = {
-            "kind": "Pod",
-            "apiVersion": "v1",
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        }
         event = {
             "metadata": {"name": event_name(metadata["name"], now), "namespace": metadata["namespace"]},
-            "involvedObject": about,
+            "involvedObject": reference_to("v1", "Pod", pod),
             "eventTime": rfc3339_micro(now),
             "reason": reason,
             "action": action,

@@ -146,13 +146,9 @@ def version(text: str) -> int:
 
 
 def read_version(text: str, resource: Resource) -> int:
-    """The same for a get. Events, which are in no watch cache, answer 400 instead."""
-    try:
-        return version(text)
-    except status.StatusError as error:
-        if resource.kind != "Event" or resource.custom is not None:
-            raise
-        raise status.bad_request(f"invalid resource version: {error.message}") from None
+    """The same for a get. Events, which are in no watch cache, are read as lists are."""
+    uncached = resource.kind == "Event" and resource.custom is None
+    return list_version(text) if uncached else version(text)
 
 
 def list_version(text: str) -> int:

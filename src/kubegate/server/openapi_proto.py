@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import orjson
 
+from kubegate.api.protobufwriter import part, varint
+
 _Encoder = Callable[[Any], bytes]
 _Fields = dict[str, tuple[int, str]]
 
@@ -75,65 +77,52 @@ def _message(kind: str, value: Mapping[str, Any]) -> bytes:
     extensions = _EXTENSIONS.get(kind)
     if extensions is not None:
         parts += [
-            _bytes(extensions, _named(name, _any(member))) for name, member in value.items() if name.startswith("x-")
+            part(extensions, _named(name, _any(member))) for name, member in value.items() if name.startswith("x-")
         ]
     return b"".join(parts)
 
 
 def _field(number: int, of: str, value: Any) -> bytes:
     if of == "text":
-        return _bytes(number, str(value).encode())
+        return part(number, str(value).encode())
     if of == "texts":
-        return b"".join(_bytes(number, str(one).encode()) for one in value)
+        return b"".join(part(number, str(one).encode()) for one in value)
     if of == "flag":
-        return _varint(number << 3) + _varint(1) if value else b""
+        return varint(number << 3) + varint(1) if value else b""
     if of.startswith("["):
         return b"".join(_field(number, of[1:], one) for one in value)
     special = _SPECIAL.get(of)
-    return _bytes(number, special(value) if special is not None else _message(of, value))
-
-
-def _bytes(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return part(number, special(value) if special is not None else _message(of, value))
 
 
 def _named(name: str, value: bytes) -> bytes:
-    return _bytes(1, name.encode()) + _bytes(2, value)
+    return part(1, name.encode()) + part(2, value)
 
 
 def _any(value: Any) -> bytes:
     """Any value is carried as YAML, of which JSON is a part."""
-    return _bytes(2, orjson.dumps(value) + b"\n")
+    return part(2, orjson.dumps(value) + b"\n")
 
 
 def _paths(value: Mapping[str, Any]) -> bytes:
-    return b"".join(_bytes(2, _named(path, _message("PathItem", item))) for path, item in value.items())
+    return b"".join(part(2, _named(path, _message("PathItem", item))) for path, item in value.items())
 
 
 def _schemas(value: Mapping[str, Any]) -> bytes:
-    return b"".join(_bytes(1, _named(name, _message("Schema", schema))) for name, schema in value.items())
+    return b"".join(part(1, _named(name, _message("Schema", schema))) for name, schema in value.items())
 
 
 def _responses(value: Mapping[str, Any]) -> bytes:
-    return b"".join(_bytes(1, _named(code, _bytes(1, _message("Response", one)))) for code, one in value.items())
+    return b"".join(part(1, _named(code, part(1, _message("Response", one)))) for code, one in value.items())
 
 
 def _parameter(value: Mapping[str, Any]) -> bytes:
     """ParametersItem { Parameter { BodyParameter or NonBodyParameter { … } } }"""
     if value.get("in") == "body":
-        return _bytes(1, _bytes(1, _message("BodyParameter", value)))
+        return part(1, part(1, _message("BodyParameter", value)))
     if value.get("in") == "path":
-        return _bytes(1, _bytes(2, _bytes(4, _message("PathParameter", value))))
-    return _bytes(1, _bytes(2, _bytes(3, _message("QueryParameter", value))))
+        return part(1, part(2, part(4, _message("PathParameter", value))))
+    return part(1, part(2, part(3, _message("QueryParameter", value))))
 
 
 def _types(value: str | Iterable[str]) -> bytes:
@@ -142,18 +131,18 @@ def _types(value: str | Iterable[str]) -> bytes:
 
 def _additional(value: Any) -> bytes:
     if isinstance(value, bool):
-        return _varint(2 << 3) + _varint(int(value))
-    return _bytes(1, _message("Schema", value))
+        return varint(2 << 3) + varint(int(value))
+    return part(1, _message("Schema", value))
 
 
 _SPECIAL: Final[dict[str, _Encoder]] = {
     "AdditionalProperties": _additional,
     "Any": _any,
-    "ItemsItem": lambda value: _bytes(1, _message("Schema", value)),
+    "ItemsItem": lambda value: part(1, _message("Schema", value)),
     "ParametersItem": _parameter,
     "Paths": _paths,
     "Responses": _responses,
-    "SchemaItem": lambda value: _bytes(1, _message("Schema", value)),
+    "SchemaItem": lambda value: part(1, _message("Schema", value)),
     "Schemas": _schemas,
     "TypeItem": _types,
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from kubegate.api.field import quoted
+from kubegate.api.field import ESCAPES, quoted
 from kubegate.cel import standard, values
 from kubegate.cel.functions import Library
 from kubegate.cel.values import CostExceeded, Duration, EvaluationError, Timestamp, UInt
@@ -135,22 +135,9 @@ def _join(items: list[Any], separator: str) -> str:
     return separator.join(items)
 
 
-_QUOTED = {
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-    "\\": "\\\\",
-    '"': '\\"',
-}
-
-
 @overload("strings.quote(string) -> string")
 def _quote(text: str) -> str:
-    return '"' + "".join(_QUOTED.get(letter, letter) for letter in text) + '"'
+    return '"' + "".join(ESCAPES.get(letter, letter) for letter in text) + '"'
 
 
 @overload("string.format(list(dyn)) -> string")
