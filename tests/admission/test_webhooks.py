@@ -25,6 +25,7 @@ from kubegate.admission.config import PLUGINS, AdmissionOptions
 from kubegate.admission.dependencies import AsTheyAre
 from kubegate.admission.webhooks import dispatch
 from kubegate.api import Object
+from kubegate.api.clock import answer_by
 from kubegate.api.status import StatusError
 from kubegate.authentication import UserInfo
 
@@ -438,6 +439,27 @@ async def test_a_webhook_slower_than_its_timeout_has_not_answered(webhooks: Webh
         'Internal error occurred: failed calling webhook "hang.example.org": failed to call webhook: '
         f'Post "{hooks.url("hang")}?timeout=1s": context deadline exceeded'
     )
+
+
+async def test_a_webhook_has_no_more_time_than_the_request_has_left(webhooks: Webhooks, hooks: Hooks) -> None:
+    hooks.answers["x"] = lambda review: web.Response(status=404)
+    webhooks.validating("v", webhook(hooks, "x", timeoutSeconds=5))
+    told = answer_by.set(asyncio.get_running_loop().time() + 2.5)
+    try:
+        await refusal(webhooks.chain, attributes("configmaps", config_map()))
+    finally:
+        answer_by.reset(told)
+    await refusal(webhooks.chain, attributes("configmaps", config_map()))
+    assert [request.query["timeout"] for request in hooks.requests] == ["3s", "5s"]
+
+
+async def test_a_webhook_that_is_busy_is_asked_again_when_it_says(webhooks: Webhooks, hooks: Hooks) -> None:
+    busy = [web.Response(status=429, headers={"Retry-After": "0"})]
+    hooks.answers["x"] = lambda review: busy.pop() if busy else web.json_response(reviewed(review, {"allowed": True}))
+    webhooks.validating("v", webhook(hooks, "x"))
+    await run(webhooks.chain, attributes("configmaps", config_map()))
+    first, second = hooks.sent("x")
+    assert first == second
 
 
 async def test_a_server_that_the_bundle_does_not_vouch_for_is_not_asked(webhooks: Webhooks, hooks: Hooks) -> None:

@@ -193,6 +193,78 @@ async def test_redirects_are_not_followed(serve: Serve) -> None:
     await client.close()
 
 
+async def test_a_server_that_says_when_to_come_back_is_asked_again_then(serve: Serve) -> None:
+    left = ["429 Too Many Requests", "503 Service Unavailable", "500 Internal Server Error"]
+
+    async def busy(head: str, body: bytes) -> bytes:
+        return reply(b"", left.pop(), "Retry-After: 0") if left else reply(body)
+
+    server = await serve(busy)
+    client = Client(endpoint(server))
+    answer = await client.post_json({"a": 1})
+    assert (answer.status, answer.body, len(server.received)) == (200, b'{"a":1}', 4)
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        (reply(b"", "503 Service Unavailable", "Retry-After: 0"), 11),
+        (reply(b"", "503 Service Unavailable", "Retry-After: Sun, 22 Nov 2026 10:51:53 GMT"), 1),
+        (reply(b"", "503 Service Unavailable"), 1),
+        (reply(b"", "400 Bad Request", "Retry-After: 0"), 1),
+    ],
+)
+async def test_it_is_asked_again_ten_times_and_only_where_it_names_seconds(
+    serve: Serve, answer: bytes, calls: int
+) -> None:
+    async def busy(head: str, body: bytes) -> bytes:
+        return answer
+
+    server = await serve(busy)
+    client = Client(endpoint(server))
+    assert (await client.post_json({})).status in (400, 503)
+    assert len(server.received) == calls
+    await client.close()
+
+
+async def test_nobody_comes_back_after_the_time_given(serve: Serve) -> None:
+    async def busy(head: str, body: bytes) -> bytes:
+        return reply(b"", "429 Too Many Requests", "Retry-After: 60")
+
+    server = await serve(busy)
+    client = Client(endpoint(server))
+    with pytest.raises(RemoteError) as failure:
+        await client.post_json({}, within=0.3)
+    assert str(failure.value) == f'Post "{server.url}": context deadline exceeded'
+    assert len(server.received) == 1
+    await client.close()
+
+
+async def test_what_is_posted_is_sent_on_within_one_server_alone(serve: Serve) -> None:
+    other = await serve(ok)
+
+    async def moved(head: str, body: bytes) -> bytes:
+        path = head.split()[1]
+        if path == "/x":
+            return reply(b"", "307 Temporary Redirect", "Location: /x/?a=b")
+        if path == "/away":
+            return reply(b"", "308 Permanent Redirect", f"Location: {other.url}")
+        if path == "/round":
+            return reply(b"", "308 Permanent Redirect", "Location: /round")
+        return reply(body)
+
+    server = await serve(moved)
+    client, host = Client(endpoint(server)), server.url.removesuffix("/x")
+    assert (await client.post_json({"a": 1})).body == b'{"a":1}'
+    assert server.received[-1][0].startswith("POST /x/?a=b ")
+    assert (await client.post_json({}, url=f"{host}/away")).status == 308
+    assert other.received == []
+    with pytest.raises(RemoteError, match='Post "/round": stopped after 10 redirects'):
+        await client.post_json({}, url=f"{host}/round")
+    await client.close()
+
+
 async def test_an_answer_over_the_limit_is_refused(serve: Serve) -> None:
     async def big(head: str, body: bytes) -> bytes:
         return reply(b"x" * 5000)

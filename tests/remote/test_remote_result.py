@@ -45,6 +45,16 @@ def test_a_successful_answer_is_an_object_in_json_or_yaml() -> None:
             "the server has received too many requests and has asked us to try again later",
             True,
         ),
+        (
+            answer(502, 'bad "gateway" \u00a0\x7f'.encode(), "text/plain"),
+            'an error on the server ("bad \\"gateway\\" \\u00a0\\x7f") has prevented the request from succeeding',
+            True,
+        ),
+        (
+            answer(503, b'{"kind":"Status","status":"Failure","reason":"ServerTimeout","message":"soon","details":{}}'),
+            "soon",
+            True,
+        ),
         (answer(200, STATUS), "short and stout", False),
         (answer(200, b""), "0-length response with status code: 200 and content type: application/json", False),
         (answer(200, b"{"), "couldn't get version/kind; json parse error: unexpected end of JSON input", False),

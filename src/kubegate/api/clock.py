@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
+
+answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
+"""When the client of the request at hand no longer waits, in the event loop's time."""
 
 
 class Clock(Protocol):

@@ -1,4 +1,4 @@
-"""An HTTP client for one endpoint: connections that are kept, no redirects, bounds on time, size and calls in flight.
+"""An HTTP client for one endpoint: connections that are kept, bounds on time, size and calls in flight.
 
 What goes wrong is a `RemoteError` whose text is that of Go's net/http and crypto/tls, because Kubernetes shows these
 texts to clients (`Post "https://…": context deadline exceeded`).
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 import orjson
 from msgspec import Struct
@@ -30,6 +31,9 @@ _KEEP_ALIVE: Final = 15.0
 """Seconds for which a connection that nobody uses is kept."""
 _WAITING_FOR_EACH_SLOT: Final = 20
 _MOST_TARGETS: Final = 64
+_MOST_RETRIES: Final = 10
+_MOST_MOVES: Final = 10
+_WHOLE_NUMBER: Final = re.compile(r"\+?[0-9]{1,9}")
 _MOST_LANES: Final = 64
 """After which those that nobody is in are forgotten."""
 _PIECE: Final = 4096
@@ -70,11 +74,20 @@ class Client:
         """POST `body` (bytes are sent as they are, all else as JSON) to `url`, or to the endpoint's own.
 
         `within` in seconds holds for all of it: waiting for a turn, connecting, answering. With `replay`, a call whose
-        connection ended before any answer came is sent once more. Raises RemoteError.
+        connection ended before any answer came is sent once more. A server that says when to come back is asked again
+        then, as client-go does, and one that names another place of its own is asked there. Raises RemoteError.
         """
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         sent = {**_JSON, **headers} if headers else _JSON
-        return await self.request("POST", url, data=data, within=within, headers=sent, replay=replay, lane=lane)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+
+        async def ask(place: str) -> Response:
+            left = deadline - loop.time()
+            return await self.request("POST", place, data=data, within=left, headers=sent, replay=replay, lane=lane)
+
+        answer = await ask(url)
+        return answer if answer.status < 300 else await _persist(ask, url or self.endpoint.url, answer, deadline)
 
     async def get(
         self, url: str = "", *, within: float = DEFAULT_TIMEOUT, headers: Mapping[str, str] | None = None
@@ -108,15 +121,7 @@ class Client:
                 turns.leave()
             return answer if "content-encoding" not in answer.headers else await self._unpacked(answer, deadline)
         except Failed as failure:
-            asked = f'{method.capitalize()} "{url}": '
-            if failure.in_body:  # client-go reads it, and says so
-                asked = "unexpected error when reading response body. Please retry. Original error: "
-            raise RemoteError(
-                f"{asked}{failure}",
-                transient=failure.transient,
-                timeout=isinstance(failure, OutOfTime),
-                in_body=failure.in_body,
-            ) from None
+            raise _told(failure, method, url) from None
 
     def retire(self) -> None:
         """Keep no connections from now on: those not in use end now, the others with their calls."""
@@ -237,6 +242,58 @@ class Client:
         until = monotonic() + deadline - asyncio.get_running_loop().time()
         body = await asyncio.to_thread(_unzipped, answer.body, self.endpoint.max_response, until)
         return Response(answer.status, answer.headers, body)
+
+
+async def _persist(ask: Callable[[str], Awaitable[Response]], url: str, answer: Response, deadline: float) -> Response:
+    """The answer after what this one wants: that one waits, or asks elsewhere. Raises RemoteError."""
+    moves = 0
+    for _ in range(_MOST_RETRIES):
+        if (elsewhere := _moved(url, answer)) is not None:
+            moves += 1
+            if moves == _MOST_MOVES:
+                raise RemoteError(f'Post "{answer.headers["location"]}": stopped after {_MOST_MOVES} redirects')
+            url = elsewhere
+        elif (pause := _pause(answer)) is not None:
+            left = deadline - asyncio.get_running_loop().time()
+            await asyncio.sleep(min(pause, left))
+            if pause >= left:
+                raise _told(OutOfTime(), "POST", url)
+        else:
+            break
+        answer = await ask(url)
+    return answer
+
+
+def _told(failure: Failed, method: str, url: str) -> RemoteError:
+    asked = f'{method.capitalize()} "{url}": '
+    if failure.in_body:  # client-go reads it, and says so
+        asked = "unexpected error when reading response body. Please retry. Original error: "
+    late = isinstance(failure, OutOfTime)
+    return RemoteError(f"{asked}{failure}", transient=failure.transient, timeout=late, in_body=failure.in_body)
+
+
+def _moved(url: str, answer: Response) -> str | None:
+    """Where a POST is to be sent instead, if that is a place of the same server.
+
+    Others are not asked: whoever answers for a webhook must not reach what only this server can (CVE-2020-8561).
+    """
+    location = answer.headers.get("location")
+    if answer.status not in (307, 308) or not location:
+        return None
+    try:
+        found, here = urlsplit(urljoin(url, location)), urlsplit(url)
+        same = (found.scheme, found.hostname, found.port) == (here.scheme, here.hostname, here.port)
+    except ValueError:
+        return None
+    return urlunsplit(found._replace(netloc=here.netloc, fragment="")) if same else None
+
+
+def _pause(answer: Response) -> float | None:
+    """The seconds after which to ask again, where the server says so and is one that may."""
+    if answer.status != 429 and answer.status < 500:
+        return None
+    wanted = answer.headers.get("retry-after", "")
+    return float(wanted) if _WHOLE_NUMBER.fullmatch(wanted) else None
 
 
 class Clients:

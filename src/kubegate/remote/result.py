@@ -12,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from kubegate.api.codec import DecodeError, decode_yaml
+from kubegate.api.field import quoted
 from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.schema import schema_for
 from kubegate.remote.client import RemoteError, Response
@@ -146,7 +147,7 @@ def failure(response: Response) -> RemoteError:
             "the server was unable to respond with a content type that the client supports"
         )  # fmt: skip
     elif text is None and code >= 500:
-        text = f"an error on the server ({orjson.dumps(said).decode()}) has prevented the request from succeeding"
+        text = f"an error on the server ({quoted(said)}) has prevented the request from succeeding"
     elif text is None:
         text = f"the server responded with the status code {code} but did not return more information"
     # every other 5xx counts as an internal error
@@ -156,7 +157,7 @@ def failure(response: Response) -> RemoteError:
 
 def _from_status(status: dict[str, Any], response: Response) -> RemoteError:
     reason, details = status.get("reason"), status.get("details")
-    waits = isinstance(details, dict) and bool(details.get("retryAfterSeconds"))
+    waits = isinstance(details, dict) and (reason == "ServerTimeout" or bool(details.get("retryAfterSeconds")))
     text = status.get("message")
     return RemoteError(
         text if isinstance(text, str) else "",

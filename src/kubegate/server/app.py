@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
@@ -18,7 +19,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from kubegate.api import requestinfo, selectors, status
-from kubegate.api.clock import Clock
+from kubegate.api.clock import Clock, answer_by
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.api.status import StatusError
 from kubegate.api.trace import Stage
@@ -473,7 +474,11 @@ async def _within(seconds: float, answer: Coroutine[Any, Any, Response]) -> Resp
         return responses.timed_out()
     try:
         async with asyncio.timeout(seconds) as limit:
-            return await answer
+            told = answer_by.set(limit.when() or math.inf)
+            try:
+                return await answer
+            finally:
+                answer_by.reset(told)
     except TimeoutError:
         if not limit.expired():
             raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +16,7 @@ from msgspec import Struct, field
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.webhooks import services
 from kubegate.api import Object
+from kubegate.api.clock import answer_by
 from kubegate.pki import kubeconfig
 from kubegate.remote.client import Client, Clients, Endpoint, RemoteError, Response
 from kubegate.storage import Reader
@@ -117,7 +120,7 @@ class Dispatcher:
         self._ways: dict[tuple[object, ...], _Way] = {}
 
     async def call(self, webhook: Target, body: bytes) -> Response:
-        """POST a review, within the webhook's timeout. Raises RemoteError with Go's text."""
+        """POST a review, in what is left of its time and of the request's. Raises RemoteError with Go's text."""
         service = webhook.client_config.get("service")
         way = self._to_url(webhook) if service is None else self._to_service(webhook, service)
         client = way.client
@@ -127,8 +130,11 @@ class Dispatcher:
             except ValueError:
                 text = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block"
                 raise RemoteError(text) from None
-        within = float(webhook.timeout)
-        return await client.post_json(body, url=way.url, within=within, replay=True, lane=way.lane)
+        within, url = float(webhook.timeout), way.url
+        left = answer_by.get() - asyncio.get_running_loop().time()
+        if left < within:
+            within, url = left, f"{url.partition('?')[0]}?timeout={max(math.ceil(left), 1)}s"
+        return await client.post_json(body, url=url, within=within, replay=True, lane=way.lane)
 
     async def close(self) -> None:
         await self._clients.close()
