@@ -304,13 +304,3 @@ async def test_a_proxy_that_names_nobody_is_nobody(world: World) -> None:
 async def test_headers_that_only_look_like_the_proxys_are_not_read(world: World, name: str) -> None:
     _, front = await start_with_proxy(world)
     assert (await world.who(through(client(front, "front-proxy-client"), (name, "eve")))).startswith("refused")
-
-
-async def test_the_tls_bundle_holds_both_authorities_and_goes_with_the_server(world: World) -> None:
-    ca, front = await start_with_proxy(world)
-    bundle = world.built.client_ca_bundle
-    assert bundle is not None
-    assert ca.pem in bundle.read_bytes()
-    assert front.pem in bundle.read_bytes()
-    await world.built.close()
-    assert not bundle.exists()

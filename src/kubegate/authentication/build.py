@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,7 +18,6 @@ from kubegate.authentication.anonymous import AnonymousAuthenticator
 from kubegate.authentication.basic_auth import BasicAuthenticator
 from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
 from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
-from kubegate.authentication.chains import Pool
 from kubegate.authentication.front_proxy import FrontProxyAuthenticator
 from kubegate.authentication.impersonation import Impersonator, Refuse
 from kubegate.authentication.secrets import Digest
@@ -134,7 +131,6 @@ class BuiltAuthentication(Struct):
     """What a server needs of this room. `close` it when done: it watches files and issuers in the background.
 
     `authenticator` is for requests (TokenReview uses it as well); `token_authenticator` knows tokens alone.
-    `client_ca_bundle` is a file with all authorities whose client certificates TLS should ask for; None: for none.
     `signer` makes service account tokens; None where there is no signing key.
     """
 
@@ -145,7 +141,6 @@ class BuiltAuthentication(Struct):
     service_account_issuers: tuple[str, ...]
     public_keys: tuple[keys.PublicKey, ...]
     signer: TokenSigner | None
-    client_ca_bundle: Path | None
     client_ca_pem: bytes = b""
     requestheader_ca_pem: bytes = b""
     metrics: Sequence[Metric] = ()
@@ -206,7 +201,6 @@ async def _build(
     requests: list[Authenticator] = []
     tokens: list[TokenAuthenticator] = []
     files: list[WatchedFile[Any]] = []
-    bundle: list[WatchedFile[Pool]] = []
     digest = Digest()
 
     def agnostic(authenticator: TokenAuthenticator) -> TokenAuthenticator:
@@ -219,7 +213,6 @@ async def _build(
         with naming("--requestheader-client-ca-file"):
             front = Verifier(Path(options.requestheader_client_ca_file), clock)
         files.append(front.file)
-        bundle.append(front.file)
         requests.append(
             FrontProxyAuthenticator(
                 front,
@@ -235,7 +228,6 @@ async def _build(
         with naming("--client-ca-file"):
             clients = Verifier(Path(options.client_ca_file), clock)
         files.append(clients.file)
-        bundle.append(clients.file)
         requests.append(X509Authenticator(clients, clock))
     if options.basic_auth_file:
         log.warning(basic_auth.WARNING)
@@ -322,7 +314,6 @@ async def _build(
         service_account_issuers=options.service_account_issuer,
         public_keys=public_keys,
         signer=signer,
-        client_ca_bundle=_bundle(bundle, ends),
         client_ca_pem=clients.file.value.pem if options.client_ca_file else b"",
         requestheader_ca_pem=front.file.value.pem if options.requestheader_client_ca_file else b"",
         metrics=metrics,
@@ -394,14 +385,3 @@ def _anonymous(
     if not chosen.enabled:
         return None
     return AnonymousAuthenticator(chosen.paths)
-
-
-def _bundle(pools: Sequence[WatchedFile[Pool]], ends: contextlib.AsyncExitStack) -> Path | None:
-    """TLS wants one file with all authorities: theirs where there is one, else one that goes when the rest does."""
-    if len(pools) < 2:
-        return pools[0].path if pools else None
-    directory = Path(tempfile.mkdtemp(prefix="kubegate-"))
-    ends.callback(shutil.rmtree, directory, ignore_errors=True)
-    bundle = directory / "client-ca.crt"
-    bundle.write_bytes(b"\n".join(pool.value.pem for pool in pools))
-    return bundle

@@ -10,8 +10,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubegate.server.options import Parsed, UsageError, parse
+
+if TYPE_CHECKING:
+    from kubegate.server.process import Server
 
 _WIDTH = 120
 _HELP = """\
@@ -68,7 +72,7 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
     sys.setswitchinterval(0.0002)
     # What is loaded and built now stays: the collector need not look at it while it grows, nor ever again.
     gc.disable()
-    from kubegate.server.process import Server, run
+    from kubegate.server.run import run
 
     def ready(server: Server) -> None:
         gc.freeze()

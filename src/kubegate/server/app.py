@@ -93,10 +93,10 @@ class App:
         self.draining = asyncio.Event()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        return (self._serve if scope["type"] == "http" else self._serve_websocket)(scope, receive, send)
+        return (self.serve if scope["type"] == "http" else self.serve_websocket)(scope, receive, send)
 
     # ------------------------------------------------------------------ the way, top to bottom
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = perf_counter()
         call, response = await self._answered(scope, receive)
         try:
@@ -347,7 +347,7 @@ class App:
             self._traces(call, response, seconds)
 
     # ------------------------------------------------------------------ websockets
-    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Authenticated and authorized as a GET; then refused, a watch, or what takes the websocket over."""
         await receive()
         start = perf_counter()

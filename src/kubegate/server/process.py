@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,25 +35,25 @@ from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter
 from kubegate.registry.keys import Keys
 from kubegate.registry.rbac.escalation import RBAC_INDEX
-from kubegate.server import audit, background, files, health
+from kubegate.server import audit, background, health
 from kubegate.server.aggregation import RemoteApis
 from kubegate.server.app import App
 from kubegate.server.background import Background
 from kubegate.server.call import Call
 from kubegate.server.components import Components
 from kubegate.server.discovery import Discovery
+from kubegate.server.front import Front
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
-from kubegate.server.preparation import prepare_keys, storage_options
+from kubegate.server.preparation import storage_options
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
 from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
 from kubegate.storage.kept import KeptStore
-from kubegate.transport import CannotListen, Listener, Transport
 from kubegate.transport.supervisor import Parent, run_until_told, told_to_end
 
 if TYPE_CHECKING:
@@ -72,13 +71,14 @@ _STORE_RETRY_SECONDS = 1.0
 class Server:
     """A whole API server in this process. `start()` returns when it answers; `stop()` when nothing is left running.
 
-    `worker` is its part where several processes serve together.
+    `worker` is its part where several processes serve together; `front` what listens already, if anything does.
     `url` is where it listens; `pki` the directory of keys that it made, None where all were given by flags.
     """
 
     options: Options
     clock: Clock = field(default_factory=SystemClock)
     worker: Worker | None = None
+    front: Front | None = None
     url: str = ""
     pki: Pki | None = None
     registry: Registry = field(init=False)
@@ -87,7 +87,6 @@ class Server:
     _reservations: Reservations = field(init=False)
     _store: Store = field(init=False)
     _cache: WatchCache = field(init=False)
-    _transport: Transport = field(init=False)
     _authentication: BuiltAuthentication = field(init=False)
     _authorization: Authorization = field(init=False)
     _auditor: audit.Auditor = field(init=False)
@@ -104,18 +103,16 @@ class Server:
         except (ConfigurationError, BuildError, StoreUnavailable, ValueError) as error:
             await self.stop()
             raise UsageError(str(error)) from error
-        except CannotListen as error:
-            await self.stop()
-            raise UsageError(f"--secure-port: {error}") from error
         except BaseException:
             await self.stop()
             raise
 
     async def _start(self) -> None:
         options = self.options
-        files.check(options)
         background.check(options)
-        self.pki = await asyncio.to_thread(prepare_keys, options) or self.pki
+        front = self.front = self.front or Front(options, self.worker)
+        await front.prepare()
+        self.pki = front.pki or self.pki
 
         # where objects live
         self._store = open_store(self._storage(), clock=self.clock)
@@ -124,6 +121,8 @@ class Server:
         codec = ObjectCodec(keys)
         self._cache = WatchCache(self._store, codec, clock=self.clock)
         await self._open_store()
+        await front.listen()
+        self.url = front.url
         await self._cache.start()
         registry = self.registry = self._registry(resources, keys)
         registry.extensions |= {
@@ -227,13 +226,9 @@ class Server:
             catch_up=self._catch_up(),
             traces=self._traces,
         )
-        self._transport = Transport(self.app, self._listener())
-        port = await self._transport.start()
-        if self.worker is not None:
-            self.worker.close()
-        self.url = f"https://{options.advertise_address or options.bind_address}:{port}"
         self._started = True
-        self._spawn("clients", self.app.watch_clients(port, self.clock))
+        front.open(self.app.serve, self.app.serve_websocket)
+        self._spawn("clients", self.app.watch_clients(front.port, self.clock))
         self._spawn("controllers", self._background().run(chosen(options.controllers)))
 
     def _registry(self, resources: Resources, keys: Keys) -> Registry:
@@ -411,19 +406,6 @@ class Server:
         metrics.add(traces.metric())
         return traces
 
-    def _listener(self) -> Listener:
-        options = self.options
-        return Listener(
-            address=options.bind_address,
-            port=options.secure_port,
-            certificate=Path(options.tls_cert_file),
-            private_key=Path(options.tls_private_key_file),
-            client_ca_bundle=self._authentication.client_ca_bundle,
-            max_body=options.max_request_body_bytes + 64 * 1024,
-            max_connections=options.max_connections,
-            socket_fd=None if self.worker is None else self.worker.listen(options.bind_address),
-        )
-
     def _address(self) -> str:
         return self.url.removeprefix("https://")
 
@@ -441,8 +423,8 @@ class Server:
         self._draining = True
         if hasattr(self, "app"):
             self.app.drain()
-        if hasattr(self, "_transport"):
-            await self._transport.stop()
+        if self.front is not None:
+            await self.front.close()
         if hasattr(self, "_auditor"):
             await self._auditor.close()
         if self._traces is not None:
@@ -479,7 +461,8 @@ class Server:
             await starting
             try:
                 ready(self)
-                ended = asyncio.create_task(self._transport.wait())
+                assert self.front is not None
+                ended = asyncio.create_task(self.front.wait())
                 await asyncio.wait({ended, waiting}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
                 if self.options.shutdown_delay_duration:
@@ -487,20 +470,6 @@ class Server:
                     await self.clock.sleep(self.options.shutdown_delay_duration)
             finally:
                 await self.stop()
-
-
-def run(options: Options, ready: Callable[[Server], None]) -> int:
-    """Serve until told to end; the process's exit code. One clear line on stderr for what cannot be used."""
-    try:
-        if options.workers != 1:
-            from kubegate.server.workers import supervise
-
-            return supervise(options, ready)
-        serve(Server(options), ready)
-    except UsageError as error:
-        print("kubegate:", " ".join(str(error).split()), file=sys.stderr)
-        return 1
-    return 0
 
 
 def serve(server: Server, ready: Callable[[Server], None], parent: Parent | None = None) -> None:
