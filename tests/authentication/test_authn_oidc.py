@@ -151,7 +151,7 @@ async def test_claims_make_a_user(one: Oidc) -> None:
         ({"claim": "groups", "prefix": "p:"}, {}, ()),
         ({"claim": "groups", "prefix": "p:"}, {"groups": ["a", None]}, ("p:a", "p:")),
         ({"expression": "claims.roles.split(',')"}, {"roles": "a,b,"}, ("a", "b")),
-        ({"expression": "claims.roles.map(r, 'x:' + r)"}, {"roles": ["a"]}, ("x:a",)),
+        ({"expression": "dyn(claims.roles).map(r, 'x:' + r)"}, {"roles": ["a"]}, ("x:a",)),
         ({"expression": "has(claims.roles) ? claims.roles : ''"}, {}, ()),
     ],
 )
@@ -170,8 +170,8 @@ async def test_groups_are_a_text_or_a_list(
         ({}, {"sub": None}, "claim not present"),
         ({}, {"sub": 7}, "cannot unmarshal number into Go struct field idToken.sub of type string"),
         (
-            {"claimMappings": {"username": {"claim": "n", "prefix": ""}}},
-            {"n": [1]},
+            {"claimMappings": {"username": {"claim": "name", "prefix": ""}}},
+            {"name": [1]},
             "cannot unmarshal array into Go value",
         ),
         ({"claimMappings": {"username": {"expression": "claims.sub"}}}, {"sub": ""}, "empty username"),
@@ -549,7 +549,26 @@ def read(*jwt: dict[str, Any], **more: Any) -> Any:
             {"issuer": {"url": "https://i", "audiences": ["a"], "egressSelectorType": "other"}},
             "egress selector must be either controlplane or cluster",
         ),
-        ({"surprise": 1}, "jwt[0].surprise: unknown field"),
+        ({"surprise": 1}, 'strict decoding error: unknown field "jwt[0].surprise"'),
+        (
+            {"issuer": {"url": 7, "audiences": ["a"]}},
+            "json: cannot unmarshal number into Go struct field Issuer.jwt.issuer.url of type string",
+        ),
+        (
+            {"issuer": {"url": "https://[::1", "audiences": ["a"]}},
+            """url: Invalid value: "https://[::1": parse "https://[::1": missing ']' in host""",
+        ),
+        (
+            {"userValidationRules": [{}], "claimValidationRules": [{}], "issuer": {"url": "http://i"}},
+            '[jwt[0].issuer.url: Invalid value: "http://i": URL scheme must be https, '
+            "jwt[0].issuer.audiences: Required value: at least one jwt[0].issuer.audiences is required, "
+            "jwt[0].claimValidationRules[0]: Required value: claim or expression is required, "
+            "jwt[0].userValidationRules[0].expression: Required value]",
+        ),
+        (
+            {"claimMappings": {"username": {"expression": "claims.roles.filter(r, r == 'a')[0]"}}},
+            "expression of type 'any' cannot be range of a comprehension (must be list, map, or dynamic)",
+        ),
     ],
 )
 def test_a_wrong_configuration_says_where_and_what(changes: dict[str, Any], why: str) -> None:

@@ -10,7 +10,6 @@ from authorization_world import FakeClock, FakeReader, ask, user
 
 from kubegate.authorization import NO_OPINION, Attributes, Decision, Verdict
 from kubegate.authorization.build import Authorization, AuthorizationOptions, BuildError, build
-from kubegate.authorization.config import duration
 from kubegate.authorization.texts import forbidden_error
 from kubegate.authorization.union import Union
 
@@ -151,23 +150,51 @@ def test_a_configuration_file_names_authorizers_in_order(config: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("v1\nkind", "v9\nkind", "apiVersion, kind: must be apiserver.config.k8s.io/v1"),
+        (
+            "v1\nkind",
+            "v9\nkind",
+            'no kind "AuthorizationConfiguration" is registered for version "apis',
+        ),
+        ("kind: Auth", "king: Auth", "Object 'Kind' is missing in '"),
+        ("timeout: 3s", "timeout: 61s", 'authorizers[0].timeout: Invalid value: "1m1s": must be > 0s and <= 30s'),
+        ("    timeout: 3s\n", "", "authorizers[0].timeout: Required value"),
+        ("timeout: 3s", "timeout: soon", 'time: invalid duration "soon"'),
         (
             "timeout: 3s",
-            "timeout: 31s",
-            'authorizers[0].webhook.timeout: Invalid value: "31s": must be > 0s and <= 30s',
+            "timeout: 3s\n    authorizedTTL: -1s",
+            'authorizers[0].authorizedTTL: Invalid value: "-1s"',
         ),
-        ("    timeout: 3s\n", "", "authorizers[0].webhook.timeout: Required value"),
-        ("timeout: 3s", "timeout: soon", "must be a duration"),
+        (
+            "timeout: 3s",
+            "timeout: 3",
+            "struct field WebhookConfiguration.authorizers.webhook.timeout of type string",
+        ),
         ("type: RBAC", "type: Rbac", 'authorizers[1].type: Unsupported value: "Rbac"'),
         ("name: rbac", "name: hook.example.org", "authorizers[1].name: Duplicate value"),
         ("name: rbac", "name: R B", "authorizer name is invalid"),
-        ("failurePolicy: NoOpinion", "failurePolicy: Allow", "authorizers[0].webhook.failurePolicy: Unsupported value"),
+        ("name: rbac", "name: roles", "expected name rbac for authorizer RBAC instead of roles"),
+        ("failurePolicy: NoOpinion", "failurePolicy: Allow", "authorizers[0].failurePolicy: Unsupported value"),
         ("    matchConditionSubjectAccessReviewVersion: v1\n", "", "required if match conditions are specified"),
-        ("request.user == 'ward'", "request.usr == 'w'", "authorizers[0].webhook.matchConditions[0].expression: "),
+        (
+            "request.user == 'ward'",
+            "request.usr == 'w'",
+            "authorizers[0].matchConditions[0].expression: Invalid value: \"request.usr == 'w'\": compilation failed: "
+            "ERROR: <input>:1:8: undefined field 'usr'",
+        ),
+        ("request.user == 'ward'", "request.user", "must evaluate to bool but got string"),
+        (
+            "request.user == 'ward'",
+            "request.resourceAttributes.labelSelector.requirements[0] == 1",
+            "applied to '(kubernetes.SelectorRequirement, int)'",
+        ),
         ("name: rbac", "name: rbac\n  webhook: {}", "may only be specified when type=Webhook"),
-        ("    failurePolicy", "    failPolicy", "authorizers[0].webhook.failPolicy: Forbidden: unknown field"),
-        ("kubeConfigFile: /", "kubeConfigFile: /none/", "error loading file"),
+        (
+            "    failurePolicy",
+            "    failPolicy",
+            'strict decoding error: unknown field "authorizers[0].webhook.failPolicy"',
+        ),
+        ("type: KubeConfigFile", "type: X", 'connectionInfo.type: Unsupported value: {"Type":"X","KubeConfigFile":"/'),
+        ("kubeConfigFile: /", "kubeConfigFile: /none/", "error loading file: stat /none/"),
         ("authorizers:", "authorizers: [", "authorization.yaml: "),
     ],
 )
@@ -185,7 +212,7 @@ async def test_a_node_authorizer_that_comes_with_a_reload_knows_the_pods(config:
     authorization = made(reader, authorization_config=str(config))
     spec = {"nodeName": "a", "imagePullSecrets": [{"name": "s"}]}
     reader.put("pods", {"metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
-    write(config, text_of(config).replace("type: RBAC", "type: Node"))
+    write(config, text_of(config).replace("type: RBAC", "type: Node").replace("name: rbac", "name: node"))
     assert authorization._reload is not None
     assert await authorization._reload.look(authorization.authorizer)
     node = user("system:node:a", "system:nodes")
@@ -193,7 +220,7 @@ async def test_a_node_authorizer_that_comes_with_a_reload_knows_the_pods(config:
 
 
 def test_abac_of_a_configuration_file_needs_its_policy_file(config: Path) -> None:
-    write(config, text_of(config).replace("type: RBAC", "type: ABAC"))
+    write(config, text_of(config).replace("type: RBAC", "type: ABAC").replace("name: rbac", "name: abac"))
     with pytest.raises(BuildError, match="--authorization-policy-file"):
         made(authorization_config=str(config))
 
@@ -225,20 +252,3 @@ def write(file: Path, text: str | None) -> None:
     file.unlink()
     if text is not None:
         file.write_text(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("3s", 3.0),
-        ("1m30s", 90.0),
-        ("1.5h", 5400.0),
-        ("250ms", 0.25),
-        ("0", 0.0),
-        ("-1s", -1.0),
-        ("3", None),
-        ("", None),
-    ],
-)
-def test_durations_are_go_s(text: str, seconds: float | None) -> None:
-    assert duration(text) == seconds

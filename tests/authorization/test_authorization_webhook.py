@@ -171,6 +171,18 @@ async def test_conditions_are_asked_first() -> None:
     assert (await webhook.authorize(ask("get", "pods"))).allowed
 
 
+async def test_a_condition_finds_values_in_every_requirement() -> None:
+    client = FakeClient({"allowed": True})
+    condition = "request.resourceAttributes.labelSelector.requirements.all(r, has(r.values) && size(r.values) < 2)"
+    webhook = authorizer(client, conditions=["has(request.resourceAttributes.labelSelector)", condition])
+    exists = ask("list", "pods", label_requirements=[{"key": "a", "operator": "Exists"}])
+    assert (await webhook.authorize(exists)).allowed
+    assert client.sent[0]["spec"]["resourceAttributes"]["labelSelector"] == {
+        "requirements": [{"key": "a", "operator": "Exists"}]
+    }
+    assert not (await webhook.authorize(ask("list", "pods"))).allowed
+
+
 @pytest.mark.parametrize("failure", [Verdict.DENY, Verdict.NO_OPINION])
 async def test_a_condition_that_fails_is_a_failure_unless_another_is_false(failure: Verdict) -> None:
     broken = "request.extra['none'][0] == 'x'"

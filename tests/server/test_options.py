@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kubegate.server.options import Options, UsageError, duration, parse
+from kubegate.server.options import Options, UsageError, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,29 +53,6 @@ def test_a_flag_that_tunes_what_is_not_here_is_taken_and_told() -> None:
     parsed = parse(["--runtime-config=api/all=true", "--feature-gates", "A=true", "--secure-port=1"])
     assert parsed.ignored == ("runtime-config", "feature-gates")
     assert parsed.options.secure_port == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("1h30m", 5400),
-        ("250ms", 0.25),
-        ("-1s", -1),
-        ("0", 0),
-        ("1.5s", 1.5),
-        ("2m0s", 120),
-        ("7\u00b5s", 7e-6),
-        ("7\u03bcs", 7e-6),
-    ],
-)
-def test_durations_are_go_s(text: str, seconds: float) -> None:
-    assert duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize("text", ["3000000h", "", "x", "5", "1x", ".s", "1..5s", "s", "\u00b2s"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="duration"):
-        duration(text)
 
 
 def test_every_flag_is_told_in_the_documentation() -> None:

@@ -6,13 +6,13 @@ k8s.io/apiserver/pkg/apis/apiserver (types and validation).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kubegate.api import field
+from kubegate.api.configfile import ConfigFileError, decode
 from kubegate.api.field import FieldError
 from kubegate.api.names import is_domain_prefixed_path
 from kubegate.authentication.jose import ALGORITHMS
@@ -21,7 +21,33 @@ if TYPE_CHECKING:
     from kubegate.authentication.build import AuthenticationOptions
     from kubegate.cel import Program
 
-API_VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
+_GO_TYPES = {
+    "AuthenticationConfiguration": {"jwt": "[]JWTAuthenticator", "anonymous": "AnonymousAuthConfig"},
+    "AnonymousAuthConfig": {"enabled": "bool", "conditions": "[]AnonymousAuthCondition"},
+    "AnonymousAuthCondition": {"path": "string"},
+    "JWTAuthenticator": {
+        "issuer": "Issuer",
+        "claimValidationRules": "[]ClaimValidationRule",
+        "claimMappings": "ClaimMappings",
+        "userValidationRules": "[]UserValidationRule",
+    },
+    "Issuer": {
+        **dict.fromkeys(("url", "discoveryURL", "certificateAuthority"), "string"),
+        "audiences": "[]string",
+        **dict.fromkeys(("audienceMatchPolicy", "egressSelectorType"), "string"),
+    },
+    "ClaimValidationRule": dict.fromkeys(("claim", "requiredValue", "expression", "message"), "string"),
+    "ClaimMappings": {
+        "username": "PrefixedClaimOrExpression",
+        "groups": "PrefixedClaimOrExpression",
+        "uid": "ClaimOrExpression",
+        "extra": "[]ExtraMapping",
+    },
+    "PrefixedClaimOrExpression": dict.fromkeys(("claim", "prefix", "expression"), "string"),
+    "ClaimOrExpression": dict.fromkeys(("claim", "expression"), "string"),
+    "ExtraMapping": dict.fromkeys(("key", "valueExpression"), "string"),
+    "UserValidationRule": dict.fromkeys(("expression", "message"), "string"),
+}
 MAX_ISSUERS = 64
 SIGNING_ALGORITHMS = ALGORITHMS - {"EdDSA"}
 """What issuers may sign with; go-oidc v2 knows no EdDSA."""
@@ -141,20 +167,12 @@ def load(content: bytes, source: str, own_issuers: Sequence[str] = ()) -> Authen
 
     Raises BadConfiguration with every error that was found.
     """
-    import yaml
-
-    from kubegate.api import yamlcodec
-
     try:
-        document = yamlcodec.load(content)
-    except yaml.YAMLError as error:
-        raise BadConfiguration(f"{source}: not YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(document, dict) or document.get("kind") != "AuthenticationConfiguration":
-        raise BadConfiguration(f"{source}: expected an object of kind AuthenticationConfiguration")
-    if document.get("apiVersion") not in API_VERSIONS:
-        raise BadConfiguration(
-            f'{source}: apiVersion "{document.get("apiVersion")}" is not one of {", ".join(API_VERSIONS)}'
-        )
+        if not content:
+            raise ConfigFileError("empty config data")
+        document = decode(content, "AuthenticationConfiguration", _GO_TYPES)
+    except ConfigFileError as error:
+        raise BadConfiguration(f"{source}: {error}") from None
     reader = _Reader(own_issuers)
     found = reader.configuration(document)
     if reader.errors:
@@ -170,177 +188,122 @@ class _Reader:
         self._own_issuers = own_issuers
         self._compile: Callable[..., Any] | None = None
 
-    # ------------------------------------------------------------------ shapes
-    def _mapping(self, value: Any, path: str, allowed: Sequence[str]) -> Mapping[str, Any]:
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            self.errors.append(field.invalid(path, value, "must be a mapping"))
-            return {}
-        for name in value:
-            if name not in allowed:
-                self.errors.append(FieldError("FieldValueInvalid", field.child(path, str(name)), "unknown field"))
-        return value
-
-    def _list(self, value: Any, path: str) -> list[Any]:
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            self.errors.append(field.invalid(path, value, "must be a list"))
-            return []
-        return value
-
-    def _text(self, mapping: Mapping[str, Any], name: str, path: str) -> str:
-        value = mapping.get(name)
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            self.errors.append(field.invalid(field.child(path, name), value, "must be a text"))
-            return ""
-        return value
-
     # ------------------------------------------------------------------ the document
     def configuration(self, document: Mapping[str, Any]) -> AuthenticationConfiguration:
-        self._mapping(document, "", ("apiVersion", "kind", "jwt", "anonymous"))
-        entries = self._list(document.get("jwt"), "jwt")
+        entries = document.get("jwt") or ()
         if len(entries) > MAX_ISSUERS:
             self.errors.append(field.too_many("jwt", len(entries), MAX_ISSUERS))
-        authenticators = [self._jwt(entry, field.index("jwt", position)) for position, entry in enumerate(entries)]
+            return AuthenticationConfiguration((), None)
+        authenticators = []
         seen: dict[str, set[str]] = {"url": set(), "discoveryURL": set()}
-        for position, authenticator in enumerate(authenticators):
+        for position, entry in enumerate(entries):
+            path = field.index("jwt", position)
+            authenticator = self._jwt(entry, path)
+            authenticators.append(authenticator)
             issuer = authenticator.issuer
-            path = f"{field.index('jwt', position)}.issuer"
             for name, url in (("url", issuer.url), ("discoveryURL", issuer.discovery_url)):
-                if url and url in seen[name]:
-                    self.errors.append(field.duplicate(f"{path}.{name}", url))
+                if name == "discoveryURL" and not url:
+                    continue
+                if url in seen[name]:
+                    self.errors.append(field.duplicate(f"{path}.issuer.{name}", url))
                 seen[name].add(url)
         return AuthenticationConfiguration(tuple(authenticators), self._anonymous(document.get("anonymous")))
 
-    def _anonymous(self, value: Any) -> Anonymous | None:
-        if value is None:
+    def _anonymous(self, found: Mapping[str, Any] | None) -> Anonymous | None:
+        if found is None:
             return None
-        found = self._mapping(value, "anonymous", ("enabled", "conditions"))
-        enabled = found.get("enabled") is True
-        if found.get("enabled") not in (None, True, False):
-            self.errors.append(field.invalid("anonymous.enabled", found["enabled"], "must be true or false"))
-        conditions = self._list(found.get("conditions"), "anonymous.conditions")
+        enabled: bool = found.get("enabled", False)
+        conditions = found.get("conditions") or ()
+        paths = tuple(condition.get("path", "") for condition in conditions)
         if conditions and not enabled:
-            path = "anonymous.conditions"
-            self.errors.append(
-                field.invalid(path, conditions, "enabled should be set to true when conditions are defined")
-            )
-        paths = []
-        for position, condition in enumerate(conditions):
-            path = field.index("anonymous.conditions", position)
-            paths.append(self._text(self._mapping(condition, path, ("path",)), "path", path))
-        return Anonymous(enabled, tuple(paths) if conditions else None)
+            shown = [{"Path": path} for path in paths]  # as Go has it
+            text = "enabled should be set to true when conditions are defined"
+            self.errors.append(field.invalid("anonymous.conditions", shown, text))
+        return Anonymous(enabled, paths if conditions else None)
 
-    def _jwt(self, value: Any, path: str) -> JwtAuthenticator:
-        known = ("issuer", "claimValidationRules", "claimMappings", "userValidationRules")
-        entry = self._mapping(value, path, known)
-        issuer = self._issuer(entry.get("issuer"), f"{path}.issuer")
+    def _jwt(self, entry: Mapping[str, Any], path: str) -> JwtAuthenticator:
         emails = _EmailUse()
-        rules = [
-            self._claim_rule(rule, field.index(f"{path}.claimValidationRules", position), emails)
-            for position, rule in enumerate(
-                self._list(entry.get("claimValidationRules"), f"{path}.claimValidationRules")
-            )
-        ]
-        mappings_path = f"{path}.claimMappings"
-        mappings = self._mapping(entry.get("claimMappings"), mappings_path, ("username", "groups", "uid", "extra"))
-        username = self._mapped(mappings.get("username"), f"{mappings_path}.username", prefixed=True)
+        issuer = self._issuer(entry.get("issuer") or {}, f"{path}.issuer")
+        claim_rules = self._claim_rules(entry.get("claimValidationRules") or (), f"{path}.claimValidationRules", emails)
+        mappings, place = entry.get("claimMappings") or {}, f"{path}.claimMappings"
+        username = self._mapped(mappings.get("username") or {}, f"{place}.username", required=True)
         emails.saw_username(username)
-        if not username.given and not any(e.field.startswith(f"{mappings_path}.username") for e in self.errors):
-            self.errors.append(field.required(f"{mappings_path}.username", "claim or expression is required"))
-        groups = self._mapped(mappings.get("groups"), f"{mappings_path}.groups", prefixed=True)
-        uid = self._mapped(mappings.get("uid"), f"{mappings_path}.uid", prefixed=False)
-        extra = self._extra(mappings.get("extra"), f"{mappings_path}.extra", emails)
+        groups = self._mapped(mappings.get("groups") or {}, f"{place}.groups")
+        uid = self._mapped({"prefix": "", **(mappings.get("uid") or {})}, f"{place}.uid", prefixed=False)
+        extra = self._extra(mappings.get("extra") or (), f"{place}.extra", emails)
         if emails.unverified:
             text = (
                 "claims.email_verified must be used in claimMappings.username.expression or "
                 "claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is "
                 "used in claimMappings.username.expression"
             )
-            self.errors.append(field.invalid(f"{mappings_path}.username.expression", emails.username, text))
-        self._check_repeated(entry.get("claimValidationRules"), f"{path}.claimValidationRules")
-        self._check_repeated(entry.get("userValidationRules"), f"{path}.userValidationRules")
-        user_rules = [
-            self._user_rule(rule, field.index(f"{path}.userValidationRules", position))
-            for position, rule in enumerate(self._list(entry.get("userValidationRules"), f"{path}.userValidationRules"))
-        ]
+            self.errors.append(field.invalid(f"{place}.username.expression", emails.username, text))
         return JwtAuthenticator(
             issuer=issuer,
             username=username,
             groups=groups,
             uid=uid,
             extra=extra,
-            claim_rules=tuple(rules),
-            user_rules=tuple(rule for rule in user_rules if rule is not None),
+            claim_rules=claim_rules,
+            user_rules=self._user_rules(entry.get("userValidationRules") or (), f"{path}.userValidationRules"),
         )
 
-    def _issuer(self, value: Any, path: str) -> Issuer:
-        known = (
-            "url",
-            "discoveryURL",
-            "certificateAuthority",
-            "audiences",
-            "audienceMatchPolicy",
-            "egressSelectorType",
-        )
-        entry = self._mapping(value, path, known)
-        url = self._text(entry, "url", path)
-        self._check_url(url, f"{path}.url", required=True)
-        if url in self._own_issuers:
-            text = f"URL must not overlap with disallowed issuers: {_listed(self._own_issuers)}"
-            self.errors.append(field.invalid(f"{path}.url", url, text))
-        discovery = self._text(entry, "discoveryURL", path)
+    def _issuer(self, entry: Mapping[str, Any], path: str) -> Issuer:
+        url, discovery = entry.get("url", ""), entry.get("discoveryURL", "")
+        if not url:
+            self.errors.append(field.required(f"{path}.url"))
+        else:
+            self._check_url(url, f"{path}.url", self._own_issuers)
         if discovery:
-            self._check_url(discovery, f"{path}.discoveryURL", required=False)
-            if discovery.rstrip("/") == url.rstrip("/"):
-                self.errors.append(
-                    field.invalid(f"{path}.discoveryURL", discovery, "discoveryURL must be different from URL")
-                )
+            place = f"{path}.discoveryURL"
+            if url and discovery.rstrip("/") == url.rstrip("/"):
+                self.errors.append(field.invalid(place, discovery, "discoveryURL must be different from URL"))
+            self._check_url(discovery, place)
+        audiences = entry.get("audiences") or ()
+        self._check_audiences(audiences, entry.get("audienceMatchPolicy", ""), path)
+        authority = self._authority(entry.get("certificateAuthority", ""), f"{path}.certificateAuthority")
         egress = entry.get("egressSelectorType")
-        if egress not in (None, "", "controlplane", "cluster"):
+        if egress and egress not in ("controlplane", "cluster"):
             text = "egress selector must be either controlplane or cluster"
             self.errors.append(field.invalid(f"{path}.egressSelectorType", egress, text))
-        audiences = [a for a in self._list(entry.get("audiences"), f"{path}.audiences")]
+        return Issuer(url, tuple(audiences), discovery, authority)
+
+    def _check_url(self, url: str, path: str, not_these: Sequence[str] = ()) -> None:
+        from kubegate.cel.libraries import urls
+
+        if url in not_these:
+            text = f"URL must not overlap with disallowed issuers: {_listed(sorted(set(not_these)))}"
+            self.errors.append(field.invalid(path, url, text))
+        try:
+            parts = urls.parse(url, reference=True)
+        except urls.URLError as error:
+            self.errors.append(field.invalid(path, url, str(error)))
+            return
+        if parts.scheme != "https":
+            self.errors.append(field.invalid(path, url, "URL scheme must be https"))
+        if "@" in urlsplit(url).netloc:
+            self.errors.append(field.invalid(path, url, "URL must not contain a username or password"))
+        if parts.query:
+            self.errors.append(field.invalid(path, url, "URL must not contain a query"))
+        if parts.fragment:
+            self.errors.append(field.invalid(path, url, "URL must not contain a fragment"))
+
+    def _check_audiences(self, audiences: Sequence[str], policy: str, path: str) -> None:
+        where = f"{path}.audiences"
         if not audiences:
-            self.errors.append(field.required(f"{path}.audiences", f"at least one {path}.audiences is required"))
+            self.errors.append(field.required(where, f"at least one {where} is required"))
+            return
         for position, audience in enumerate(audiences):
-            place = field.index(f"{path}.audiences", position)
-            if not isinstance(audience, str) or not audience:
-                self.errors.append(field.required(place))
-            elif audience in audiences[:position]:
-                self.errors.append(field.duplicate(place, audience))
-        policy = self._text(entry, "audienceMatchPolicy", path)
+            if not audience:
+                self.errors.append(field.required(field.index(where, position)))
+            if audience in audiences[:position]:
+                self.errors.append(field.duplicate(field.index(where, position), audience))
         if len(audiences) > 1 and policy != "MatchAny":
             text = "audienceMatchPolicy must be MatchAny for multiple audiences"
             self.errors.append(field.invalid(f"{path}.audienceMatchPolicy", policy, text))
         elif policy not in ("", "MatchAny"):
             text = "audienceMatchPolicy must be empty or MatchAny for single audience"
             self.errors.append(field.invalid(f"{path}.audienceMatchPolicy", policy, text))
-        return Issuer(
-            url,
-            tuple(str(audience) for audience in audiences),
-            discovery,
-            self._authority(self._text(entry, "certificateAuthority", path), f"{path}.certificateAuthority"),
-        )
-
-    def _check_url(self, url: str, path: str, *, required: bool) -> None:
-        if not url:
-            if required:
-                self.errors.append(field.required(path))
-            return
-        parts = urlsplit(url)
-        if parts.scheme != "https":
-            self.errors.append(field.invalid(path, url, "URL scheme must be https"))
-        if parts.username is not None or parts.password is not None:
-            self.errors.append(field.invalid(path, url, "URL must not contain a username or password"))
-        if parts.query:
-            self.errors.append(field.invalid(path, url, "URL must not contain a query"))
-        if parts.fragment:
-            self.errors.append(field.invalid(path, url, "URL must not contain a fragment"))
 
     def _authority(self, pem: str, path: str) -> bytes | None:
         if not pem:
@@ -350,109 +313,117 @@ class _Reader:
         try:
             parse_certificates(pem.encode())
         except BadCertificate:
-            text = "data does not contain any valid RSA or ECDSA certificates"
+            there = "-----BEGIN CERTIFICATE-----" in pem
+            none = "data does not contain any valid RSA or ECDSA certificates"
+            text = "x509: malformed certificate" if there else none
             self.errors.append(field.invalid(path, "<omitted>", text))
             return None
         return pem.encode()
 
     # ------------------------------------------------------------------ rules and mappings
-    def _claim_rule(self, value: Any, path: str, emails: _EmailUse) -> ClaimRule:
-        entry = self._mapping(value, path, ("claim", "requiredValue", "expression", "message"))
-        claim, wanted = self._text(entry, "claim", path), self._text(entry, "requiredValue", path)
-        expression, message = self._text(entry, "expression", path), self._text(entry, "message", path)
-        emails.saw(expression)
-        if claim and expression:
-            self.errors.append(field.invalid(path, claim, "claim and expression can't both be set"))
-        elif not claim and not expression:
-            self.errors.append(field.required(path, "claim or expression is required"))
-        elif claim and message:
-            text = "may not be specified when claim is set"
-            self.errors.append(field.invalid(f"{path}.message", message, text))
-        elif expression and wanted:
-            text = "may not be specified when expression is set"
-            self.errors.append(field.invalid(f"{path}.requiredValue", wanted, text))
-        elif expression:
-            return ClaimRule(
-                expression=self._claims_program(expression, f"{path}.expression", rule=True), message=message
-            )
-        return ClaimRule(claim, wanted)
+    def _claim_rules(self, rules: Sequence[Mapping[str, Any]], path: str, emails: _EmailUse) -> tuple[ClaimRule, ...]:
+        found: list[ClaimRule] = []
+        claims: set[str] = set()
+        expressions: set[str] = set()
+        for position, rule in enumerate(rules):
+            place = field.index(path, position)
+            claim, wanted = rule.get("claim", ""), rule.get("requiredValue", "")
+            expression, message = rule.get("expression", ""), rule.get("message", "")
+            if claim and expression:
+                self.errors.append(field.invalid(place, claim, "claim and expression can't both be set"))
+            elif claim:
+                if message:
+                    text = "may not be specified when claim is set"
+                    self.errors.append(field.invalid(f"{place}.message", message, text))
+                if claim in claims:
+                    self.errors.append(field.duplicate(f"{place}.claim", claim))
+                claims.add(claim)
+                found.append(ClaimRule(claim, wanted))
+            elif expression:
+                if wanted:
+                    text = "may not be specified when expression is set"
+                    self.errors.append(field.invalid(f"{place}.requiredValue", wanted, text))
+                if expression in expressions:
+                    self.errors.append(field.duplicate(f"{place}.expression", expression))
+                    continue
+                expressions.add(expression)
+                program = self._claims_program(expression, f"{place}.expression", rule=True)
+                emails.saw(program)
+                found.append(ClaimRule(expression=program, message=message))
+            else:
+                self.errors.append(field.required(place, "claim or expression is required"))
+        return tuple(found)
 
-    def _check_repeated(self, rules: Any, path: str) -> None:
-        """No rule may stand there twice."""
-        seen = set()
-        for position, rule in enumerate(rules if isinstance(rules, list) else ()):
-            for name in ("claim", "expression"):
-                value = rule.get(name) if isinstance(rule, dict) else None
-                if value and (name, str(value)) in seen:
-                    self.errors.append(field.duplicate(f"{field.index(path, position)}.{name}", value))
-                seen.add((name, str(value)))
+    def _user_rules(self, rules: Sequence[Mapping[str, Any]], path: str) -> tuple[UserRule, ...]:
+        found: dict[str, UserRule | None] = {}
+        for position, rule in enumerate(rules):
+            place = f"{field.index(path, position)}.expression"
+            expression = rule.get("expression", "")
+            if not expression:
+                self.errors.append(field.required(place))
+            elif expression in found:
+                self.errors.append(field.duplicate(place, expression))
+            else:
+                program = self._user_program(expression, place)
+                found[expression] = None if program is None else UserRule(program, rule.get("message", ""))
+        return tuple(rule for rule in found.values() if rule is not None)
 
-    def _user_rule(self, value: Any, path: str) -> UserRule | None:
-        entry = self._mapping(value, path, ("expression", "message"))
-        expression = self._text(entry, "expression", path)
-        if not expression:
-            self.errors.append(field.required(f"{path}.expression"))
-            return None
-        program = self._user_program(expression, f"{path}.expression")
-        return UserRule(program, self._text(entry, "message", path)) if program is not None else None
-
-    def _mapped(self, value: Any, path: str, *, prefixed: bool) -> Mapped:
-        entry = self._mapping(value, path, ("claim", "prefix", "expression") if prefixed else ("claim", "expression"))
-        claim, expression = self._text(entry, "claim", path), self._text(entry, "expression", path)
-        prefix = self._text(entry, "prefix", path)
-        has_prefix = entry.get("prefix") is not None
+    def _mapped(self, entry: Mapping[str, Any], path: str, *, required: bool = False, prefixed: bool = True) -> Mapped:
+        """What has no claim and no expression maps nothing, whatever prefix it has."""
+        claim, expression, prefix = entry.get("claim", ""), entry.get("expression", ""), entry.get("prefix")
         if claim and expression:
             self.errors.append(field.invalid(path, "", "claim and expression can't both be set"))
         elif expression:
-            if has_prefix:
+            if prefixed and prefix is not None:
                 text = "may not be specified when expression is set"
                 self.errors.append(field.invalid(f"{path}.prefix", prefix, text))
             return Mapped(expression=self._claims_program(expression, f"{path}.expression"))
-        elif claim and prefixed and not has_prefix:
+        elif not claim and required:
+            self.errors.append(field.required(path, "claim or expression is required"))
+        elif claim and prefix is None:
             text = "prefix is required when claim is set. It can be set to an empty string to disable prefixing"
             self.errors.append(field.required(f"{path}.prefix", text))
-        elif has_prefix and not claim:
-            text = "non-nil prefix without claim: prefix can't be set when claim is not set"
-            self.errors.append(field.required(f"{path}.claim", text))
-        return Mapped(claim, prefix)
+        return Mapped(claim, prefix or "") if claim else Mapped()
 
-    def _extra(self, value: Any, path: str, emails: _EmailUse) -> tuple[tuple[str, Program], ...]:
+    def _extra(
+        self, entries: Sequence[Mapping[str, Any]], path: str, emails: _EmailUse
+    ) -> tuple[tuple[str, Program], ...]:
         found: list[tuple[str, Program]] = []
-        for position, item in enumerate(self._list(value, path)):
+        seen: set[str] = set()
+        for position, entry in enumerate(entries):
             place = field.index(path, position)
-            entry = self._mapping(item, place, ("key", "valueExpression"))
-            key, expression = self._text(entry, "key", place), self._text(entry, "valueExpression", place)
-            emails.saw(expression)
-            self._check_extra_key(key, f"{place}.key", [known for known, _ in found])
+            key, expression = entry.get("key", ""), entry.get("valueExpression", "")
+            self._check_extra_key(key, f"{place}.key")
+            if key in seen:
+                self.errors.append(field.duplicate(f"{place}.key", key))
+                continue
+            seen.add(key)
             if not expression:
                 self.errors.append(field.required(f"{place}.valueExpression"))
                 continue
             program = self._claims_program(expression, f"{place}.valueExpression")
+            emails.saw(program)
             if program is not None:
                 found.append((key, program))
         return tuple(found)
 
-    def _check_extra_key(self, key: str, path: str, known: Sequence[str]) -> None:
-        domain = key.partition("/")[0]
-        wrong = [field.invalid(path, part, text) for part, text in is_domain_prefixed_path(key)] if key else []
+    def _check_extra_key(self, key: str, path: str) -> None:
         if not key:
-            wrong.append(field.required(path))
-        elif key != key.lower():
-            wrong.append(field.invalid(path, key, "must be lowercase"))
-        self.errors += wrong
-        if wrong:
-            return
-        if any(domain == own or domain.endswith(f".{own}") for own in ("k8s.io", "kubernetes.io")):
+            self.errors.append(field.required(path))
+        else:
+            self.errors += [field.invalid(path, part, text) for part, text in is_domain_prefixed_path(key)]
+        if key != key.lower():
+            self.errors.append(field.invalid(path, key, "must be lowercase"))
+        domain, slash, _ = key.partition("/")
+        if slash and any(domain == own or domain.endswith(f".{own}") for own in ("k8s.io", "kubernetes.io")):
             text = "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use"
             self.errors.append(field.invalid(path, key, text))
-        elif key in known:
-            self.errors.append(field.duplicate(path, key))
 
     # ------------------------------------------------------------------ expressions
     def _claims_program(self, expression: str, path: str, *, rule: bool = False) -> Program | None:
         from kubegate.cel import types
 
-        variables = {"claims": types.map_of(types.STRING, types.DYN)}
+        variables = {"claims": types.map_of(types.STRING, types.ANY)}
         return self._program(expression, path, variables, None, rule=rule)
 
     def _user_program(self, expression: str, path: str) -> Program | None:
@@ -496,14 +467,28 @@ class _EmailUse:
     def saw_username(self, username: Mapped) -> None:
         self.username = username.expression.expression if username.expression is not None else ""
 
-    def saw(self, expression: str) -> None:
-        self._others.append(expression)
+    def saw(self, program: Program | None) -> None:
+        if program is not None:
+            self._others.append(program.expression)
 
     @property
     def unverified(self) -> bool:
-        if not re.search(r"\bclaims\s*\.\s*\??email\b(?!_)|claims\[\??['\"]email['\"]\]", self.username):
+        if not self.username or not _selects(self.username, "email"):
             return False
-        return not any("email_verified" in text for text in (self.username, *self._others))
+        return not any(_selects(text, "email_verified") for text in (self.username, *self._others))
+
+
+def _selects(expression: str, name: str) -> bool:
+    """Whether an expression has `claims.NAME` or `claims.?NAME` in it."""
+    from kubegate.cel.syntax import Call, Constant, Ident, Select, nodes, parse
+
+    for node in nodes(parse(expression).root):
+        match node:
+            case Select(operand=Ident(name="claims"), field=found) if found == name:
+                return True
+            case Call(function="_?._", arguments=(Ident(name="claims"), Constant(value=found))) if found == name:
+                return True
+    return False
 
 
 def _listed(texts: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from kubegate.authorization.union import Union, UnionRules
 from kubegate.storage import Reader
 
 if TYPE_CHECKING:
-    from kubegate.authorization.webhook import Conditions, WebhookAuthorizer
+    from kubegate.authorization.webhook import WebhookAuthorizer
     from kubegate.remote.client import Endpoint
 
 log = logging.getLogger(__name__)
@@ -224,24 +224,10 @@ class _Parts:
         endpoint = _in_cluster() if found.kubeconfig is None else Endpoint.from_kubeconfig(found.kubeconfig)
         conditions = None
         if found.conditions:
-            conditions = _conditions(found.conditions, self._options.authorization_config)
+            from kubegate.authorization.conditions import MatchConditions
+
+            conditions = MatchConditions(found.conditions)
         return WebhookAuthorizer(Client(asked_within(endpoint, settings.timeout)), settings, self._clock, conditions)
-
-
-def _conditions(found: Sequence[config.Condition], path: str) -> Conditions:
-    """Compiled, or ConfigError with the place of each that cannot be."""
-    from kubegate.authorization.conditions import MatchConditions, compile_condition
-    from kubegate.cel import CompileError
-
-    problems = []
-    for condition in found:
-        try:
-            compile_condition(condition.expression)
-        except CompileError as error:
-            problems.append(f"{condition.place}: {error}")
-    if problems:
-        raise config.ConfigError(Path(path), problems)
-    return MatchConditions([condition.expression for condition in found])
 
 
 def _in_cluster() -> Endpoint:

@@ -19,9 +19,10 @@ _SPEC = "kubernetes.SubjectAccessReviewSpec"
 _RESOURCE = "kubernetes.ResourceAttributes"
 _PATH = "kubernetes.NonResourceAttributes"
 _SELECTORS = {
-    "fieldSelector": ("kubernetes.FieldSelectorAttributes", "kubernetes.FieldSelectorRequirement"),
-    "labelSelector": ("kubernetes.LabelSelectorAttributes", "kubernetes.LabelSelectorRequirement"),
+    "fieldSelector": "kubernetes.FieldSelectorAttributes",
+    "labelSelector": "kubernetes.LabelSelectorAttributes",
 }
+_REQUIREMENT = "kubernetes.SelectorRequirement"
 _STRINGS = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 _TEXTS = types.list_of(types.STRING)
 
@@ -36,17 +37,14 @@ OBJECTS = {
     },
     _RESOURCE: {
         **{name: types.STRING for name in _STRINGS},
-        **{name: types.object_of(kinds[0]) for name, kinds in _SELECTORS.items()},
+        **{name: types.object_of(kind) for name, kind in _SELECTORS.items()},
     },
     _PATH: {"path": types.STRING, "verb": types.STRING},
     **{
-        attributes: {"rawSelector": types.STRING, "requirements": types.list_of(types.object_of(requirement))}
-        for attributes, requirement in _SELECTORS.values()
+        kind: {"rawSelector": types.STRING, "requirements": types.list_of(types.object_of(_REQUIREMENT))}
+        for kind in _SELECTORS.values()
     },
-    **{
-        requirement: {"key": types.STRING, "operator": types.STRING, "values": _TEXTS}
-        for _, requirement in _SELECTORS.values()
-    },
+    _REQUIREMENT: {"key": types.STRING, "operator": types.STRING, "values": _TEXTS},
 }
 
 
@@ -86,7 +84,11 @@ def _all_fields(spec: Object) -> dict[str, Any]:
     }
     resource = spec.get("resourceAttributes")
     if resource is not None:
-        request["resourceAttributes"] = {**dict.fromkeys(_STRINGS, ""), **resource}
+        found = request["resourceAttributes"] = {**dict.fromkeys(_STRINGS, ""), **resource}
+        for name in _SELECTORS:
+            if name in found:
+                requirements = [{"values": [], **each} for each in found[name]["requirements"]]
+                found[name] = {"requirements": requirements}
     path = spec.get("nonResourceAttributes")
     if path is not None:
         request["nonResourceAttributes"] = {"path": "", "verb": "", **path}

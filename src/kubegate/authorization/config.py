@@ -1,27 +1,42 @@
 """AuthorizationConfiguration: several authorizers in order, from a file (--authorization-config).
 
 Follows k8s.io/apiserver/pkg/apis/apiserver (types, defaults, validation) at v1. What is wrong with a file is told with
-the place in it.
+the place in it, which for the fields of `webhook` does not say `webhook`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+import math
+import os
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from kubegate.api import field
+from kubegate.api import durations, field
+from kubegate.api.configfile import ConfigFileError, decode
 from kubegate.api.field import FieldError, child, index
 from kubegate.api.names import is_dns1123_subdomain
 
-VERSIONS = tuple(f"apiserver.config.k8s.io/{version}" for version in ("v1", "v1beta1", "v1alpha1"))
 TYPES = ("ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook")
 _LONGEST_TIMEOUT = 30.0
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_MOST_CONDITIONS = 64
+_GO_TYPES = {
+    "AuthorizationConfiguration": {"authorizers": "[]AuthorizerConfiguration"},
+    "AuthorizerConfiguration": {"type": "string", "name": "string", "webhook": "WebhookConfiguration"},
+    "WebhookConfiguration": {
+        **dict.fromkeys(("authorizedTTL", "unauthorizedTTL", "timeout"), "string"),
+        **dict.fromkeys(("cacheAuthorizedRequests", "cacheUnauthorizedRequests"), "bool"),
+        **dict.fromkeys(("subjectAccessReviewVersion", "matchConditionSubjectAccessReviewVersion"), "string"),
+        "failurePolicy": "string",
+        "connectionInfo": "WebhookConnectionInfo",
+        "matchConditions": "[]WebhookMatchCondition",
+    },
+    "WebhookConnectionInfo": {"type": "string", "kubeConfigFile": "string"},
+    "WebhookMatchCondition": {"expression": "string"},
+}
 
 
 class ConfigError(Exception):
@@ -30,13 +45,6 @@ class ConfigError(Exception):
     def __init__(self, path: Path, problems: list[str]) -> None:
         super().__init__(f"{path}: " + "; ".join(problems))
         self.path, self.problems = path, problems
-
-
-class Condition(Struct, frozen=True):
-    """One match condition; `place` is where it stands in the file."""
-
-    expression: str
-    place: str
 
 
 class WebhookConfiguration(Struct, frozen=True):
@@ -48,7 +56,7 @@ class WebhookConfiguration(Struct, frozen=True):
     version: str
     deny_on_failure: bool
     kubeconfig: Path | None
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[str, ...] = ()
 
 
 class AuthorizerConfiguration(Struct, frozen=True):
@@ -69,61 +77,50 @@ def load(path: Path) -> list[AuthorizerConfiguration]:
 
 def parse(content: bytes, path: Path) -> list[AuthorizerConfiguration]:
     """The authorizers of a file's content. Raises ConfigError."""
-    found = _decode(content, path)
-    if found.get("apiVersion") not in VERSIONS or found.get("kind") != "AuthorizationConfiguration":
-        said = f"{found.get('apiVersion')}, {found.get('kind')}"
-        raise ConfigError(path, [f"apiVersion, kind: must be {VERSIONS[0]}, AuthorizationConfiguration, not {said}"])
-    errors: list[FieldError] = []
-    for name in found.keys() - {"apiVersion", "kind", "authorizers"}:
-        errors.append(field.forbidden(name, "unknown field"))
-    authorizers = found.get("authorizers") or []
-    if not isinstance(authorizers, list) or not authorizers:
-        errors.append(field.required("authorizers", "at least one authorization mode must be defined"))
-        authorizers = []
-    read = _Reader(errors)
-    configured = [read.authorizer(each, index("authorizers", place)) for place, each in enumerate(authorizers)]
-    if errors:
-        raise ConfigError(path, [str(error) for error in errors])
-    return [each for each in configured if each is not None]
-
-
-def _decode(content: bytes, path: Path) -> dict[str, Any]:
-    import yaml
-
-    from kubegate.api import yamlcodec
-
     try:
-        found = yamlcodec.load(content)  # which takes JSON as well
-    except yaml.YAMLError as error:
-        raise ConfigError(path, [" ".join(str(error).split())]) from None
-    if not isinstance(found, dict):
-        raise ConfigError(path, ["must be an object of kind AuthorizationConfiguration"])
-    return found
+        found = decode(content, "AuthorizationConfiguration", _GO_TYPES) if content else {}
+        reader = _Reader()
+        configured = reader.configuration(found)
+    except ConfigFileError as error:
+        raise ConfigError(path, [str(error)]) from None
+    if reader.errors:
+        raise ConfigError(path, [str(error) for error in reader.errors])
+    problems = [
+        f"expected name {each.type.lower()} for authorizer {each.type} instead of {each.name}"
+        for each in configured
+        if each.type != "Webhook" and each.name != each.type.lower()
+    ]
+    if problems:
+        raise ConfigError(path, problems)
+    return configured
 
 
 class _Reader:
     """Reads authorizers and collects what is wrong with them."""
 
-    def __init__(self, errors: list[FieldError]) -> None:
-        self._errors = errors
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
         self._types: set[str] = set()
         self._names: set[str] = set()
 
-    def authorizer(self, each: Any, path: str) -> AuthorizerConfiguration | None:
-        if not isinstance(each, dict):
-            self._errors.append(field.invalid(path, each, "must be an object"))
-            return None
-        self._known(each, path, {"type", "name", "webhook"})
-        kind, name = str(each.get("type") or ""), str(each.get("name") or "")
+    def configuration(self, found: Mapping[str, Any]) -> list[AuthorizerConfiguration]:
+        authorizers = found.get("authorizers") or []
+        if not authorizers:
+            self.errors.append(field.required("authorizers", "at least one authorization mode must be defined"))
+        read = [self._authorizer(each, index("authorizers", place)) for place, each in enumerate(authorizers)]
+        return [each for each in read if each is not None]
+
+    def _authorizer(self, each: Mapping[str, Any], path: str) -> AuthorizerConfiguration | None:
+        kind, name = each.get("type") or "", each.get("name") or ""
         where = child(path, "type")
         if not kind:
-            self._errors.append(field.required(where))
+            self.errors.append(field.required(where))
             return None
         if kind not in TYPES:
-            self._errors.append(field.not_supported(where, kind, TYPES))
+            self.errors.append(field.not_supported(where, kind, TYPES))
             return None
         if kind in self._types and kind != "Webhook":
-            self._errors.append(field.duplicate(where, kind))
+            self.errors.append(field.duplicate(where, kind))
             return None
         self._types.add(kind)
         self._name(name, child(path, "name"))
@@ -131,136 +128,128 @@ class _Reader:
         where = child(path, "webhook")
         if kind != "Webhook":
             if webhook is not None:
-                self._errors.append(field.invalid(where, "non-null", "may only be specified when type=Webhook"))
+                self.errors.append(field.invalid(where, "non-null", "may only be specified when type=Webhook"))
             return AuthorizerConfiguration(kind, name)
-        if not isinstance(webhook, dict):
-            self._errors.append(field.required(where, "required when type=Webhook"))
+        if webhook is None:
+            self.errors.append(field.required(where, "required when type=Webhook"))
             return None
-        return AuthorizerConfiguration(kind, name, self._webhook(webhook, where))
+        return AuthorizerConfiguration(kind, name, self._webhook(webhook, path))
 
     def _name(self, name: str, path: str) -> None:
         problems = is_dns1123_subdomain(name)
         if not name:
-            self._errors.append(field.required(path))
+            self.errors.append(field.required(path))
         elif name in self._names:
-            self._errors.append(field.duplicate(path, name))
+            self.errors.append(field.duplicate(path, name))
         elif problems:
-            self._errors.append(field.invalid(path, name, f"authorizer name is invalid: {', '.join(problems)}"))
+            self.errors.append(field.invalid(path, name, f"authorizer name is invalid: {', '.join(problems)}"))
         self._names.add(name)
 
     def _webhook(self, found: Mapping[str, Any], path: str) -> WebhookConfiguration:
-        self._known(found, path, _WEBHOOK_FIELDS)
-        timeout = self._duration(found.get("timeout"), child(path, "timeout"), 0.0)
+        """`path` is the authorizer's: kube-apiserver tells of these fields as if they were its own."""
+        timeout = self._duration(found, "timeout", path, 0.0, "must be > 0s and <= 30s", _LONGEST_TIMEOUT)
         if not timeout:
-            self._errors.append(field.required(child(path, "timeout")))
-        elif not 0 < timeout <= _LONGEST_TIMEOUT:
-            text = "must be > 0s and <= 30s"
-            self._errors.append(field.invalid(child(path, "timeout"), str(found["timeout"]), text))
-        ttls = []
-        for name, default, switch in (
-            ("authorizedTTL", 300.0, "cacheAuthorizedRequests"),
-            ("unauthorizedTTL", 30.0, "cacheUnauthorizedRequests"),
-        ):
-            ttl = self._duration(found.get(name), child(path, name), 0.0) or default
-            if ttl < 0:
-                self._errors.append(field.invalid(child(path, name), str(found[name]), "must be > 0s"))
-            ttls.append(0.0 if found.get(switch) is False else ttl)
+            self.errors.append(field.required(child(path, "timeout")))
+        authorized_ttl = self._duration(found, "authorizedTTL", path, 300.0, "must be > 0s")
+        unauthorized_ttl = self._duration(found, "unauthorizedTTL", path, 30.0, "must be > 0s")
         version = self._choice(found, path, "subjectAccessReviewVersion", ("v1", "v1beta1"))
+        self._conditions_version(found, path)
         policy = self._choice(found, path, "failurePolicy", ("NoOpinion", "Deny"))
         return WebhookConfiguration(
             timeout=timeout,
-            authorized_ttl=ttls[0],
-            unauthorized_ttl=ttls[1],
+            authorized_ttl=authorized_ttl if found.get("cacheAuthorizedRequests", True) else 0.0,
+            unauthorized_ttl=unauthorized_ttl if found.get("cacheUnauthorizedRequests", True) else 0.0,
             version=version,
             deny_on_failure=policy == "Deny",
-            kubeconfig=self._connection(found.get("connectionInfo"), child(path, "connectionInfo")),
-            conditions=self._conditions(found, path),
+            kubeconfig=self._connection(found.get("connectionInfo") or {}, child(path, "connectionInfo")),
+            conditions=self._conditions(found.get("matchConditions") or (), child(path, "matchConditions")),
         )
 
-    def _conditions(self, found: Mapping[str, Any], path: str) -> tuple[Condition, ...]:
-        conditions = found.get("matchConditions") or ()
+    def _conditions_version(self, found: Mapping[str, Any], path: str) -> None:
         name = "matchConditionSubjectAccessReviewVersion"
         version = found.get(name)
-        if conditions and not version:
-            text = "required if match conditions are specified"
-            self._errors.append(field.required(child(path, name), text))
-        elif version not in (None, "", "v1"):
-            self._errors.append(field.not_supported(child(path, name), version, ("v1",)))
-        read = []
-        seen: set[str] = set()
-        for place, condition in enumerate(conditions):
-            where = child(index(child(path, "matchConditions"), place), "expression")
-            expression = condition.get("expression") if isinstance(condition, dict) else None
-            if not isinstance(expression, str) or not expression.strip():
-                self._errors.append(field.required(where))
-            elif expression in seen:
-                self._errors.append(field.duplicate(where, expression))
-            else:
-                seen.add(expression)
-                read.append(Condition(expression, where))
-        return tuple(read)
+        if not version and found.get("matchConditions"):
+            self.errors.append(field.required(child(path, name), "required if match conditions are specified"))
+        elif version and version != "v1":
+            self.errors.append(field.not_supported(child(path, name), version, ("v1",)))
 
-    def _connection(self, found: Any, path: str) -> Path | None:
-        found = found if isinstance(found, dict) else {}
-        kind = self._choice(found, path, "type", ("InClusterConfig", "KubeConfigFile"))
-        name = found.get("kubeConfigFile")
+    def _conditions(self, conditions: Sequence[Mapping[str, Any]], path: str) -> tuple[str, ...]:
+        if len(conditions) > _MOST_CONDITIONS:
+            self.errors.append(field.too_many(path, len(conditions), _MOST_CONDITIONS))
+            return ()
+        seen: dict[str, None] = {}
+        for place, condition in enumerate(conditions):
+            where = child(index(path, place), "expression")
+            expression = condition.get("expression") or ""
+            if not expression.strip():
+                self.errors.append(field.required(where))
+            elif expression in seen:
+                self.errors.append(field.duplicate(where, expression))
+            else:
+                seen[expression] = None
+                self._compile(expression, where)
+        return tuple(seen)
+
+    def _compile(self, expression: str, path: str) -> None:
+        # here, because most servers have no such conditions
+        from kubegate.authorization.conditions import compile_condition
+        from kubegate.cel import CompileError
+
+        try:
+            compile_condition(expression)
+        except CompileError as error:
+            text = f"compilation failed: {error}" if error.kind == "syntax" else str(error)
+            self.errors.append(field.invalid(path, expression, text))
+
+    def _connection(self, found: Mapping[str, Any], path: str) -> Path | None:
+        kind, name = found.get("type") or "", found.get("kubeConfigFile")
         where = child(path, "kubeConfigFile")
-        if kind == "InClusterConfig":
+        if not kind:
+            self.errors.append(field.required(child(path, "type")))
+        elif kind == "InClusterConfig":
             if name is not None:
-                self._errors.append(field.invalid(where, name, "can only be set when type=KubeConfigFile"))
-            return None
-        if kind != "KubeConfigFile":
-            return None
-        if not name:
-            self._errors.append(field.required(where))
-            return None
-        file = Path(str(name))
-        if not file.is_absolute():
-            self._errors.append(field.invalid(where, name, "must be an absolute path"))
-        elif not file.exists():
-            self._errors.append(field.invalid(where, name, "error loading file: no such file or directory"))
-        elif not file.is_file():
-            self._errors.append(field.invalid(where, name, "must be a regular file"))
-        return file
+                self.errors.append(field.invalid(where, name, "can only be set when type=KubeConfigFile"))
+        elif kind != "KubeConfigFile":
+            # the whole is shown, as Go has it
+            shown = {"Type": kind, "KubeConfigFile": name}
+            choices = ("InClusterConfig", "KubeConfigFile")
+            self.errors.append(field.not_supported(child(path, "type"), shown, choices))
+        elif not name:
+            self.errors.append(field.required(where))
+        else:
+            problem = _wrong_file(name)
+            if problem:
+                self.errors.append(field.invalid(where, name, problem))
+            return Path(name)
+        return None
 
     def _choice(self, found: Mapping[str, Any], path: str, name: str, choices: tuple[str, ...]) -> str:
-        value = str(found.get(name) or "")
+        value: str = found.get(name) or ""
         if not value:
-            self._errors.append(field.required(child(path, name)))
+            self.errors.append(field.required(child(path, name)))
         elif value not in choices:
-            self._errors.append(field.not_supported(child(path, name), value, choices))
+            self.errors.append(field.not_supported(child(path, name), value, choices))
         return value
 
-    def _duration(self, value: Any, path: str, default: float) -> float:
-        if value is None:
-            return default
-        seconds = duration(value) if isinstance(value, str) else None
-        if seconds is None:
-            self._errors.append(field.invalid(path, value, 'must be a duration such as "5s" or "1m30s"'))
-            return 1.0
-        return seconds
-
-    def _known(self, found: Mapping[str, Any], path: str, names: frozenset[str] | set[str]) -> None:
-        for name in sorted(found.keys() - names):
-            self._errors.append(field.forbidden(child(path, name), "unknown field"))
-
-
-_WEBHOOK_FIELDS = frozenset(
-    {
-        "timeout", "authorizedTTL", "unauthorizedTTL", "cacheAuthorizedRequests", "cacheUnauthorizedRequests",
-        "subjectAccessReviewVersion", "matchConditionSubjectAccessReviewVersion", "failurePolicy", "connectionInfo",
-        "matchConditions",
-    }
-)  # fmt: skip
+    def _duration(
+        self, found: Mapping[str, Any], name: str, path: str, default: float, bounds: str, longest: float = math.inf
+    ) -> float:
+        """Seconds; the default also for none at all. Raises ConfigFileError for what is no duration."""
+        try:
+            seconds = durations.parse(found.get(name, "0"))
+        except ValueError as error:
+            raise ConfigFileError(f"time: {error}") from None
+        if not 0 <= seconds <= longest:
+            self.errors.append(field.invalid(child(path, name), durations.text(seconds), bounds))
+        return seconds or default
 
 
-def duration(text: str) -> float | None:
-    """Go's durations in seconds: `1h30m`, `-1.5s`, `0`; None for what is none."""
-    sign = -1.0 if text.startswith("-") else 1.0
-    rest = text.lstrip("+-")
-    if rest == "0":
-        return 0.0
-    parts = _DURATION.findall(rest)
-    if not parts or "".join(number + unit for number, unit in parts) != rest:
-        return None
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in parts)
+def _wrong_file(name: str) -> str:
+    """What is wrong with a kubeconfig file's path; "" for nothing."""
+    if not os.path.isabs(name):
+        return "must be an absolute path"
+    try:
+        mode = os.stat(name).st_mode
+    except OSError as error:
+        return f"error loading file: stat {name}: {(error.strerror or '').lower()}"
+    return "" if stat.S_ISREG(mode) else "must be a regular file"

@@ -15,7 +15,7 @@ from typing import Protocol
 import orjson
 from msgspec import Struct
 
-from kubegate.api import Object
+from kubegate.api import Object, durations
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Decision, SubjectRules, Verdict
@@ -90,13 +90,7 @@ class Settings:
 
 def asked_within(endpoint: Endpoint, seconds: float) -> Endpoint:
     """The endpoint with the time that it has for an answer told in its URL, as client-go does."""
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    if 0 < seconds < 1:
-        told = f"{seconds * 1000:g}ms"
-    else:
-        told = (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest:g}s"
-    return replace(endpoint, url=f"{endpoint.url}?timeout={told}")
+    return replace(endpoint, url=f"{endpoint.url}?timeout={durations.text(seconds)}")
 
 
 class WebhookAuthorizer:

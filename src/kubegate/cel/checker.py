@@ -360,7 +360,7 @@ class _Checker:
             case "map":
                 first = over.parameters[0]
                 second = over.parameters[1]
-            case "dyn" | "error" | "parameter":
+            case "dyn" | "error" | "parameter" if over != types.ANY:
                 self._assignable(DYN, over)
             case _:
                 self.problem(

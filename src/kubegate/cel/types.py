@@ -23,6 +23,8 @@ class CelType(Struct, frozen=True):
         return format_type(self)
 
 
+ANY = CelType("dyn", "any")
+"""What is dynamic, but must be made so (`dyn(x)`) before macros take it for a list or a map."""
 BOOL = CelType("bool")
 BYTES = CelType("bytes")
 DOUBLE = CelType("double")

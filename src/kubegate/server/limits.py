@@ -11,12 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 from msgspec import Struct
 
-from kubegate.api import status
+from kubegate.api import durations, status
 from kubegate.api.requestinfo import RequestInfo
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
-from kubegate.server.options import duration
 from kubegate.transport.metrics import Sample
 
 _LONG_RUNNING = frozenset({"watch", "proxy"})
@@ -27,7 +26,7 @@ _READS = frozenset({"get", "list", "watch"})
 def check_timeout(text: str) -> float:
     """The `timeout` that a client gives its request in seconds, which must be a duration. Raises 400."""
     try:
-        return duration(text)
+        return durations.parse(text)
     except ValueError as error:
         raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from None
 

@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 
 from msgspec import Struct, field
 
+from kubegate.api import durations
+
 
 class UsageError(Exception):
     """A command line or file that cannot be used. One line for people: what, where, and what would be right."""
@@ -206,7 +208,7 @@ def _set(options: Options, attribute: str, kind: Any, name: str, value: str, *, 
         elif kind is int:
             setattr(options, attribute, int(value))
         elif kind is float:
-            setattr(options, attribute, duration(value))
+            setattr(options, attribute, durations.parse(value))
         elif kind is str:
             setattr(options, attribute, value)
         else:  # a list: commas, and the flag may be repeated
@@ -215,44 +217,3 @@ def _set(options: Options, attribute: str, kind: Any, name: str, value: str, *, 
     except ValueError as error:
         wanted = {int: "a whole number", float: "a duration such as 30s or 5m"}.get(kind, str(error))
         raise UsageError(f"--{name}={value}: expected {wanted}") from None
-
-
-_DIGITS = "0123456789."
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-_LONGEST = 2**63 / 1e9
-"""Go counts nanoseconds in 63 bits."""
-
-
-def duration(text: str) -> float:
-    """Go's duration (`1h30m`, `250ms`, `-1s`) in seconds. Raises ValueError."""
-    rest = text
-    sign = 1.0
-    if rest[:1] in ("-", "+"):
-        sign = -1.0 if rest[0] == "-" else 1.0
-        rest = rest[1:]
-    if rest == "0":
-        return 0.0
-    total = 0.0
-    if not rest:
-        raise ValueError(f'invalid duration "{text}"')
-    while rest:
-        digits = 0
-        while digits < len(rest) and rest[digits] in _DIGITS:
-            digits += 1
-        letters = digits
-        while letters < len(rest) and rest[letters] not in _DIGITS:
-            letters += 1
-        unit = rest[digits:letters]
-        if not digits or rest[:digits] == "." or rest[:digits].count(".") > 1:
-            raise ValueError(f'invalid duration "{text}"')
-        if not unit:
-            raise ValueError(f'missing unit in duration "{text}"')
-        if unit not in _UNITS:
-            raise ValueError(f'unknown unit "{unit}" in duration "{text}"')
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[letters:]
-    if total > _LONGEST:
-        raise ValueError(f'invalid duration "{text}"')
-    return sign * total

@@ -10,17 +10,17 @@ import orjson
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import Authenticated
-from kubegate.authentication.config import API_VERSIONS, BadConfiguration, JwtAuthenticator, load
+from kubegate.authentication.config import BadConfiguration, JwtAuthenticator, load
 from kubegate.authentication.oidc import JwtAuthenticators
 
 
 def parse(entries: Any, source: str, place: str) -> tuple[JwtAuthenticator, ...]:
     """The entries of `jwt`, by the API's own rules. Raises BadConfiguration, which names the place of each error."""
-    document = {"apiVersion": API_VERSIONS[0], "kind": "AuthenticationConfiguration", "jwt": entries}
+    document = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration", "jwt": entries}
     try:
         return load(orjson.dumps(document), source).jwt
     except BadConfiguration as error:
-        raise BadConfiguration(re.sub(r"(?<=[ \[])jwt(?=[\[.:])", place, str(error))) from None
+        raise BadConfiguration(re.sub(r"(?<=[ \[\"])jwt(?=[\[.:])", place, str(error))) from None
 
 
 class JwtSource:
