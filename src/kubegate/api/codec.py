@@ -425,12 +425,12 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
 
 def check_type_meta(value: Mapping[str, Any]) -> None:
     """Raises DecodeError where apiVersion and kind are not what they must be."""
-    for name in ("apiVersion", "kind"):
-        if not isinstance(value.get(name, ""), str) and value[name] is not None:
-            found = f"json: cannot unmarshal {json_type(value[name])} into Go struct field .{name} of type string"
+    api_version, kind = value.get("apiVersion"), value.get("kind")
+    for name, said in ("apiVersion", api_version), ("kind", kind):
+        if said is not None and type(said) is not str:
+            found = f"json: cannot unmarshal {json_type(said)} into Go struct field .{name} of type string"
             raise DecodeError(f"couldn't get version/kind; json parse error: {found}")
-    api_version = value.get("apiVersion") or ""
-    if api_version.count("/") > 1:
+    if api_version and api_version.count("/") > 1:
         raise DecodeError(f"unexpected GroupVersion string: {api_version}")
 
 
@@ -516,8 +516,10 @@ def _check_said(
 
 def _said(value: Mapping[str, Any], expected: tuple[str, str, str]) -> tuple[str, str, str]:
     """Group, version and kind of an object; what it does not say is what is expected."""
-    kind = value.get("kind") or expected[2]
-    group, version = split_api_version(value.get("apiVersion") or "")
+    kind, api_version = value.get("kind") or expected[2], value.get("apiVersion")
+    if not api_version:
+        return (*expected[:2], kind)
+    group, version = split_api_version(api_version)
     if not version and group in ("", expected[0]):
         group, version = expected[:2]
     return group, version, kind

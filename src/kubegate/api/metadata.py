@@ -79,8 +79,13 @@ NAME_CHECKS: Final[Mapping[str, NameCheck]] = {
 
 def wipe_system_fields(meta: dict[str, Any]) -> None:
     """Take away what the server alone may say of an object that is to be made."""
-    for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+    if _SYSTEM_FIELDS.isdisjoint(meta):
+        return
+    for name in _SYSTEM_FIELDS:
         meta.pop(name, None)
+
+
+_SYSTEM_FIELDS = frozenset({"uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"})
 
 
 def validate_create(
@@ -143,7 +148,7 @@ def validate_update(new: Mapping[str, Any], old: Mapping[str, Any], path: str = 
 
 def _common(meta: Mapping[str, Any], path: str) -> list[FieldError]:
     """What is checked alike on create and update, finalizers aside (an update may keep bad ones)."""
-    if not (meta.keys() & _CHECKED):
+    if _CHECKED.isdisjoint(meta):
         return []
     errors: list[FieldError] = []
     if labels := meta.get("labels"):
@@ -231,7 +236,7 @@ def validate_finalizers(finalizers: Iterable[str], path: str) -> list[FieldError
 
 def validate_field_manager(manager: str, path: str) -> list[FieldError]:
     """At most 128 bytes, printable."""
-    if manager.isascii() and manager.isprintable() and len(manager) <= MAX_FIELD_MANAGER_LENGTH:
+    if _is_plain(manager):
         return []
     errors = []
     if len(manager.encode()) > MAX_FIELD_MANAGER_LENGTH:
@@ -245,6 +250,10 @@ def validate_field_manager(manager: str, path: str) -> list[FieldError]:
     return errors
 
 
+def _is_plain(manager: str) -> bool:
+    return len(manager) <= MAX_FIELD_MANAGER_LENGTH and manager.isascii() and manager.isprintable()
+
+
 def _managed_fields(entries: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for place, entry in enumerate(entries):
@@ -254,9 +263,10 @@ def _managed_fields(entries: Sequence[Mapping[str, Any]], path: str) -> list[Fie
             errors.append(invalid(where, operation, "must be `Apply` or `Update`"))
         if kind not in ("", "FieldsV1"):
             errors.append(invalid(child(index(path, place), "fieldsType"), kind, "must be `FieldsV1`"))
-        if manager := entry.get("manager"):
+        manager, subresource = entry.get("manager") or "", entry.get("subresource") or ""
+        if not _is_plain(manager):
             errors += validate_field_manager(manager, child(index(path, place), "manager"))
-        if len((entry.get("subresource") or "").encode()) > _MAX_SUBRESOURCE_LENGTH:
+        if subresource and len(subresource.encode()) > _MAX_SUBRESOURCE_LENGTH:
             errors.append(too_long(child(index(path, place), "subresource"), _MAX_SUBRESOURCE_LENGTH))
     return errors
 

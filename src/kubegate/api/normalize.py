@@ -99,25 +99,27 @@ class Normalized(Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
 
-def normalize(value: Mapping[str, Any], schema: Schema, *, converting: bool = False) -> Normalized:
+def normalize(
+    value: Mapping[str, Any], schema: Schema, *, completing: bool = False, converting: bool = False
+) -> Normalized:
     """An object (or any struct) as Go has it after decoding. `value` is not changed. Raises TypeMismatch.
 
-    What Go would write for fields that were not sent (`resources: {}`, `rules: null`) is not there yet, so that
-    defaulting sees what is missing: see `complete`. `converting`: see `_Found`.
+    What Go would write for fields that were not sent (`resources: {}`, `rules: null`) is there with `completing` alone:
+    see `complete`. `converting`: see `_Found`.
     """
-    found = _Found(converting=converting)
+    found = _Found(completing, converting)
     walked = walker(schema)(value, None, found)
     return Normalized(walked, tuple(found.unknown))
 
 
-def of_document(document: Document, schema: Schema) -> Normalized:
+def of_document(document: Document, schema: Schema, *, completing: bool = False) -> Normalized:
     """`normalize` of what a document holds. Raises the TypeMismatch that Go tells.
 
     Go reads on after a value of the wrong type. It tells of the first one, unless it comes to a value (a time, a
     quantity) that cannot be read at all. Numbers are told as the document writes them.
     """
     try:
-        return normalize(document.value, schema)
+        return normalize(document.value, schema, completing=completing)
     except TypeMismatch:
         as_written = document.with_numbers_as_written()
         found = _Found(mismatches=[])

@@ -11,7 +11,8 @@ from functools import cache
 
 from kubegate.api import Object, clone
 from kubegate.api.normalize import complete
-from kubegate.api.schema import named
+from kubegate.api.resources import Resource
+from kubegate.api.schema import named, schema_for
 from kubegate.registry import Change, Scope
 
 
@@ -22,15 +23,26 @@ def canonical(obj: Object, type_name: str) -> None:
     obj.update(completed)
 
 
-def defaulted(type_name: str, default: Callable[[Object], None] | None = None) -> Callable[[Object], None]:
+class Defaulted:
     """`default` for `Rules`: the canonical form of the type, then what its own defaulting fills in."""
 
-    def fill(obj: Object) -> None:
-        canonical(obj, type_name)
-        if default is not None:
-            default(obj)
+    __slots__ = ("own", "type_name")
 
-    return fill
+    def __init__(self, type_name: str, own: Callable[[Object], None] | None = None) -> None:
+        self.type_name, self.own = type_name, own
+
+    def __call__(self, obj: Object) -> None:
+        canonical(obj, self.type_name)
+        if self.own is not None:
+            self.own(obj)
+
+    def is_of(self, resource: Resource) -> bool:
+        """Whether the type is the one that the resource is read as, not that of its storage version alone."""
+        schema = schema_for(resource.group, resource.version, resource.kind)
+        return schema is not None and schema.name == self.type_name
+
+
+defaulted = Defaulted
 
 
 @cache

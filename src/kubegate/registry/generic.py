@@ -28,6 +28,7 @@ from kubegate.api.trace import Stage
 from kubegate.authorization import Authorizer, RuleResolver
 from kubegate.authorization.texts import forbidden_error
 from kubegate.registry import Context, Rules, Scope, conversion, deletion, wire
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.keys import Keys
 from kubegate.registry.managed import Manager, schema_of
 from kubegate.registry.reader import CacheReader
@@ -163,10 +164,15 @@ class Registry:
         return await self.conversions.convert_once(obj, resource.api_version, resource)
 
     # ------------------------------------------------------------------ creating
-    async def create(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
-        """Store a new object. `obj` is decoded and may be changed. Raises StatusError (409, 422, 403, 500)."""
+    async def create(
+        self, resource: Resource, namespace: str, obj: Object, context: Context, *, complete: bool = False
+    ) -> Object:
+        """Store a new object. `obj` is decoded and may be changed; `complete`: see `default`.
+
+        Raises StatusError (409, 422, 403, 500).
+        """
         self._check_namespace(resource, namespace, obj)
-        self.default(resource, obj)
+        self.default(resource, obj, complete=complete)
         meta: Object = obj.setdefault("metadata", {})
         generated = bool(meta.get("generateName")) and not meta.get("name")
         for attempt in range(_NAME_ATTEMPTS):
@@ -267,10 +273,21 @@ class Registry:
 
     # ------------------------------------------------------------------ updating
     async def update(
-        self, resource: Resource, namespace: str, name: str, obj: Object, context: Context, subresource: str = ""
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        obj: Object,
+        context: Context,
+        subresource: str = "",
+        *,
+        complete: bool = False,
     ) -> Written:
-        """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one."""
-        self.default(resource, obj)
+        """PUT: the whole object replaces the stored one, which must be at obj's resourceVersion where it names one.
+
+        `complete`: see `default`.
+        """
+        self.default(resource, obj, complete=complete)
         self.check_place(resource, namespace, name, obj)
         _dedup_owners(obj["metadata"], context, "")
         sent = orjson.dumps(obj)
@@ -679,14 +696,20 @@ class Registry:
     def scope(self, resource: Resource, subresource: str, context: Context) -> Scope:
         return Scope(resource, subresource, context, self.reader, self.clock, self)
 
-    def default(self, resource: Resource, obj: Object) -> None:
-        """Fill in what the API's defaulting fills in. Idempotent."""
+    def default(self, resource: Resource, obj: Object, *, complete: bool = False) -> None:
+        """Fill in what the API's defaulting fills in. Idempotent.
+
+        `complete`: where the resource is a built-in one, decoding has brought it into the form of `normalize.complete`.
+        """
         obj.setdefault("kind", resource.kind)
         obj.setdefault("apiVersion", resource.api_version)
-        rules = self.rules_of(resource)
-        if rules.default is not None:
-            rules.default(obj)
-        elif resource.custom is None:
+        default = self.rules_of(resource).default
+        if complete and isinstance(default, Defaulted) and default.is_of(resource):
+            if default.own is not None:
+                default.own(obj)
+        elif default is not None:
+            default(obj)
+        elif resource.custom is None and not complete:
             schema = schema_of(resource)
             if schema is not None:
                 completed = normalize.complete(obj, schema)
@@ -790,8 +813,7 @@ _AFTER_ADMISSION = " after mutating admission happens"
 
 def _dedup_owners(meta: Object, context: Context, when: str) -> None:
     """Each owner is kept once, and who sent it again is warned."""
-    again = metadata.dedup_owners(meta)
-    if again:
+    if "ownerReferences" in meta and (again := metadata.dedup_owners(meta)):
         context.trace.warn(
             f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, "
             "and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kubegate.registry.keys import Keys
-from kubegate.storage import EventType, ObjectEvent
+from kubegate.storage import ObjectEvent
 from kubegate.storage.cache import CacheEvent, WatchCache
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[ObjectEvent, dict[str, Any], dict[str, Any] | None], None]
 
 
 class CacheReader:
@@ -15,6 +21,7 @@ class CacheReader:
 
     def __init__(self, cache: WatchCache, keys: Keys) -> None:
         self._cache, self._keys = cache, keys
+        self._listeners: dict[str, tuple[Listener, ...]] = {}
 
     def get(self, resource: str, namespace: str, name: str) -> dict[str, Any] | None:
         entry = self._cache.get(self._keys.key(resource, namespace, name))
@@ -24,17 +31,41 @@ class CacheReader:
         entries, _ = self._cache.range(self._keys.prefix(resource, namespace))
         return [entry.object() for entry in entries]
 
-    def subscribe(
-        self, resource: str, on_event: Callable[[ObjectEvent, dict[str, Any], dict[str, Any] | None], None]
-    ) -> Callable[[], None]:
-        def on_change(event: CacheEvent) -> None:
-            previous = event.previous.object() if event.previous is not None else None
-            if event.type is EventType.DELETE:
-                if previous is not None:
-                    on_event(ObjectEvent.DELETED, previous, previous)
-                return
-            assert event.entry is not None
-            kind = ObjectEvent.ADDED if previous is None else ObjectEvent.MODIFIED
-            on_event(kind, event.entry.object(), previous)
+    def subscribe(self, resource: str, on_event: Listener) -> Callable[[], None]:
+        for entry in self._cache.range(self._keys.prefix(resource))[0]:
+            on_event(ObjectEvent.ADDED, entry.object(), None)
+        if resource not in self._listeners:
+            self._listeners[resource] = ()
+            self._cache.subscribe(self._keys.prefix(resource), self._teller(resource))
+        self._listeners[resource] += (on_event,)
 
-        return self._cache.subscribe(self._keys.prefix(resource), on_change)
+        def end() -> None:
+            listeners = list(self._listeners[resource])
+            with suppress(ValueError):  # to end it twice is no error
+                listeners.remove(on_event)
+            self._listeners[resource] = tuple(listeners)
+
+        return end
+
+    def _teller(self, resource: str) -> Callable[[CacheEvent], None]:
+        """Tells all who subscribed to a resource of each change, which is decoded once for them."""
+
+        def tell(event: CacheEvent) -> None:
+            listeners = self._listeners[resource]
+            if not listeners:
+                return
+            previous = event.previous.object() if event.previous is not None else None
+            if event.entry is not None:
+                kind = ObjectEvent.ADDED if previous is None else ObjectEvent.MODIFIED
+                obj = event.entry.object()
+            elif previous is not None:
+                kind, obj = ObjectEvent.DELETED, previous
+            else:
+                return
+            for on_event in listeners:
+                try:
+                    on_event(kind, obj, previous)
+                except Exception:  # the write is durable already, and others must hear of it
+                    log.exception("a subscriber of %s failed at %s", resource, event.key)
+
+        return tell

@@ -22,13 +22,15 @@ class SharingRegistry(Registry):
 
     alone: Mapping[str, AbstractAsyncContextManager[None]] = {}
 
-    async def create(self, resource: Resource, namespace: str, obj: Object, context: Context) -> Object:
+    async def create(
+        self, resource: Resource, namespace: str, obj: Object, context: Context, *, complete: bool = False
+    ) -> Object:
         lock = self.alone.get(resource.group_resource)
         if lock is None:
-            return await super().create(resource, namespace, obj, context)
+            return await super().create(resource, namespace, obj, context, complete=complete)
         async with lock:
             await self.cache.fresh()
-            return await super().create(resource, namespace, obj, context)
+            return await super().create(resource, namespace, obj, context, complete=complete)
 
     async def write(
         self,

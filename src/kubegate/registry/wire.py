@@ -28,14 +28,12 @@ def encode_served(obj: Object, resource_version: str) -> bytes:
 
 
 def _ordered(obj: Object, resource_version: str) -> Object:
-    metadata = dict(obj.get("metadata") or {})
-    metadata.pop("resourceVersion", None)
-    head: Object = {"kind": obj["kind"], "apiVersion": obj["apiVersion"]}
-    head["metadata"] = {"resourceVersion": resource_version, **metadata}
-    for name, value in obj.items():
-        if name not in head:
-            head[name] = value
-    return head
+    # A name keeps the place where it was put in first.
+    ordered: Object = {"kind": obj["kind"], "apiVersion": obj["apiVersion"], "metadata": None, **obj}
+    metadata = {"resourceVersion": "", **(obj.get("metadata") or {})}
+    metadata["resourceVersion"] = resource_version
+    ordered["metadata"] = metadata
+    return ordered
 
 
 def with_revision(value: bytes, revision: int) -> bytes:

@@ -26,7 +26,8 @@ _OLDER_VERSIONS = {("policy", "Eviction"): "v1beta1"}
 
 
 def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Object:
-    """The object of a create or update. Raises 400, 415."""
+    """The object of a create or update, completed as `normalize.complete` does it where it is a built-in resource's
+    that is stored. Raises 400, 415."""
     media_type = negotiate.body_media_type(call.header("content-type") or None)
     expected = (resource.group, resource.version, resource.kind)
     strict = context.field_validation != "Ignore"
@@ -156,7 +157,8 @@ def _normalized(
         if converting:
             found = normalize.normalize(document.value, schema, converting=True)
         else:
-            found = normalize.of_document(document, schema)
+            stored = resource is not None and resource.persistent
+            found = normalize.of_document(document, schema, completing=stored)
     if context.field_validation != "Ignore" and (found.unknown or document.duplicates or before):
         _tell([*before, *normalize.strict_errors(document, found.unknown, schema)], context)
     return found.value

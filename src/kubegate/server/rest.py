@@ -240,7 +240,8 @@ class Rest:
             if "explain" in call.query and resource.group_resource == explain.RESOURCE:
                 created = explain.annotated(created, self._registry)
         else:
-            created = await self._registry.create(resource, _namespace(call, resource), obj, context)
+            namespace = _namespace(call, resource)
+            created = await self._registry.create(resource, namespace, obj, context, complete=True)
         return self._object(call, resource, created, accepted, 201)
 
     async def update(self, call: Call, resource: Resource) -> Response:
@@ -249,7 +250,7 @@ class Rest:
         context = self._context(call, "update")
         obj = bodies.decode(call, await call.read(), resource, context)
         written = await self._registry.update(
-            resource, _namespace(call, resource), info.name, obj, context, info.subresource
+            resource, _namespace(call, resource), info.name, obj, context, info.subresource, complete=True
         )
         return self._object(call, resource, written.object, accepted, 201 if written.created else 200)
 

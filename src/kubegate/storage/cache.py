@@ -554,7 +554,8 @@ class WatchCache:
         for event in events:
             if event.key.startswith(self._prefix) and event.type is not EventType.PROGRESS:
                 self._change(event)
-            self._revision = max(self._revision, event.revision)
+            if event.revision > self._revision:
+                self._revision = event.revision
         self._reached(self._revision)
 
     def _change(self, event: StoreEvent) -> None:
@@ -616,7 +617,8 @@ class WatchCache:
             self._entries[key] = event.entry
         else:
             self._entries.pop(key, None)
-        self._revision = max(self._revision, event.revision)
+        if event.revision > self._revision:
+            self._revision = event.revision
         self._events.append(event)
         self._events_bytes += event.size()
         while len(self._events) > self._window or self._events_bytes > self._window_bytes:
@@ -655,7 +657,8 @@ class WatchCache:
         return found
 
     def _reached(self, revision: int) -> None:
-        self._revision = max(self._revision, revision)
+        if revision > self._revision:
+            self._revision = revision
         while self._waiters and self._waiters[0].revision <= self._revision:
             future = heapq.heappop(self._waiters).future
             if not future.done():
