@@ -191,6 +191,35 @@ def test_a_kubeconfig_that_was_written_is_read_as_it_was_meant(tmp_path: Path) -
     assert "key=" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "kubegate",
+        "true",
+        "No",
+        "1",
+        "a b",
+        "a:",
+        "a: b",
+        "# a",
+        "",
+        "ä",
+        "\U0001f600",
+        "a\nb",
+        "x" * 200,
+        "~",
+        "-",
+        "=a",
+    ],
+)
+def test_a_kubeconfig_is_written_as_a_yaml_library_writes_it(name: str) -> None:
+    for user in (User(certificate=b"C" * 1000, key=b"K"), User(exec={"command": name, "args": ["a"], "env": None})):
+        made = kubeconfig.new("https://[::1]:6443", authority=b"CA", user=user, cluster_name=name, namespace=name)
+        whole = yaml.dump(made, sort_keys=False, allow_unicode=False, encoding="utf-8")
+        assert yaml.safe_load(kubeconfig.dump(made)) == made
+        assert kubeconfig.dump(made) == whole
+
+
 def test_files_are_looked_for_beside_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "pki").mkdir()
     (tmp_path / "pki" / "ca.crt").write_bytes(b"CA")

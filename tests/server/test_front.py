@@ -100,3 +100,12 @@ async def test_tls_takes_clients_of_all_authorities_and_of_no_other(tmp_path: Pa
     with pytest.raises(OSError):
         await ask(front, certificate=signed(others, "other"))
     await front.close()
+
+
+async def test_the_first_kubeconfig_is_there_with_the_port_and_goes_where_no_api_comes(front: Front) -> None:
+    assert front.pki is not None
+    path = front.pki.directory.parent / "admin.kubeconfig"
+    front.write_first_kubeconfig()
+    assert front.url in path.read_text()
+    await front.close()
+    assert not path.exists()

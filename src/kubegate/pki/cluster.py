@@ -88,11 +88,15 @@ class Pki(Struct, frozen=True):
         return certificates.load_authority(self.ca_certificate, self.ca_key)
 
     def write_admin_kubeconfig(self, server: str, path: Path | None = None) -> Path:
-        """Write (again) the administrator's kubeconfig for the server at this URL, all embedded. Returns its path."""
+        """The administrator's kubeconfig for the server at this URL, all embedded. Returns its path.
+
+        It is written where it is not there as it should be.
+        """
         where = path or self.admin_kubeconfig
         user = kubeconfig.User(certificate=self.admin_certificate.read_bytes(), key=self.admin_key.read_bytes())
         config = kubeconfig.new(server, authority=self.ca_certificate.read_bytes(), user=user)
-        kubeconfig.write(config, where, force=True)
+        if not where.exists() or where.read_bytes() != kubeconfig.dump(config):
+            kubeconfig.write(config, where, force=True)
         return where
 
 

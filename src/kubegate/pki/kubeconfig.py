@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,9 +105,44 @@ def merge(first: Config, *others: Config) -> Config:
 
 def dump(config: Config) -> bytes:
     """A kubeconfig as YAML."""
-    import yaml
+    try:
+        return "".join(_lines(config, "")).encode()
+    except _NotPlainError:
+        import yaml
 
-    return yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False, encoding="utf-8")
+        return yaml.dump(config, Dumper=yaml.CSafeDumper, sort_keys=False, default_flow_style=False, encoding="utf-8")
+
+
+class _NotPlainError(Exception):
+    """There is something in it that YAML wants quoted, or folded, or a tag for."""
+
+
+_PLAIN = re.compile(r"[A-Za-z][-A-Za-z0-9._/@+=:]*[-A-Za-z0-9._/@+=]")
+_MEANT_OTHERWISE = frozenset({"yes", "no", "on", "off", "true", "false", "null"})
+
+
+def _lines(value: Any, indent: str) -> Iterator[str]:
+    """What a YAML library would write; loading one takes longer than all else that a server's start does to files."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            if isinstance(inner, str):
+                yield f"{indent}{_plain(key)}: {_plain(inner)}\n"
+            else:
+                yield f"{indent}{_plain(key)}:\n"
+                yield from _lines(inner, indent if isinstance(inner, list) else f"{indent}  ")
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        for item in value:
+            first, *others = _lines(item, f"{indent}  ")
+            yield f"{indent}- {first.lstrip()}"
+            yield from others
+    else:
+        raise _NotPlainError
+
+
+def _plain(text: str) -> str:
+    if not _PLAIN.fullmatch(text) or text.lower() in _MEANT_OTHERWISE:
+        raise _NotPlainError
+    return text
 
 
 def write(config: Config, path: Path, *, force: bool = False) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kubegate.pki.cluster import Pki
 from kubegate.server import files
 from kubegate.server.options import Options, UsageError
-from kubegate.server.preparation import prepare_keys
+from kubegate.server.preparation import kubeconfig_path, prepare_keys, write_kubeconfig
 from kubegate.transport import CannotListen, Listener, Transport
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Front:
         self.url, self.port = "", 0
         self.pki: Pki | None = None
         self._prepared = False
+        self._first_kubeconfig: Path | None = None
         self._http: Application = self._hold
         self._websocket: Application = self._hold
         self._decided = asyncio.Event()  # whether there is an API
@@ -69,14 +70,26 @@ class Front:
             self._worker.close()
         self.url = f"https://{self._options.advertise_address or self._options.bind_address}:{self.port}"
 
+    def write_first_kubeconfig(self) -> None:
+        """`admin.kubeconfig`, where the administrator's key is ours: who finds the port open may look for it next.
+
+        One that is there is left alone, and where there will be no API this one goes again: a start that fails changes
+        no file.
+        """
+        if self.pki is not None and not kubeconfig_path(self._options, self.pki).exists():
+            self._first_kubeconfig = write_kubeconfig(self._options, self.pki, self.url)
+
     def open(self, http: Application, websocket: Application) -> None:
         """From now on these answer: those who wait, and whoever comes."""
         self._http, self._websocket = http, websocket
+        self._first_kubeconfig = None
         self._decided.set()
 
     async def close(self) -> None:
         """Let what is in flight finish; who waits for an API that never came is told so."""
         self._decided.set()
+        if self._first_kubeconfig is not None:
+            self._first_kubeconfig.unlink(missing_ok=True)
         if self._transport is not None:
             await self._transport.stop()
         self._ends.close()

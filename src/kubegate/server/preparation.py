@@ -33,6 +33,16 @@ def prepare_keys(options: Options) -> Pki | None:
     return pki
 
 
+def kubeconfig_path(options: Options, pki: Pki) -> Path:
+    """`admin.kubeconfig` in the data directory."""
+    return Path(options.data_dir or pki.directory.parent) / "admin.kubeconfig"
+
+
+def write_kubeconfig(options: Options, pki: Pki, url: str) -> Path:
+    """The administrator's, for the server at this URL."""
+    return pki.write_admin_kubeconfig(url, kubeconfig_path(options, pki))
+
+
 def storage_options(options: Options) -> StorageOptions:
     return StorageOptions(
         storage=options.storage,

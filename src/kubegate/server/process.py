@@ -47,7 +47,7 @@ from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
-from kubegate.server.preparation import storage_options
+from kubegate.server.preparation import storage_options, write_kubeconfig
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
@@ -71,7 +71,8 @@ _STORE_RETRY_SECONDS = 1.0
 class Server:
     """A whole API server in this process. `start()` returns when it answers; `stop()` when nothing is left running.
 
-    `worker` is its part where several processes serve together; `front` what listens already, if anything does.
+    `worker` is its part where several processes serve together; `front` is what listens already, if anything does, and
+    `store` what is open already.
     `url` is where it listens; `pki` the directory of keys that it made, None where all were given by flags.
     """
 
@@ -79,6 +80,7 @@ class Server:
     clock: Clock = field(default_factory=SystemClock)
     worker: Worker | None = None
     front: Front | None = None
+    store: Store | None = None
     url: str = ""
     pki: Pki | None = None
     registry: Registry = field(init=False)
@@ -115,12 +117,13 @@ class Server:
         self.pki = front.pki or self.pki
 
         # where objects live
-        self._store = open_store(self._storage(), clock=self.clock)
+        self._store = self.store or open_store(self._storage(), clock=self.clock)
         resources = Resources.built_in()
         keys = Keys(resources)
         codec = ObjectCodec(keys)
         self._cache = WatchCache(self._store, codec, clock=self.clock)
-        await self._open_store()
+        if self.store is None:
+            await self._open_store()
         await front.listen()
         self.url = front.url
         await self._cache.start()
@@ -411,11 +414,7 @@ class Server:
 
     def write_kubeconfig(self) -> Path | None:
         """`admin.kubeconfig` in the data directory; None where the administrator's key is not ours."""
-        if self.pki is None:
-            return None
-        path = Path(self.options.data_dir or self.pki.directory.parent) / "admin.kubeconfig"
-        self.pki.write_admin_kubeconfig(self.url, path)
-        return path
+        return None if self.pki is None else write_kubeconfig(self.options, self.pki, self.url)
 
     # ------------------------------------------------------------------ the end
     async def stop(self) -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from kubegate.server.front import Front
 from kubegate.server.options import Options, UsageError
+from kubegate.server.preparation import storage_options
+from kubegate.storage import Store, StoreUnavailable
+from kubegate.storage.build import open_store
 from kubegate.transport.supervisor import run_until_told
 
 if TYPE_CHECKING:
@@ -30,9 +33,30 @@ def run(options: Options, ready: Callable[[Server], None]) -> int:
 
 async def _serve(options: Options, ready: Callable[[Server], None]) -> None:
     front = Front(options)
-    if not options.etcd_servers:  # nobody waits for a store that may be out of reach: see Server
-        await front.listen()
+    store = None if options.etcd_servers else await _begin(options, front)
     # loaded while the transport's threads are busy with the first handshake
     from kubegate.server.process import Server
 
-    await Server(options, front=front).run(ready)
+    await Server(options, front=front, store=store).run(ready)
+
+
+async def _begin(options: Options, front: Front) -> Store:
+    """Open the store and listen. Raises UsageError.
+
+    What another server may have is taken first, the store and then the port. A store that is elsewhere may be out of
+    reach for a while: it is left to the Server, and nobody waits meanwhile.
+    """
+    await front.prepare()
+    try:
+        store = open_store(storage_options(options))
+        await store.start()
+    except (StoreUnavailable, ValueError) as error:
+        raise UsageError(str(error)) from error
+    try:
+        await front.listen()
+        front.write_first_kubeconfig()
+    except BaseException:
+        await front.close()
+        await store.close()
+        raise
+    return store
