@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from msgspec import Struct
 
 from kubegate.pki import certificates
-from kubegate.remote.client import expiry_text
+from kubegate.remote.errors import expiry_text
 
 MAX_SIGNATURE_CHECKS = 100
 MAX_CHAIN = 10

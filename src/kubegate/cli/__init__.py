@@ -6,6 +6,7 @@ other commands need; those are in modules of their own.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -13,6 +14,8 @@ def main(argv: list[str] | None = None) -> None:
     """The console script. Exits with the command's code."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] in ("serve", "up"):
+        # What a server loads and builds at its start stays: the collector need not look at it while it grows.
+        gc.disable()
         from kubegate.cli.serve import serve, up
 
         sys.exit({"serve": serve, "up": up}[words[0]](words[1:]))

@@ -70,12 +70,10 @@ def _run(parsed: Parsed, *, welcome: bool) -> int:
         print(f"kubegate: --{name} is taken and has no effect here", file=sys.stderr)
     # Who writes to the file needs the interpreter for moments between two fsyncs, and would wait for it 5 ms each time.
     sys.setswitchinterval(0.0002)
-    # What is loaded and built now stays: the collector need not look at it while it grows, nor ever again.
-    gc.disable()
     from kubegate.server.run import run
 
     def ready(server: Server) -> None:
-        gc.freeze()
+        gc.freeze()  # nor ever again: see kubegate.cli
         # Requests leave little to the collector, and objects that are stored stay: looking often finds nothing.
         gc.set_threshold(20_000, 20, 20)
         gc.enable()

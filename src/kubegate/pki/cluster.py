@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from msgspec import Struct
 
-from kubegate.pki import certificates, files, keys, kubeconfig
+from kubegate.pki import certificates, files, keys
 from kubegate.pki.certificates import Authority, BadCertificate, Subject
 
 ADMIN = Subject("kubernetes-admin", ("system:masters",))
@@ -92,6 +92,8 @@ class Pki(Struct, frozen=True):
 
         It is written where it is not there as it should be.
         """
+        from kubegate.pki import kubeconfig
+
         where = path or self.admin_kubeconfig
         user = kubeconfig.User(certificate=self.admin_certificate.read_bytes(), key=self.admin_key.read_bytes())
         config = kubeconfig.new(server, authority=self.ca_certificate.read_bytes(), user=user)

@@ -6,9 +6,7 @@ booleans, refuses what it does not know with the nearest name, and says which fl
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from typing import Any, get_type_hints
 
 from msgspec import Struct, field
 
@@ -167,7 +165,6 @@ class Parsed(Struct, frozen=True):
 def parse(argv: Sequence[str]) -> Parsed:
     """Raises UsageError."""
     options = Options()
-    types = get_type_hints(Options)
     known = {name.replace("_", "-"): name for name in Options.__struct_fields__}
     given: dict[str, None] = {}
     ignored: list[str] = []
@@ -183,11 +180,13 @@ def parse(argv: Sequence[str]) -> Parsed:
             ignored.append(name)
             continue
         if name not in known:
+            import difflib  # for mistakes alone
+
             near = difflib.get_close_matches(name, [*known, *IGNORED], 1)
             hint = f"; the nearest known one is --{near[0]}" if near else ""
             raise UsageError(f"unknown flag --{name}{hint}")
-        kind = types[known[name]]
-        boolean = kind in (bool, bool | None)
+        kind = Options.__annotations__[known[name]]
+        boolean = kind in _BOOLEAN
         if not equals and not boolean:
             if not rest:
                 raise UsageError(f"--{name} wants a value: --{name}=VALUE")
@@ -199,21 +198,24 @@ def parse(argv: Sequence[str]) -> Parsed:
     return Parsed(options, frozenset(given), tuple(ignored))
 
 
-def _set(options: Options, attribute: str, kind: Any, name: str, value: str, *, again: bool) -> None:
+_BOOLEAN = ("bool", "bool | None")
+
+
+def _set(options: Options, attribute: str, kind: str, name: str, value: str, *, again: bool) -> None:
     try:
-        if kind in (bool, bool | None):
+        if kind in _BOOLEAN:
             if value.lower() not in ("true", "false", "1", "0", "t", "f"):
                 raise ValueError("true or false")
             setattr(options, attribute, value.lower() in ("true", "1", "t"))
-        elif kind is int:
+        elif kind == "int":
             setattr(options, attribute, int(value))
-        elif kind is float:
+        elif kind == "float":
             setattr(options, attribute, durations.parse(value))
-        elif kind is str:
+        elif kind == "str":
             setattr(options, attribute, value)
         else:  # a list: commas, and the flag may be repeated
             items = [item for item in value.split(",") if item]
             setattr(options, attribute, [*getattr(options, attribute), *items] if again else items)
     except ValueError as error:
-        wanted = {int: "a whole number", float: "a duration such as 30s or 5m"}.get(kind, str(error))
+        wanted = {"int": "a whole number", "float": "a duration such as 30s or 5m"}.get(kind, str(error))
         raise UsageError(f"--{name}={value}: expected {wanted}") from None

@@ -53,7 +53,6 @@ from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
 from kubegate.storage.build import StorageOptions, open_store
 from kubegate.storage.cache import WatchCache
-from kubegate.storage.kept import KeptStore
 from kubegate.transport.supervisor import Parent, run_until_told, told_to_end
 
 if TYPE_CHECKING:
@@ -158,9 +157,11 @@ class Server:
         registry.extensions["authentication"] = self._authentication
         registry.extensions[RBAC_INDEX] = self._authorization.rbac
         self._reservations = Reservations(registry.reader, self.clock)
-        if isinstance(self._store, KeptStore):
+        if self.worker is not None and self.worker.kept:
             from kubegate.server.workers import share
+            from kubegate.storage.kept import KeptStore
 
+            assert isinstance(self._store, KeptStore)
             share(self._store, self._reservations)
         registry.admission = self._admission = build_admission(
             AdmissionOptions(
@@ -246,9 +247,12 @@ class Server:
 
     def _catch_up(self) -> Callable[[], Awaitable[None] | None] | None:
         """What a request waits for that comes in after another process wrote: see `App`."""
-        store, cache = self._store, self._cache
-        if not isinstance(store, KeptStore):
+        if self.worker is None or not self.worker.kept:
             return None
+        from kubegate.storage.kept import KeptStore
+
+        store, cache = self._store, self._cache
+        assert isinstance(store, KeptStore)
         return lambda: cache.fresh() if store.committed() > cache.revision else None
 
     def _documents(self) -> dict[str, Callable[[Call], Response]]:

@@ -11,7 +11,9 @@ import errno
 import importlib
 import socket
 import ssl
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h2corn
@@ -96,6 +98,23 @@ def _silence_banner() -> None:
             native.emit_banner = lambda *_: None
 
 
+def _without_command_line() -> None:
+    """Load h2corn's server without the command that it has as well.
+
+    Nobody here runs that command, and what it takes (argparse, the metadata of packages, zip files) is a tenth of a
+    start. Where another version of h2corn wants more of it, it is loaded as it is.
+    """
+    command = "h2corn._cli"
+    if "h2corn._server" in sys.modules or command in sys.modules:
+        return
+    stand_in = ModuleType(command)
+    vars(stand_in).update(ImportSettings=object, run_cli=None)
+    sys.modules[command] = stand_in
+    with contextlib.suppress(ImportError):
+        importlib.import_module("h2corn._server")
+    del sys.modules[command]
+
+
 class Transport:
     """Serves an ASGI application until `stop`."""
 
@@ -131,6 +150,7 @@ class Transport:
             h2_timeout_write=60.0,
             runtime_threads=listener.threads,
         )
+        _without_command_line()
         self._server = h2corn.Server(app, config)
         self._serving: asyncio.Task[None] | None = None
 
