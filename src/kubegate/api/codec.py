@@ -413,7 +413,8 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
             value = decode_json(body)
         except DecodeError as error:
             raise DecodeError(f"couldn't get version/kind; json parse error: {error}") from None
-        duplicates = [f"duplicate field {quoted(path)}" for path in duplicate_fields(body, value)] if strict else []
+        if strict and (paths := duplicate_fields(body, value)):
+            duplicates = [f"duplicate field {quoted(path)}" for path in paths]
     if value is None:
         value = {}
     if not isinstance(value, dict):

@@ -50,21 +50,21 @@ def new_uid() -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def _masked(name: str, prefix: bool) -> str:
-    """A prefix may end in a dash, since more is to follow."""
-    return name[:-2] + "a" if prefix and len(name) > 1 and name.endswith("-") else name
+def _masked(prefix: str) -> str:
+    """It may end in a dash, since more is to follow."""
+    return prefix[:-2] + "a" if len(prefix) > 1 and prefix.endswith("-") else prefix
 
 
 def subdomain_name(name: str, prefix: bool = False) -> list[str]:
-    return is_dns1123_subdomain(_masked(name, prefix))
+    return is_dns1123_subdomain(_masked(name) if prefix else name)
 
 
 def label_name(name: str, prefix: bool = False) -> list[str]:
-    return is_dns1123_label(_masked(name, prefix))
+    return is_dns1123_label(_masked(name) if prefix else name)
 
 
 def dns1035_name(name: str, prefix: bool = False) -> list[str]:
-    return is_dns1035_label(_masked(name, prefix))
+    return is_dns1035_label(_masked(name) if prefix else name)
 
 
 NAME_CHECKS: Final[Mapping[str, NameCheck]] = {
@@ -102,16 +102,16 @@ def validate_create(
         errors += [invalid(child(path, "generateName"), prefix, text) for text in check(prefix, True)]
     if not own:
         errors.append(required(child(path, "name"), "name or generateName is required"))
-    else:
-        errors += [invalid(child(path, "name"), own, text) for text in check(own, False)]
+    elif problems := check(own, False):
+        errors += [invalid(child(path, "name"), own, text) for text in problems]
     namespace = meta.get("namespace") or ""
     if not namespaced:
         if namespace:
             errors.append(forbidden(child(path, "namespace"), "not allowed on this type"))
     elif not namespace:
         errors.append(required(child(path, "namespace")))
-    else:
-        errors += [invalid(child(path, "namespace"), namespace, text) for text in is_dns1123_label(namespace)]
+    elif problems := is_dns1123_label(namespace):
+        errors += [invalid(child(path, "namespace"), namespace, text) for text in problems]
     if (meta.get("generation") or 0) < 0:
         text = "must be greater than or equal to 0"
         errors.append(invalid(child(path, "generation"), meta["generation"], text))

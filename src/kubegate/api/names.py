@@ -71,6 +71,8 @@ def _bytes(value: str) -> int:
 
 
 def is_dns1123_label(value: str) -> list[str]:
+    if len(value) <= 63 and _LABEL_RE.fullmatch(value):  # what matches is ASCII
+        return []
     errors = []
     if _bytes(value) > 63:
         errors.append(max_length_error(63))
@@ -87,6 +89,8 @@ def is_dns1123_label(value: str) -> list[str]:
 
 
 def is_dns1123_subdomain(value: str) -> list[str]:
+    if len(value) <= 253 and _SUBDOMAIN_RE.fullmatch(value):
+        return []
     errors = []
     if _bytes(value) > 253:
         errors.append(max_length_error(253))
@@ -387,4 +391,6 @@ def path_segment_name(value: str, prefix: bool = False) -> list[str]:
     """Names that need only fit into a URL's path (RBAC). `prefix`: the value is a generateName."""
     if not prefix and value in (".", ".."):
         return [f"may not be '{value}'"]
-    return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
+    if "/" in value or "%" in value:
+        return [f"may not contain '{part}'" for part in ("/", "%") if part in value]
+    return []

@@ -7,7 +7,7 @@ is compiled, and a named type is compiled once, so that `PodSpec` is one object 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -96,6 +96,7 @@ def from_openapi(definition: Mapping[str, Any], name: str = "") -> Schema:
     return schema
 
 
+@lru_cache(4096)  # who asks may name kinds that are none
 def schema_for(group: str, version: str, kind: str) -> Schema | None:
     """The schema of a built-in kind, None where there is none."""
     name = _names().get((group, version, kind))

@@ -46,7 +46,7 @@ def checked(validate: Check | None = None, again: str | NameCheck | None = None)
 
     def check(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
         meta = obj["metadata"]
-        errors = _finalizers(meta)
+        errors = _finalizers(meta) if "finalizers" in meta else []
         if old is not None and again is not None:
             errors += metadata.validate_create(meta, scope.resource.namespaced, again) + _finalizers(meta)
         return errors + (validate(obj, old, scope) if validate is not None else [])

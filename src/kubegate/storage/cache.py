@@ -19,10 +19,9 @@ from typing import Any
 
 import orjson
 from msgspec import Struct
-from sortedcontainers import SortedDict
-
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.storage import Compacted, EventType, FutureRevision, KeyValue, Range, Store, StoreEvent, StoreUnavailable
+from kubegate.storage.ordered import Ordered
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +248,7 @@ class WatchCache:
         self._window = window
         self._window_bytes = window_bytes
         self._revision = 0
-        self._entries: SortedDict = SortedDict()
+        self._entries: Ordered[Entry] = Ordered()
         self._events: deque[CacheEvent] = deque()
         self._events_bytes = 0
         self._since = 0  # watches can start after this revision
@@ -398,22 +397,20 @@ class WatchCache:
         return revision
 
     def get(self, key: str) -> Entry | None:
-        found: Entry | None = self._entries.get(key)
-        return found
+        return self._entries.get(key)
 
     def range(self, prefix: str, *, after: str = "", limit: int = 0) -> tuple[Sequence[Entry], int]:
         """Entries whose key begins with `prefix`, in key order, from after `after`; and how many follow them."""
         entries = self._entries
-        start = entries.bisect_right(after) if after >= prefix else entries.bisect_left(prefix)
-        end = entries.bisect_left(_past(prefix))
+        start = entries.place(after, after=True) if after >= prefix else entries.place(prefix)
+        end = entries.place(_past(prefix))
         stop = min(end, start + limit) if limit else end
         if stop <= start:
             return (), max(end - start, 0)
-        return [entries[key] for key in entries.islice(start, stop)], end - stop
+        return entries.values(start, stop), end - stop
 
     def count(self, prefix: str) -> int:
-        count: int = self._entries.bisect_left(_past(prefix)) - self._entries.bisect_left(prefix)
-        return count
+        return self._entries.place(_past(prefix)) - self._entries.place(prefix)
 
     def watch(self, prefix: str, after: int, *, limit: int = 10_000) -> Watcher:
         """Changes under `prefix` with a revision greater than `after`; at most `limit` may wait to be read.
@@ -477,18 +474,18 @@ class WatchCache:
                 revision = page.revision
                 for item in page.items:
                     have = self._entries.get(item.key)
-                    same = have is not None and have.revision == item.mod_revision
-                    found[item.key] = have if same else self._entry(item)
+                    if have is None or have.revision != item.mod_revision:
+                        have = self._entry(item)
+                    found[item.key] = have
         if not self._revision:
-            self._entries = SortedDict(found)
+            self._entries = Ordered(found)
             self._revision = self._since = revision
             return
         self._events.clear()
         self._events_bytes = 0
         self._end_watchers(Compacted(revision))
         for key in [key for key in self._entries if key not in found]:
-            gone = self._entries[key]
-            self._emit(CacheEvent(EventType.DELETE, key, revision, None, gone))
+            self._emit(CacheEvent(EventType.DELETE, key, revision, None, self._entries.get(key)))
         for entry in sorted(found.values(), key=lambda entry: entry.revision):
             have = self._entries.get(entry.key)
             if have is not entry:
@@ -560,7 +557,7 @@ class WatchCache:
 
     def _change(self, event: StoreEvent) -> None:
         key = event.key
-        have: Entry | None = self._entries.get(key)
+        have = self._entries.get(key)
         if event.type is EventType.PUT:
             created = have.create_revision if have else event.revision
             try:
@@ -614,9 +611,9 @@ class WatchCache:
     def _emit(self, event: CacheEvent) -> None:
         key = event.key
         if event.entry is not None:
-            self._entries[key] = event.entry
+            self._entries.put(key, event.entry)
         else:
-            self._entries.pop(key, None)
+            self._entries.remove(key)
         if event.revision > self._revision:
             self._revision = event.revision
         self._events.append(event)

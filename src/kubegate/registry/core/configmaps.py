@@ -27,11 +27,11 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     data, binary = mapped(obj, "data"), mapped(obj, "binaryData")
     size = 0
     for name, value in sorted(data.items()):
-        path = field.key("data", name)
-        errors += wrong(path, name, names.is_config_map_key(name))
+        if problems := names.is_config_map_key(name):
+            errors += wrong(field.key("data", name), name, problems)
         if name in binary:
-            errors.append(field.invalid(path, name, "duplicate of key present in binaryData"))
-        size += len(value.encode("utf-8", "surrogatepass"))
+            errors.append(field.invalid(field.key("data", name), name, "duplicate of key present in binaryData"))
+        size += len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
     for name, value in sorted(binary.items()):
         errors += wrong(field.key("binaryData", name), name, names.is_config_map_key(name))
         size += decoded_size(value)
