@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from admission_world import World, attributes, pod, refusal, run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kubegate.admission.config import ConfigurationError
-from kubegate.admission.tolerations import covers, merge
+from kubegate.admission.tolerations import allowed, covers, merge
 from kubegate.api.status import StatusError
 
 
@@ -107,6 +111,50 @@ def test_merged_lists_keep_what_nothing_else_covers():
     assert merge([KEY], [VALUE]) == [KEY]
     assert merge([VALUE], [dict(VALUE)]) == [VALUE]
     assert merge([VALUE, FIVE], []) == [VALUE, FIVE]
+
+
+def texts(*values: str) -> Any:
+    return st.sampled_from(values)
+
+
+TOLERATIONS = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "key": texts("", "a", "b"),
+            "operator": texts("", "Equal", "Exists", "Gt"),
+            "value": texts("", "v", "w"),
+        },
+    ).flatmap(
+        lambda found: st.one_of(
+            texts("", "NoSchedule", "NoExecute").map(lambda effect: {**found, "effect": effect}),
+            st.integers(0, 3).map(lambda wait: {**found, "effect": "NoExecute", "tolerationSeconds": wait}),
+        )
+    ),
+    max_size=6,
+)
+
+
+@given(TOLERATIONS, TOLERATIONS)
+def test_what_is_merged_is_what_comparing_each_with_each_gives(first: list[Any], second: list[Any]) -> None:
+    def bare(toleration: Any) -> Any:
+        return {name: value for name, value in toleration.items() if value != ""}
+
+    together, merged = [*first, *second], []
+    for position, toleration in enumerate(together):
+        later = [other for other in together[position + 1 :] if bare(other) != bare(toleration)]
+        if not any(covers(other, toleration) for other in [*merged, *later]):
+            merged.append(toleration)
+    assert merge(first, second) == merged
+    assert allowed(first, second) == (not second or all(any(covers(w, t) for w in second) for t in first))
+
+
+def test_tens_of_thousands_of_tolerations_are_merged_in_one_go() -> None:
+    many = [{**FIVE, "tolerationSeconds": seconds} for seconds in range(20_000)]
+    assert merge(many, []) == many[-1:]
+    others = [{**KEY, "key": f"k{number}"} for number in range(20_000)]
+    assert merge(others, others) == others
+    assert allowed(others, [*others, *many])
 
 
 async def test_a_namespace_gives_and_limits_tolerations(world: World):

@@ -546,3 +546,16 @@ def test_values_that_an_empty_object_has_are_told_apart_from_others(status: Obje
     assert schema is not None
     sent = {"metadata": {}, "spec": spec, "status": status}
     assert managedfields._fields_of_new(schema, sent) == managedfields._added(schema, sent)
+
+
+def test_what_has_very_many_fields_is_not_remembered() -> None:
+    sent = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a"},
+        "data": {f"key-{number}": "v" for number in range(2000)},
+    }
+    managedfields._by_shape.clear()
+    made = update(None, sent, CONFIG_MAP)
+    assert len(made["metadata"]["managedFields"][0]["fieldsV1"]["f:data"]) == 2001
+    assert not any(managedfields._by_shape.values())

@@ -81,6 +81,16 @@ async def test_a_quota_says_what_is_used_and_hears_of_what_goes(world: Controlle
     assert world.must("resourcequotas", "q")["status"]["used"] == {"count/configmaps": "0"}
 
 
+async def test_a_quota_of_what_is_not_served_is_followed_once_it_is(world: ControllersWorld) -> None:
+    world.run("resourcequota-controller")
+    listeners = world.registry.cache._subscribers
+    before = sum(map(len, listeners.values()))
+    hard = {"count/configmaps": "2"} | {f"count/things{number}.example.org": "1" for number in range(100)}
+    await world.create("resourcequotas", {"metadata": {"name": "q"}, "spec": {"hard": hard}})
+    assert world.must("resourcequotas", "q")["status"]["used"] == {"count/configmaps": "0"}
+    assert sum(map(len, listeners.values())) == before + 1
+
+
 async def test_cluster_info_is_signed_by_the_tokens_that_may(world: ControllersWorld) -> None:
     world.run("bootstrap-signer-controller", "token-cleaner-controller")
     info = {"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "text"}}

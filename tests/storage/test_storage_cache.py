@@ -263,6 +263,35 @@ async def test_subscribers_hear_what_is_there_and_then_each_change_before_it_ret
     await cache.close()
 
 
+async def test_all_subscribers_are_given_one_object_however_large(memory: MemoryStore) -> None:
+    cache = await started(memory)
+    found: list[dict[str, object]] = []
+
+    def hear(event: CacheEvent) -> None:
+        assert event.entry is not None
+        found.append(event.entry.object())
+
+    for _ in range(3):
+        cache.subscribe("/registry/pods/", hear)
+    await cache.put(A, orjson.dumps({"data": "x" * 100_000}), 0)
+    assert len(found) == 3
+    assert found[0] is found[1] is found[2]
+    await cache.close()
+
+
+async def test_sets_of_very_many_labels_are_not_remembered(memory: MemoryStore) -> None:
+    cache = await started(memory)
+    many = {f"label-{number}": "v" for number in range(1000)}
+    for key in (A, B):
+        await cache.put(key, orjson.dumps({"labels": many}), 0)
+    one, other = cache.get(A), cache.get(B)
+    assert one is not None
+    assert other is not None
+    assert one.labels == other.labels == many
+    assert one.labels is not other.labels
+    await cache.close()
+
+
 async def test_a_subscriber_that_raises_does_not_stop_others(memory: MemoryStore) -> None:
     cache = await started(memory)
     heard: list[CacheEvent] = []

@@ -373,13 +373,13 @@ class Evaluators:
     def counting(self, names: Iterable[str]) -> list[str]:
         """The resources whose objects one has to look at to know what is used of a quota's names."""
         names = list(names)
-        found = [resource for resource, evaluator in self._special.items() if evaluator.matching(names)]
+        found = {resource: None for resource, evaluator in self._special.items() if evaluator.matching(names)}
         for name in names:
             resource = name.removeprefix("count/")
             counted = resource != name or name in _OLD_NAMES
-            if counted and resource not in self._special and resource not in found:
-                found.append(resource)
-        return found
+            if counted and resource not in self._special:
+                found[resource] = None
+        return list(found)
 
 
 def scopes_of(quota: Object) -> list[Mapping[str, Any]]:

@@ -146,12 +146,11 @@ def is_qualified_name(value: str) -> list[str]:
         return []
     errors: list[str] = []
     prefix, slash, name = value.partition("/")
-    pattern = regex_error(_LABEL_KEY_TEXT, _LABEL_KEY, "MyName", "my.name", "123-abc")
     if not slash:
         name = value
     elif "/" in name:
         more = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-        return ["a valid label key " + pattern + more]
+        return ["a valid label key " + _label_key_error() + more]
     elif not prefix:
         errors.append(f"prefix part {EMPTY}")
     else:
@@ -164,8 +163,12 @@ def is_qualified_name(value: str) -> list[str]:
     elif _bytes(name) > 63:
         errors.append("name part must be no more than 63 bytes")
     if not _LABEL_KEY_RE.fullmatch(name):
-        errors.append("name part " + pattern)
+        errors.append("name part " + _label_key_error())
     return errors
+
+
+def _label_key_error() -> str:
+    return regex_error(_LABEL_KEY_TEXT, _LABEL_KEY, "MyName", "my.name", "123-abc")
 
 
 def is_valid_label_value(value: str) -> list[str]:

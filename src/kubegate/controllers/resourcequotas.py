@@ -50,8 +50,6 @@ class ResourceQuotas(Loop):
                 self._by_namespace.pop(namespace, None)
             return
         self._by_namespace.setdefault(namespace, set()).add(key)
-        for resource in self._evaluators.counting((quota.get("spec") or {}).get("hard") or {}):
-            self._follow(resource)
         # what changed its status was either this controller or admission, which is right already
         if previous is None or previous.get("spec") != quota.get("spec"):
             self.queue.add(key)
@@ -64,7 +62,7 @@ class ResourceQuotas(Loop):
     def _follow(self, resource: str) -> None:
         """Hear of objects that go, or use something else than before; for as long as the server runs."""
         evaluator = self._evaluators.of(resource)
-        if resource in self._followed or evaluator is None:
+        if resource in self._followed or evaluator is None or self._resources.by_group_resource(resource) is None:
             return
         self._followed.add(resource)
 
@@ -92,6 +90,8 @@ class ResourceQuotas(Loop):
             self._resync.add(key)
             self.queue.add_at(key, self._clock.monotonic() + _RESYNC_SECONDS)
         hard = dict((quota.get("spec") or {}).get("hard") or {})
+        for resource in self._evaluators.counting(hard):
+            self._follow(resource)
         counted = used(quota, self._reader, self._clock, self._resources, self._reservations)
         if counted.keys() == hard.keys():
             self._uncounted.discard(key)

@@ -174,7 +174,9 @@ def _frame(event: CacheEvent, request: WatchRequest) -> bytes | None:
     kind = _kind(event, request)
     if kind is None:
         return None
-    return _shared_line(event, kind) if request.render is None else _line(kind, _data(event, kind), request)
+    if request.render is not None:
+        return _line(kind, _data(event, kind), request)
+    return _shared_line(event, kind) if event.size() <= _SMALL else _shared_large_line(event, kind)
 
 
 def _kind(event: CacheEvent, request: WatchRequest) -> bytes | None:
@@ -201,10 +203,13 @@ def _data(event: CacheEvent, kind: bytes) -> bytes:
     return event.entry.data
 
 
-@lru_cache(256)
-def _shared_line(event: CacheEvent, kind: bytes) -> bytes:
+def _json_line(event: CacheEvent, kind: bytes) -> bytes:
     """One line for all who watch the same bytes: a change is told a thousand times and put together once."""
     return json_line(kind, _data(event, kind))
+
+
+_shared_line, _shared_large_line = lru_cache(256)(_json_line), lru_cache(4)(_json_line)
+_SMALL = 64 * 1024
 
 
 def _line(kind: bytes, data: bytes, request: WatchRequest) -> bytes:

@@ -41,7 +41,8 @@ TICK = 0.5
 """Seconds by which those who wait for a revision may wait longer than they asked to."""
 
 LABELS = 4096
-"""Sets of labels that are remembered, to be shared by the objects that have them."""
+SHARED_LABELS = 64
+"""Sets of labels that are remembered, to be shared by the objects that have them, and up to which size."""
 
 PLACES = 4096
 """Resources in namespaces of which it is remembered who hears of their changes."""
@@ -66,7 +67,7 @@ class Entry(Struct, frozen=True, eq=False):
 
     def object(self) -> dict[str, Any]:
         """The decoded object; treat it as immutable, others may be given the same."""
-        return _decoded(self) if len(self.data) <= DECODED_BYTES else _decode(self)
+        return _decoded(self) if len(self.data) <= DECODED_BYTES else _decoded_large(self)
 
 
 def _decode(entry: Entry) -> dict[str, Any]:
@@ -75,6 +76,8 @@ def _decode(entry: Entry) -> dict[str, Any]:
 
 
 _decoded = lru_cache(DECODED)(_decode)
+_decoded_large = lru_cache(2)(_decode)
+"""All who hear of a change are given the same: the object after it, and the one before."""
 
 
 class CacheEvent(Struct, frozen=True, eq=False):
@@ -597,6 +600,8 @@ class WatchCache:
         """The same labels, as one mapping for all objects that have them: most have what many have."""
         if not labels:
             return NOTHING
+        if len(labels) > SHARED_LABELS:
+            return labels
         known = tuple(labels.items())
         try:
             found = self._labels.get(known)

@@ -80,9 +80,15 @@ class PodTolerationRestriction:
             found = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise unexpected(f"annotation {annotation} of namespace {name} is not JSON") from error
-        if not isinstance(found, list) or not all(isinstance(toleration, dict) for toleration in found):
+        if not isinstance(found, list) or not all(map(_is_toleration, found)):
             raise unexpected(f"annotation {annotation} of namespace {name} is no list of tolerations")
         return found
+
+
+def _is_toleration(found: object) -> bool:
+    return isinstance(found, dict) and all(
+        value is None or isinstance(value, int if name == "tolerationSeconds" else str) for name, value in found.items()
+    )
 
 
 def build(dependencies: Dependencies) -> PodTolerationRestriction:

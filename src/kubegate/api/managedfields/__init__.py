@@ -206,15 +206,19 @@ def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
     shape = typed.shape(schema, new)
     found = known.get(shape)
     if found is None:
-        if len(known) >= _MOST_SHAPES:
-            known.clear()
-        found = known[shape] = _added(schema, new)
+        found = _added(schema, new)
+        if sets.has_fewer(found, _LARGEST_SHAPE):
+            if len(known) >= _MOST_SHAPES:
+                known.clear()
+            known[shape] = found
     return found
 
 
 _by_shape: dict[str, dict[Hashable, FieldSet]] = {}
 """By the name of a built-in kind."""
 _MOST_SHAPES = 256
+_LARGEST_SHAPE = 1000
+"""Paths; what has more takes too much to be remembered, and is seldom made again."""
 
 
 def _added(schema: Schema, new: Object) -> FieldSet:
