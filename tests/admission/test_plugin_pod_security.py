@@ -110,6 +110,30 @@ async def test_wrong_labels_are_refused_unless_they_were_there_before(chain):
     assert "is invalid" in await refusal(chain, attributes("namespaces", wrong, namespace()))
 
 
+async def test_who_is_let_in_by_a_level_that_forbids_nothing_is_audited_so(world: World, chain):
+    world.namespace("ns")
+    asked = attributes("pods", pod(**PRIVILEGED))
+    await run(chain, asked)
+    assert asked.trace.audit_annotations == {PREFIX + "enforce-policy": "privileged:latest"}
+
+
+async def test_one_pod_of_each_controller_is_looked_at_before_the_others(world: World, chain, monkeypatch):
+    monkeypatch.setattr("kubegate.admission.plugins.pod_security._MOST_PODS", 2)
+    for name in ("a", "b", "c"):
+        owned = pod(name, **PRIVILEGED)
+        owned["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "r", "uid": "u", "controller": True}]
+        world.objects.put("pods", owned)
+    world.objects.put("pods", pod("z", hostPID=True))
+    asked = attributes("namespaces", namespace(enforce="baseline"), namespace())
+    await run(chain, asked)
+    assert asked.trace.warnings == [
+        "new PodSecurity enforce level only checked against the first 2 of 4 existing pods",
+        'existing pods in namespace "ns" violate the new PodSecurity enforce level "baseline:latest"',
+        "a: privileged",
+        "z: host namespaces",
+    ]
+
+
 async def test_raising_a_level_warns_of_pods_that_are_there(world: World, chain):
     for name in ("b", "a", "c"):
         world.objects.put("pods", pod(name, **PRIVILEGED))
@@ -162,9 +186,12 @@ async def test_the_configuration_gives_defaults_and_exemptions(world: World):
     asked = attributes("namespaces", namespace("kube-system", enforce="restricted"), namespace("kube-system"))
     await run(chain, asked)
     assert asked.trace.warnings == [
-        'namespace "kube-system" is exempt from Pod Security, and the policy (enforce=restricted:latest, '
-        "warn=restricted:v1.20) will be ignored"
+        'namespace "kube-system" is exempt from Pod Security, and the policy (enforce=restricted:latest) '
+        "will be ignored"
     ]
+    asked = attributes("namespaces", namespace("kube-system", enforce="baseline", audit="privileged"))
+    await run(chain, asked)
+    assert asked.trace.warnings == []
 
 
 @pytest.mark.parametrize(

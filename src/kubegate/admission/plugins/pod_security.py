@@ -5,7 +5,7 @@ Follows k8s.io/pod-security-admission/admission and k8s.io/kubernetes/plugin/pkg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -26,6 +26,7 @@ from kubegate.api.status import internal, invalid
 # More pods than these, or more seconds, are not looked at when a namespace's level is raised.
 _MOST_PODS = 3000
 _MOST_SECONDS = 1.0
+_ENFORCED, _PRIVILEGED = f"{policies.PREFIX}enforce-policy", str(LevelVersion())
 
 
 def _template(object: Object) -> Object | None:
@@ -79,7 +80,8 @@ class PodSecurity:
         if self._is_exempt(attributes):
             return
         policy, errors = await self._policy_of(attributes.namespace)
-        if not errors and all(getattr(policy, mode).level == PRIVILEGED for mode in MODES):
+        if not errors and policy.forbids_nothing:
+            attributes.trace.annotate(_ENFORCED, _PRIVILEGED)
             return
         if attributes.operation is Operation.UPDATE and not _matters(pod, attributes.old_object or {}):
             return
@@ -117,7 +119,7 @@ class PodSecurity:
 
         refused = ""
         if enforce:
-            trace.annotate(f"{policies.PREFIX}enforce-policy", str(policy.enforce))
+            trace.annotate(_ENFORCED, str(policy.enforce))
             if violations(policy.enforce):
                 refused = f'violates PodSecurity "{policy.enforce}": {_listed(violations(policy.enforce))}'
         if violations(policy.audit):
@@ -167,25 +169,24 @@ class PodSecurity:
                 attributes.trace.warn(text)
 
     def _warn_exempt(self, attributes: Attributes, name: str, policy: Policy, labels: Mapping[str, str] | None) -> None:
-        labelled = any(label.startswith(policies.PREFIX) for label in labels or {})
-        if labelled and policy != self._defaults and policy.compact():
-            attributes.trace.warn(
-                f'namespace "{name}" is exempt from Pod Security, and the policy ({policy.compact()}) will be ignored'
-            )
+        if policy.forbids_nothing or policy.is_equivalent(self._defaults):
+            return
+        told = policy.labelled(labels or {})
+        attributes.trace.warn(
+            f'namespace "{name}" is exempt from Pod Security, and the policy ({told}) will be ignored'
+        )
 
     def _check_existing(self, namespace: str, wanted: LevelVersion) -> list[str]:
         """What clients are told of pods that are there already; those of like fault are named together."""
-        pods = sorted(self._reader.list("pods", namespace), key=lambda pod: str(pod["metadata"]["name"]))
+        pods = self._each_controller_first(self._reader.list("pods", namespace))
         until = self._clock.monotonic() + _MOST_SECONDS
         checked, by_reason = 0, dict[str, list[str]]()
         for pod in pods[:_MOST_PODS]:
-            spec = pod.get("spec") or {}
             checked += 1
-            if spec.get("runtimeClassName") not in self._exempt.runtime_classes:
-                found = evaluate(wanted.level, wanted.version, pod["metadata"], spec)
-                if found:
-                    reason = ", ".join(violation.reason for violation in found)
-                    by_reason.setdefault(reason, []).append(pod["metadata"]["name"])
+            found = evaluate(wanted.level, wanted.version, pod["metadata"], pod.get("spec") or {})
+            if found:
+                reason = ", ".join(violation.reason for violation in found)
+                by_reason.setdefault(reason, []).append(pod["metadata"]["name"])
             if self._clock.monotonic() > until:
                 break
         texts = []
@@ -197,7 +198,22 @@ class PodSecurity:
             texts.append(
                 f'existing pods in namespace "{namespace}" violate the new PodSecurity enforce level "{wanted}"'
             )
-        return texts + sorted(f"{_named(names)}: {reason}" for reason, names in by_reason.items())
+        return texts + sorted(f"{_named(sorted(names))}: {reason}" for reason, names in by_reason.items())
+
+    def _each_controller_first(self, pods: Iterable[Object]) -> list[Object]:
+        """The pods that are not exempt: one of each controller before the others, which are like it."""
+        first: list[Object] = []
+        others: list[Object] = []
+        seen: set[str] = set()
+        for pod in pods:
+            if (pod.get("spec") or {}).get("runtimeClassName") in self._exempt.runtime_classes:
+                continue
+            controller = next(
+                (o["uid"] for o in pod["metadata"].get("ownerReferences") or () if o.get("controller")), ""
+            )
+            (others if controller and controller in seen else first).append(pod)
+            seen.add(controller)
+        return first + others
 
 
 def _named(names: list[str]) -> str:

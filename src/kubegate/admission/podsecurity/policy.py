@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -37,10 +37,28 @@ class Policy(Struct, frozen=True):
     audit: LevelVersion = LevelVersion()
     warn: LevelVersion = LevelVersion()
 
-    def compact(self) -> str:
-        """The modes that forbid anything: `enforce=baseline:latest, warn=restricted:v1.25`."""
-        modes = ((mode, getattr(self, mode)) for mode in MODES)
-        return ", ".join(f"{mode}={wanted}" for mode, wanted in modes if wanted.level != PRIVILEGED)
+    @property
+    def forbids_nothing(self) -> bool:
+        return self.enforce.level == self.audit.level == self.warn.level == PRIVILEGED
+
+    def is_equivalent(self, other: Policy) -> bool:
+        """Whether it forbids what the other one does: versions of privileged are all the same."""
+        return all(
+            one.level == two.level and (one.level == PRIVILEGED or one.version == two.version)
+            for one, two in zip(self, other, strict=True)
+        )
+
+    def labelled(self, labels: Mapping[str, str]) -> str:
+        """Which modes that forbid anything the labels set: `enforce=baseline:latest, warn=restricted:v1.25`."""
+        modes = zip(MODES, self, strict=True)
+        return ", ".join(
+            f"{mode}={wanted}"
+            for mode, wanted in modes
+            if wanted.level != PRIVILEGED and (PREFIX + mode in labels or f"{PREFIX}{mode}-version" in labels)
+        )
+
+    def __iter__(self) -> Iterator[LevelVersion]:
+        return iter((self.enforce, self.audit, self.warn))
 
 
 def parse_level(text: str) -> str | None:
