@@ -42,8 +42,13 @@ def _cost(program: cel.Program) -> tuple[Any, int]:
         ("dyn([1])", [1], 0),
         ("string(duration('1h'))", "3600s", 0),
         ("1 == dyn(duration('1s'))", False, 1),
+        ("double('inf')", float("inf"), 0),
         ("object.spec.replicas in [dyn(1), dyn(3)]", True, 3),
         ("double('0x1p-2') + double('1_000')", 1000.25, 1),
+        ("string(timestamp('2024-01-01T00:00:00.5+02:00') + duration('1h'))", "2024-01-01T01:00:00.5+02:00", 2),
+        ("string(duration('1h') + timestamp('2024-01-01T00:00:00-05:30'))", "2024-01-01T01:00:00-05:30", 2),
+        ("string(timestamp('9999-12-31T23:59:59+02:00') + duration('2h'))", "9999-12-31T23:59:59Z", 2),
+        ("timestamp('2024-01-01T00:00:00+02:00') == timestamp('2023-12-31T22:00:00Z')", True, 1),
         # the start of a branch, and of an index, is not counted
         ("object.spec.t ? object.spec.replicas : object.spec.zero", 3, 5),
         ("(object.spec.t ? object : object.spec).spec.replicas > 1", True, 6),
@@ -141,6 +146,7 @@ def test_what_does_not_compile(expression: str, column: int, text: str) -> None:
     ("expression", "text"),
     [
         ("int(dyn('a'))", "type conversion error from 'string' to 'int'"),
+        ("double('-1e400')", "type conversion error from 'string' to 'double'"),
         ("string(dyn(null))", "no such overload: string(null_type)"),
         ("matches('a', '[')", "error parsing regexp: missing closing ]: `[`"),
     ],

@@ -84,8 +84,10 @@ def add(left: Any, right: Any) -> Any:
         if len(left) + len(right) > _MOST_ELEMENTS:
             raise values.CostExceeded
         return left.joined(right) if isinstance(left, values.KeyedList) else [*left, *right]
-    if isinstance(left, (Timestamp, Duration)) and isinstance(right, (Timestamp, Duration)) and kind is not type(right):
-        return checked_timestamp(left.nanoseconds + right.nanoseconds)
+    if kind is Timestamp and type(right) is Duration:
+        return checked_timestamp(left.nanoseconds + right.nanoseconds, left.offset)
+    if kind is Duration and type(right) is Timestamp:
+        return checked_timestamp(left.nanoseconds + right.nanoseconds, right.offset)
     raise _unfit("_+_", left)
 
 
@@ -107,7 +109,7 @@ def subtract(left: Any, right: Any) -> Any:
         if kind in (Duration, Timestamp):
             return checked_duration(left.nanoseconds - right.nanoseconds)
     if isinstance(left, Timestamp) and isinstance(right, Duration):
-        return checked_timestamp(left.nanoseconds - right.nanoseconds)
+        return checked_timestamp(left.nanoseconds - right.nanoseconds, left.offset)
     raise _unfit("_-_", left)
 
 
@@ -405,8 +407,11 @@ def _to_double(value: Any) -> float:
         try:
             if value != value.strip():
                 raise ValueError
-            return float.fromhex(value) if "x" in value.lower() and "p" in value.lower() else float(value)
-        except ValueError:
+            found = float.fromhex(value) if "x" in value.lower() and "p" in value.lower() else float(value)
+            if math.isinf(found) and any(map(str.isdigit, value)):  # too large
+                raise ValueError
+            return found
+        except (ValueError, OverflowError):
             raise _cannot(value, "double") from None
     return float(value)
 

@@ -54,17 +54,28 @@ class Duration(Struct, frozen=True):
         return _seconds_text(self.nanoseconds) + "s"
 
 
-class Timestamp(Struct, frozen=True):
-    """A moment, in nanoseconds since 1970 (UTC)."""
+class Timestamp(Struct, frozen=True, eq=False):
+    """A moment, in nanoseconds since 1970 (UTC); `offset` is the time zone, in seconds, that it is written in."""
 
     cel_type: ClassVar[CelType] = types.TIMESTAMP
     nanoseconds: int
+    offset: int = 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timestamp) and self.nanoseconds == other.nanoseconds
+
+    def __hash__(self) -> int:
+        return hash(self.nanoseconds)
 
     def __str__(self) -> str:
         seconds, rest = divmod(self.nanoseconds, 10**9)
-        text = (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
+        # at the ends of the calendar its own time zone may have no date for it
+        offset = self.offset if _FIRST_SECOND <= seconds + self.offset <= _LAST_SECOND else 0
+        text = (_EPOCH + timedelta(seconds=seconds + offset)).strftime("%Y-%m-%dT%H:%M:%S")
         text = text.rjust(19, "0")
-        return f"{text}.{rest:09d}".rstrip("0") + "Z" if rest else text + "Z"
+        hours, minutes = divmod(abs(offset) // 60, 60)
+        zone = f"{'-' if offset < 0 else '+'}{hours:02d}:{minutes:02d}" if offset else "Z"
+        return f"{text}.{rest:09d}".rstrip("0") + zone if rest else text + zone
 
     def at(self, zone: tzinfo) -> datetime:
         return (_EPOCH + timedelta(seconds=self.nanoseconds // 10**9)).astimezone(zone)
@@ -371,10 +382,10 @@ def checked_duration(nanoseconds: int) -> Duration:
     return Duration(nanoseconds)
 
 
-def checked_timestamp(nanoseconds: int) -> Timestamp:
+def checked_timestamp(nanoseconds: int, offset: int = 0) -> Timestamp:
     if not _FIRST_SECOND <= nanoseconds // 10**9 <= _LAST_SECOND:
         raise EvaluationError("timestamp overflow")
-    return Timestamp(nanoseconds)
+    return Timestamp(nanoseconds, offset)
 
 
 _TIMESTAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII)
@@ -390,16 +401,16 @@ def parse_timestamp(text: str) -> Timestamp | None:
         moment = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
     except ValueError:
         return None
-    seconds = round((moment - _EPOCH).total_seconds())
+    seconds, offset = round((moment - _EPOCH).total_seconds()), 0
     if sign:
         if int(hours) > 23 or int(minutes) > 59:
             return None
-        shift = int(hours) * 3600 + int(minutes) * 60
-        seconds += -shift if sign == "+" else shift
+        offset = (int(hours) * 3600 + int(minutes) * 60) * (1 if sign == "+" else -1)
+        seconds -= offset
     nanoseconds = int((fraction or "")[:9].ljust(9, "0"))
     if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
         return None
-    return Timestamp(seconds * 10**9 + nanoseconds)
+    return Timestamp(seconds * 10**9 + nanoseconds, offset)
 
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
