@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 from msgspec import Struct
+
 from kubegate.api.clock import Clock, SystemClock
 from kubegate.storage import Compacted, EventType, FutureRevision, KeyValue, Range, Store, StoreEvent, StoreUnavailable
 from kubegate.storage.ordered import Ordered
