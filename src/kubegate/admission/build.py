@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from kubegate.admission import Plugin, config
+from kubegate.admission import Attributes, Operation, Plugin, config
 from kubegate.admission.chain import Chain
 from kubegate.admission.config import AdmissionOptions
 from kubegate.admission.dependencies import Dependencies
@@ -49,11 +49,25 @@ MODULES: Mapping[str, str] = {
     "StorageObjectInUseProtection": "storage_object_in_use_protection",
     "TaintNodesByCondition": "taint_nodes_by_condition",
 }
-# Those that answer for several plugins at once: `build_plugins(dependencies) -> {name: Plugin}`.
-FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "kubegate.admission.webhooks.build": ("MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"),
-    "kubegate.admission.policies.build": ("MutatingAdmissionPolicy", "ValidatingAdmissionPolicy"),
+# Modules that make several plugins at once, `build_plugins(dependencies) -> {name: Plugin}`, and what each handles.
+FAMILIES: Mapping[str, Mapping[str, frozenset[Operation]]] = {
+    "kubegate.admission.webhooks.build": {
+        "MutatingAdmissionWebhook": frozenset(Operation),
+        "ValidatingAdmissionWebhook": frozenset(Operation),
+    },
+    "kubegate.admission.policies.build": {
+        "MutatingAdmissionPolicy": frozenset(Operation) - {Operation.DELETE},
+        "ValidatingAdmissionPolicy": frozenset(Operation),
+    },
 }
+# The objects that configure them. Most clusters have none, and do not load what it takes to heed them (CEL, HTTP).
+_CONFIGURED_BY = {
+    "kubegate.admission.webhooks.build": ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    "kubegate.admission.policies.build": (
+        "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
+        "validatingadmissionpolicies", "validatingadmissionpolicybindings",
+    ),
+}  # fmt: skip
 
 
 def build(
@@ -66,9 +80,8 @@ def build(
     configurations = config.read(options.config_file) if options.config_file else dependencies.configurations
     dependencies = replace(dependencies, options=options, configurations=configurations)
     made: dict[str, Plugin] = {}
-    for module, members in FAMILIES.items():
-        if not set(members).isdisjoint(names):
-            made |= importlib.import_module(module).build_plugins(dependencies)
+    for members in FAMILIES.values():
+        made |= {name: _Unconfigured(name, handles) for name, handles in members.items()}
     for name in names:
         if name not in made:
             made[name] = importlib.import_module(f"kubegate.admission.plugins.{MODULES[name]}").build(dependencies)
@@ -77,4 +90,42 @@ def build(
         # after the webhooks, before what counts objects: a quota is not used up by what is refused
         place = names.index("ResourceQuota") if "ResourceQuota" in names else len(names)
         chain[place:place] = extra(dependencies)
-    return Chain(chain)
+    found = Chain(chain)
+    for module, members in FAMILIES.items():
+        if not set(members).isdisjoint(names):
+            _follow(module, found, dependencies)
+    return found
+
+
+class _Unconfigured:
+    """Has the place of a plugin that nobody configured, and nothing to do."""
+
+    resources: frozenset[str] | None = None
+    changes = False
+
+    def __init__(self, name: str, handles: frozenset[Operation]) -> None:
+        self.name, self.handles = name, handles
+        setattr(self, "admit" if name.startswith("Mutating") else "validate", _nothing)
+
+    def idle(self) -> bool:
+        return True
+
+
+async def _nothing(attributes: Attributes) -> None:
+    """What a plugin does that is idle."""
+
+
+def _follow(module: str, chain: Chain, dependencies: Dependencies) -> None:
+    """Put a family's plugins in their places: with the first object that configures one, or now where a file does."""
+    begun = False
+
+    def begin(*_: object) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            chain.replace(importlib.import_module(module).build_plugins(dependencies))
+
+    if any(dependencies.configurations.get(name) is not None for name in FAMILIES[module]):
+        begin()
+    for resource in _CONFIGURED_BY[module]:
+        dependencies.reader.subscribe(f"{resource}.admissionregistration.k8s.io", begin)

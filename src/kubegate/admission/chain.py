@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,6 +56,12 @@ class Chain:
     def names(self) -> tuple[str, ...]:
         """The plugins in the order in which they are asked."""
         return tuple(plugin.name for plugin in self._plugins)
+
+    def replace(self, plugins: Mapping[str, Plugin]) -> None:
+        """Put these, by name, in the places of those of their names."""
+        self._plugins = tuple(plugins.get(plugin.name, plugin) for plugin in self._plugins)
+        self._mutating.clear()
+        self._validating.clear()
 
     async def admit(self, attributes: Attributes) -> None:
         """The mutating pass: `attributes.object` may be another afterwards. Raises StatusError where one refuses."""
