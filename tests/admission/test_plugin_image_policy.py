@@ -97,6 +97,14 @@ async def test_refusals_are_told_with_their_reason(chain_with, backend: Backend)
     )
 
 
+async def test_the_answer_to_a_very_long_question_is_not_remembered(chain_with, backend: Backend):
+    chain = chain_with(allowTTL=30)
+    asked = pod(metadata={"annotations": {"my.image-policy.k8s.io/ticket": "x" * 40_000}})
+    for _ in range(2):
+        await run(chain, attributes("pods", asked))
+    assert len(backend.seen) == 2
+
+
 async def test_an_answer_is_remembered_for_its_time(world: World, chain_with, backend: Backend):
     chain = chain_with()
     for _ in range(2):

@@ -9,6 +9,7 @@ from kubegate.admission import Attributes, Operation
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pods import spec_of
 from kubegate.admission.quota import is_extended
+from kubegate.api import Object
 
 _IDENTITY = ("key", "operator", "value", "effect")
 
@@ -30,15 +31,23 @@ class ExtendedResourceToleration:
             for name in (container.get("resources") or {}).get("requests") or ()
             if is_extended(name)
         }
-        for name in sorted(asked):
-            wanted = {"key": name, "operator": "Exists", "effect": "NoSchedule"}
-            given = spec.get("tolerations") or []
-            same = [all(t.get(field, "") == wanted.get(field, "") for field in _IDENTITY) for t in given]
-            if any(same):
-                # Without the seconds, which are for other effects.
-                spec["tolerations"] = [wanted if found else t for t, found in zip(given, same, strict=True)]
-            else:
-                spec["tolerations"] = [*given, wanted]
+        if not asked:
+            return
+        given = spec.get("tolerations") or []
+        there = [tuple(toleration.get(field) or "" for field in _IDENTITY) for toleration in given]
+        wanted = {_identity(name): name for name in sorted(asked)}
+        # Those that are there lose their seconds, which are for other effects.
+        kept = [_toleration(wanted[who]) if who in wanted else own for who, own in zip(there, given, strict=True)]
+        missing = wanted.keys() - set(there)
+        spec["tolerations"] = kept + [_toleration(name) for who, name in wanted.items() if who in missing]
+
+
+def _identity(name: str) -> tuple[str, ...]:
+    return (name, "Exists", "", "NoSchedule")
+
+
+def _toleration(name: str) -> Object:
+    return {"key": name, "operator": "Exists", "effect": "NoSchedule"}
 
 
 def build(dependencies: Dependencies) -> ExtendedResourceToleration:

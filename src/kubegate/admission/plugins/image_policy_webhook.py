@@ -28,6 +28,8 @@ AUDIT_PREFIX = "imagepolicywebhook.image-policy.k8s.io/"
 _ANNOTATION_DOMAIN = ".image-policy.k8s.io/"
 _FAILED_OPEN = "alpha.image-policy.k8s.io/failed-open"
 _MOST_ANSWERS = 1024
+_LARGEST_REMEMBERED = 32 * 1024
+"""Bytes of what was asked; pods choose how much that is, and must not fill the memory."""
 _MOST_IN_FLIGHT = 100
 # Seconds for one call; client-go tells the other server as well.
 _TIMEOUT = 30
@@ -106,11 +108,12 @@ class ImagePolicyWebhook:
         backoff = Backoff(duration=self._settings.retry_backoff / 1000)
         answer = await with_backoff(ask, clock=self._clock, backoff=backoff)
         status: Object = answer.get("status") or {}
-        ttl = self._settings.allow_ttl if status.get("allowed") else self._settings.deny_ttl
-        self._answers[key] = (self._clock.monotonic() + ttl, status)
-        self._answers.move_to_end(key)
-        while len(self._answers) > _MOST_ANSWERS:
-            self._answers.popitem(last=False)
+        if len(key) <= _LARGEST_REMEMBERED:
+            ttl = self._settings.allow_ttl if status.get("allowed") else self._settings.deny_ttl
+            self._answers[key] = (self._clock.monotonic() + ttl, status)
+            self._answers.move_to_end(key)
+            while len(self._answers) > _MOST_ANSWERS:
+                self._answers.popitem(last=False)
         return status
 
 
