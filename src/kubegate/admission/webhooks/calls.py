@@ -16,6 +16,7 @@ from kubegate.admission.webhooks.dispatch import Dispatcher
 from kubegate.admission.webhooks.expressions import ConditionError, Invocation
 from kubegate.admission.webhooks.matching import Routes
 from kubegate.api import Object, status
+from kubegate.api.clock import answer_by
 from kubegate.api.field import quoted
 from kubegate.api.metadata import new_uid
 from kubegate.api.status import StatusError
@@ -133,7 +134,7 @@ class Caller(Struct):
         uid = new_uid()
         body = await versions.body(invocation)
         try:
-            response = await self.dispatcher.call(webhook, body.written(version, uid))
+            response = await self.dispatcher.call(webhook, body.written(version, uid), answer_by.get())
             answer = review.answer(response, uid, version, mutating)
         except RemoteError as error:
             raise CallFailed(webhook.name, f"failed to call webhook: {error}") from None

@@ -16,7 +16,6 @@ from msgspec import Struct, field
 from kubegate.admission.config import ConfigurationError
 from kubegate.admission.webhooks import services
 from kubegate.api import Object
-from kubegate.api.clock import answer_by
 from kubegate.pki import kubeconfig
 from kubegate.remote.client import Client, Clients, Endpoint, RemoteError, Response
 from kubegate.storage import Reader
@@ -119,8 +118,11 @@ class Dispatcher:
         self._clients = Clients()
         self._ways: dict[tuple[object, ...], _Way] = {}
 
-    async def call(self, webhook: Target, body: bytes) -> Response:
-        """POST a review, in what is left of its time and of the request's. Raises RemoteError with Go's text."""
+    async def call(self, webhook: Target, body: bytes, until: float = math.inf) -> Response:
+        """POST a review, within the webhook's timeout and until then at most, in the event loop's time.
+
+        Raises RemoteError with Go's text.
+        """
         service = webhook.client_config.get("service")
         way = self._to_url(webhook) if service is None else self._to_service(webhook, service)
         client = way.client
@@ -131,7 +133,7 @@ class Dispatcher:
                 text = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block"
                 raise RemoteError(text) from None
         within, url = float(webhook.timeout), way.url
-        left = answer_by.get() - asyncio.get_running_loop().time()
+        left = until - asyncio.get_running_loop().time()
         if left < within:
             within, url = left, f"{url.partition('?')[0]}?timeout={max(math.ceil(left), 1)}s"
         return await client.post_json(body, url=url, within=within, replay=True, lane=way.lane)
