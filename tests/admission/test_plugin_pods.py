@@ -173,6 +173,19 @@ async def test_a_namespace_gives_and_limits_tolerations(world: World):
     )
 
 
+async def test_what_a_pod_tolerates_comes_first_and_is_merged_only_with_more(world: World):
+    chain = world.chain("PodTolerationRestriction")
+    twice = pod(tolerations=[VALUE, dict(VALUE)])
+    assert (await run(chain, attributes("pods", twice)))["spec"]["tolerations"] == [VALUE, VALUE]
+    defaults = '[{"key": "d", "operator": "Exists"}]'
+    world.namespace("ns", annotations={"scheduler.alpha.kubernetes.io/defaultTolerations": defaults})
+    twice["spec"]["containers"] = [{"name": "c", "image": "i", "resources": {"requests": {"memory": "1Mi"}}}]
+    stored = await run(chain, attributes("pods", twice))
+    assert [toleration["key"] for toleration in stored["spec"]["tolerations"]] == [
+        "k", "d", "node.kubernetes.io/memory-pressure",
+    ]  # fmt: skip
+
+
 async def test_a_pod_that_asks_for_memory_stays_where_it_is_short(world: World):
     asking = pod(containers=[{"name": "c", "image": "i", "resources": {"requests": {"memory": "1Mi"}}}])
     stored = await run(world.chain("PodTolerationRestriction"), attributes("pods", asking))

@@ -33,9 +33,9 @@ class OwnerReferencesPermissionEnforcement:
             return
         if attributes.operation is not Operation.CREATE:
             await self._check_delete(attributes)
-        blocking_before = {owner.get("uid") for owner in old if owner.get("blockOwnerDeletion")}
+        blocking_before = {owner.get("uid"): owner.get("blockOwnerDeletion") for owner in old}
         for owner in new:
-            if owner.get("blockOwnerDeletion") and owner.get("uid") not in blocking_before:
+            if owner.get("blockOwnerDeletion") and not blocking_before.get(owner.get("uid")):
                 await self._check_blocking(attributes, owner)
 
     async def _check_delete(self, attributes: Attributes) -> None:

@@ -42,15 +42,15 @@ class PodTolerationRestriction:
         if attributes.object is None:
             return
         spec = spec_of(attributes.object)
-        found: list[Object] = spec.get("tolerations") or []
+        more: list[Object] = []
         if attributes.operation is Operation.CREATE:
             defaults = await self._of_namespace(attributes, DEFAULTS)
-            found = merge(self._defaults if defaults is None else defaults, found)
+            more += self._defaults if defaults is None else defaults
         if not is_best_effort(attributes.object):
             # Such a pod may stay where memory is short: others are evicted before it.
-            found = merge(found, [_MEMORY_PRESSURE])
-        if found != (spec.get("tolerations") or []):
-            spec["tolerations"] = found
+            more.append(_MEMORY_PRESSURE)
+        if more:
+            spec["tolerations"] = [dict(toleration) for toleration in merge(spec.get("tolerations") or [], more)]
         await self.validate(attributes)
 
     async def validate(self, attributes: Attributes) -> None:
