@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 from people import World, bearer
 
-from kubegate.authentication import Headers, Request
+from kubegate.authentication import Headers, Request, token_file
+from kubegate.authentication.secrets import Digest
+from kubegate.authentication.user_file import BadUserFile
 
 TOKENS = 'alice-token,alice,u-alice,"dev,ops"\nbob-token,bob,u-bob\ncarol-token,carol,u-carol,ops\n'
 
@@ -23,6 +26,7 @@ async def start(world: World, **more: object) -> World:
         ("bearer bob-token", "bob"),
         ("Bearer bob-token\t", "bob"),
         (" Bearer bob-token ", "bob"),
+        ("\u2003Bearer bob-token\u3000", "bob"),
         ("Bearer bob-token and more", "bob"),
         ("Bearer", "system:anonymous"),
         ("Bearer ", "system:anonymous"),
@@ -74,6 +78,37 @@ async def test_a_broken_token_file_is_refused_at_the_start_without_telling_the_t
     assert "secret-token" not in str(failure.value)
 
 
+@pytest.mark.parametrize(
+    ("line", "users"),
+    [
+        ('"t,1",u,1', {"t,1": ("u", "1", ())}),
+        ('"a""b",u,1\r\n\r\nt,v,2\r', {'a"b': ("u", "1", ()), "t": ("v", "2", ())}),
+        ("t,u\r,1", {"t": ("u\r", "1", ())}),
+        ('t,u,"1\r\n2"', {"t": ("u", "1\n2", ())}),
+        ("t,u,1\nt,v,2", {"t": ("v", "2", ())}),
+        (",u,1\nt,v,2,", {"t": ("v", "2", ("",))}),
+        ('t,u,1,"a,,b",more', {"t": ("u", "1", ("a", "", "b"))}),
+        ("# t,u,1", {"# t": ("u", "1", ())}),
+        ('t"x,u,1', 'parse error on line 1, column 2: bare " in non-quoted-field'),
+        ('a,b,c\nt,"u"x,1', 'parse error on line 2, column 5: extraneous or missing " in quoted-field'),
+        ('t,"u\n\nv', 'record on line 1; parse error on line 3, column 2: extraneous or missing " in quoted-field'),
+        ("\nt,u", "must have at least 3 columns (token, user name, user uid), found 2 in line 2"),
+    ],
+)
+def test_a_token_file_is_read_as_go_reads_csv(line: str, users: Any) -> None:
+    digest = Digest()
+    if isinstance(users, str):
+        with pytest.raises(BadUserFile) as caught:
+            token_file.parse(line.encode(), "tokens.csv", digest)
+        assert str(caught.value).endswith(users)
+        return
+    found = token_file.parse(line.encode(), "tokens.csv", digest)
+    wanted = {
+        digest(token): (name, uid, (*groups, "system:authenticated")) for token, (name, uid, groups) in users.items()
+    }
+    assert {key: (one.user.name, one.user.uid, one.user.groups) for key, one in found.items()} == wanted
+
+
 async def test_anonymous_can_be_turned_off(world: World) -> None:
     await start(world, anonymous_auth=False)
     assert await world.who(Request("GET", "/livez", Headers.of([]))) == "nobody"
@@ -118,6 +153,22 @@ def token(text: str) -> str:
             "refused: invalid base64.bearer.authorization token",
         ),
         (socket(token("bob-token"), "x", authorization="Bearer alice-token"), "alice"),
+        (socket(token("bob-token"), "x", authorization="Bearer wrong"), "bob"),
+        (
+            Request(
+                "GET",
+                "/",
+                Headers.of(
+                    [
+                        ("upgrade", "WebSocket"),
+                        ("connection", "close"),
+                        ("connection", "x-upgrade"),
+                        ("sec-websocket-protocol", f"{token('bob-token')}, x"),
+                    ]
+                ),
+            ),
+            "bob",
+        ),
         (Request("GET", "/", Headers.of([("sec-websocket-protocol", token("bob-token"))])), "system:anonymous"),
     ],
 )

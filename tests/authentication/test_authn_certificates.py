@@ -103,7 +103,15 @@ async def test_two_uids_are_refused(world: World) -> None:
     await start(world, ca)
     uid = certificates.UID_OID
     subject = [x509.NameAttribute(uid, "a"), x509.NameAttribute(uid, "b"), x509.NameAttribute(NameOID.COMMON_NAME, "j")]
-    assert await world.who(shown(odd(ca, subject))) == "refused: expected 1 UID, but found multiple"
+    assert await world.who(shown(odd(ca, subject))) == "refused: expected 1 UID, but found multiple: [a b]"
+
+
+async def test_an_empty_uid_is_refused(world: World) -> None:
+    ca = authority()
+    await start(world, ca)
+    name = x509.NameAttribute(NameOID.COMMON_NAME, "jane")
+    uid = x509.NameAttribute(certificates.UID_OID, "")
+    assert await world.who(shown(odd(ca, [uid, name]))) == "refused: UID cannot be an empty string"
 
 
 async def test_what_is_no_certificate_is_refused(world: World) -> None:
@@ -282,6 +290,15 @@ async def test_the_proxys_headers_say_who_is_asking(world: World) -> None:
     assert (found.user.name, found.user.uid) == ("xenia", "u-1")
     assert found.user.groups == ("dev", "ops", "system:authenticated")
     assert found.user.extra == {"acme.com/project id": ("p1", "p2"), "bad%zz": ("v",), "": ("e",)}
+
+
+async def test_bytes_that_are_no_text_become_replacement_characters(world: World) -> None:
+    _, front = await start_with_proxy(world)
+    proxy = client(front, "front-proxy-client")
+    headers = Headers([(b"x-remote-user", b"zo\xff\xfe"), (b"x-remote-extra-a%ff%c3%bc", b"v\xe9")])
+    found = await world.ask(Request("GET", "/", headers, (proxy,)))
+    assert found is not None
+    assert (found.user.name, found.user.extra) == ("zo\ufffd\ufffd", {"a\ufffd\u00fc": ("v\ufffd",)})
 
 
 async def test_headers_of_others_are_not_looked_at(world: World) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -63,7 +64,7 @@ class Headers:
     """A request's header fields: names in lower case, in the order they came, repeated as sent.
 
     They are kept as the bytes that came, and decoded when somebody looks: most are never looked at. UTF-8, as Go reads
-    them; what is none counts as latin-1.
+    them; bytes that are none become U+FFFD each, as they do where Go writes them down.
     """
 
     __slots__ = ("_fields", "_first")
@@ -84,7 +85,7 @@ class Headers:
         try:  # as `_text`, which would be a call for each of the headers that every request is asked for
             return found.decode()
         except UnicodeDecodeError:
-            return found.decode("latin-1")
+            return _text(found)
 
     def has(self, name: bytes) -> bool:
         return name in self._first
@@ -110,7 +111,15 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        return value.decode("latin-1")
+        return with_whole_characters(value.decode(errors="surrogateescape"))
+
+
+def with_whole_characters(text: str) -> str:
+    """A text in which bytes that are no UTF-8 were escaped as surrogates, with U+FFFD for each of them."""
+    return _ESCAPED.sub("\ufffd", text)
+
+
+_ESCAPED = re.compile("[\udc80-\udcff]")
 
 
 class Request(Struct):

@@ -12,9 +12,11 @@ from kubegate.authentication.union import AuthenticationErrors, TokenUnion
 INVALID = "invalid bearer token"
 EXTRA_SPACE = "the provided Authorization header contains extra space before the bearer token, and is ignored"
 PROTOCOL_PREFIX = "base64url.bearer.authorization.k8s.io."
-_UPGRADE = re.compile(r"(^|.*,\s*)upgrade($|\s*,)", re.IGNORECASE)
 # Go's strings.TrimSpace
-_SPACE = " \t\n\v\f\r\x85\xa0"
+_SPACE = (
+    " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f"
+    "\u205f\u3000"
+)
 
 
 def token_of(request: Request) -> str:
@@ -62,7 +64,9 @@ class WebSocketAuthenticator:
         self._tokens = tokens
 
     async def authenticate(self, request: Request) -> Authenticated | None:
-        if request.header("upgrade").lower() != "websocket" or not _UPGRADE.match(request.header("connection")):
+        if request.header("upgrade").lower() != "websocket":
+            return None
+        if not any("upgrade" in value.lower() for value in request.header_values("connection")):
             return None
         token, others = websocket_token(request.header_values("sec-websocket-protocol"))
         if not token:

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 from kubegate.api.clock import Clock
-from kubegate.authentication import Authenticated, AuthenticationError, Request, UserInfo, with_authenticated
+from kubegate.authentication import (
+    Authenticated,
+    AuthenticationError,
+    Request,
+    UserInfo,
+    with_authenticated,
+    with_whole_characters,
+)
 from kubegate.authentication.chains import VerificationError
 from kubegate.authentication.x509 import Verifier
 from kubegate.pki import certificates
@@ -72,8 +79,8 @@ class FrontProxyAuthenticator:
 
     def _extra(self, request: Request) -> dict[str, tuple[str, ...]]:
         found: dict[str, tuple[str, ...]] = {}
-        for header, value in request.headers:
-            for prefix in self._extra_prefixes:
+        for prefix in self._extra_prefixes:
+            for header, value in request.headers:
                 if header.startswith(prefix):
                     key = unescape_key(header[len(prefix) :])
                     found[key] = (*found.get(key, ()), value)
@@ -85,7 +92,7 @@ def unescape_key(key: str) -> str:
     key = key.lower()
     if _BAD_ESCAPE.search(key):
         return key
-    return unquote(key, errors="surrogateescape")
+    return with_whole_characters(unquote(key, errors="surrogateescape"))
 
 
 def _first(request: Request, names: Sequence[str]) -> str:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from kubegate.authentication import Authenticated, user_file
 from kubegate.authentication.secrets import Digest
 from kubegate.authentication.watched import WatchedFile
 
+log = logging.getLogger("kubegate.authentication")
+
 
 def parse(content: bytes, source: str, digest: Digest) -> dict[bytes, Authenticated]:
     """The users by the keyed hash of their token. Raises BadUserFile."""
+    users: dict[bytes, Authenticated] = {}
     found = user_file.read(content, f"token file {source!r}", "token, user name, user uid")
-    return {digest(token): Authenticated(user, "token-file") for token, user in found if token}
+    for number, (token, user) in enumerate(found, 1):
+        if not token:
+            log.warning("empty token has been found in token file '%s', record number '%d'", source, number)
+            continue
+        key = digest(token)
+        if key in users:
+            log.warning("duplicate token has been found in token file '%s', record number '%d'", source, number)
+        users[key] = Authenticated(user, "token-file")
+    return users
 
 
 class TokenFileAuthenticator:

@@ -102,8 +102,11 @@ def user_of(verified: Verified, der: bytes) -> UserInfo | None:
         raise AuthenticationError("the certificate's subject cannot be read") from None
     if not subject.common_name:
         return None
-    if len(verified.leaf.subject.get_attributes_for_oid(certificates.UID_OID)) > 1:
-        raise AuthenticationError("expected 1 UID, but found multiple")
+    uids = [attribute.value for attribute in verified.leaf.subject.get_attributes_for_oid(certificates.UID_OID)]
+    if len(uids) > 1:
+        raise AuthenticationError(f"expected 1 UID, but found multiple: [{' '.join(map(str, uids))}]")
+    if uids and not uids[0]:
+        raise AuthenticationError("UID cannot be an empty string")
     return UserInfo(
         subject.common_name,
         subject.uid,
