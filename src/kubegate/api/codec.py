@@ -427,12 +427,17 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
 def check_type_meta(value: Mapping[str, Any]) -> None:
     """Raises DecodeError where apiVersion and kind are not what they must be."""
     api_version, kind = value.get("apiVersion"), value.get("kind")
-    for name, said in ("apiVersion", api_version), ("kind", kind):
-        if said is not None and type(said) is not str:
-            found = f"json: cannot unmarshal {json_type(said)} into Go struct field .{name} of type string"
-            raise DecodeError(f"couldn't get version/kind; json parse error: {found}")
+    if api_version is not None and type(api_version) is not str:
+        raise _no_text("apiVersion", api_version)
+    if kind is not None and type(kind) is not str:
+        raise _no_text("kind", kind)
     if api_version and api_version.count("/") > 1:
         raise DecodeError(f"unexpected GroupVersion string: {api_version}")
+
+
+def _no_text(name: str, value: Any) -> DecodeError:
+    found = f"json: cannot unmarshal {json_type(value)} into Go struct field .{name} of type string"
+    return DecodeError(f"couldn't get version/kind; json parse error: {found}")
 
 
 def _decode_protobuf(body: bytes) -> Object:
