@@ -14,7 +14,7 @@ from bench.harness import ROOT, Figure
 
 MODULES = (
     "startup", "reads", "writes", "watches", "storage", "authentication", "authorization", "admission", "webhooks",
-    "calls", "gate", "fairness", "workers", "controllers", "iam",
+    "calls", "gate", "scale", "fairness", "workers", "controllers", "iam",
 )  # fmt: skip
 
 

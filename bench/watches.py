@@ -45,16 +45,17 @@ def _over_http2(server: Process, watches: int) -> float | None:
     command.append(f"{server.url}{PATH}?watch=1&timeoutSeconds=600")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as load:
         until = time.monotonic() + 60
-        while time.monotonic() < until and _watching(server) < watches:
+        while time.monotonic() < until and watching(server) < watches:
             time.sleep(0.2)
-        found, memory = _watching(server), server.memory_mb()
+        found, memory = watching(server), server.memory_mb()
         load.kill()
     if found != watches:
         raise RuntimeError(f"{found} of {watches} watches are open")
     return memory
 
 
-def _watching(server: Process) -> int:
+def watching(server: Process) -> int:
+    """How many watches are open."""
     text = server.request("GET", "/metrics").decode()
     return sum(
         int(line.rpartition(" ")[2])
