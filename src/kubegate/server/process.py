@@ -302,15 +302,18 @@ class Server:
         from kubegate.registry.bootstrap import CURRENT, objects, settle_service_range
 
         wanted = list(objects(self.options, self.clock.now()))
-        for first in (True, False):  # namespaces, then what may be in them
+
+        async def ensure(*, namespaces: bool) -> None:
             batch = [
                 internal.ensure(name, obj, current=obj["metadata"]["name"] == CURRENT)
                 for name, obj in wanted
-                if (name == "namespaces") is first
+                if (name == "namespaces") is namespaces
             ]
             await asyncio.gather(*batch)
+
+        await ensure(namespaces=True)  # then what may be in them
+        await asyncio.gather(ensure(namespaces=False), reconcile(RoleWriter(internal)))
         await settle_service_range(internal, self.options, self.clock.now())
-        await reconcile(RoleWriter(internal))
         if self.options.aws_iam_cluster_id:
             from kubegate.aws.access_entries import definitions
 

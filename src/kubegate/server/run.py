@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -46,13 +47,17 @@ async def _begin(options: Options, front: Front) -> Store:
     What another server may have is taken first, the store and then the port. A store that is elsewhere may be out of
     reach for a while: it is left to the Server, and nobody waits meanwhile.
     """
-    await front.prepare()
     try:
         store = open_store(storage_options(options))
-        await store.start()
-    except (StoreUnavailable, ValueError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from error
     try:
+        # side by side: both wait for the disk where they make something
+        for failed in await asyncio.gather(front.prepare(), store.start(), return_exceptions=True):
+            if isinstance(failed, StoreUnavailable | ValueError):
+                raise UsageError(str(failed)) from failed
+            if failed is not None:
+                raise failed
         await front.listen()
         front.write_first_kubeconfig()
     except BaseException:
