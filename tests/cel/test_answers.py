@@ -67,6 +67,7 @@ def _cost(program: cel.Program) -> tuple[Any, int]:
         ("[4, 3, 2, 1].sort() == [1, 2, 3, 4]", True, 44),
         ('["d", "a", "b", "c"].sort() == ["a", "b", "c", "d"]', True, 45),
         ("[].sortBy(e, e) == []", True, 14),
+        ("object.spec.list.sort() == [1, 2, 3]", True, 5),
         ("[-3, 1, -5, -2, 4].sortBy(e, -(e * e)) == [-5, 4, -3, -2, 1]", True, 145),
         ("[-2, 5, -2, 1, 1, 5, -2, 1].distinct() == [-2, 5, 1]", True, 140),
         ("['c', 'a', 'a', 'b', 'a', 'b', 'c', 'c'].distinct() == ['c', 'a', 'b']", True, 146),

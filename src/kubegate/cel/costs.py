@@ -182,6 +182,8 @@ _BY_FUNCTION: dict[str, int | Cost] = {
     "lists.range": _list_result,
     "jsonpatch.escapeKey": _first,
 }
+_COUNTED_WHERE_KNOWN = frozenset({"sort", "@sortByAssociatedKeys"})
+"""They have an overload for each type of element; what that is, is not known of the lists of a dynamic object."""
 _BY_OVERLOAD: dict[str, int | Cost] = {
     "starts_with_string": _second,
     "ends_with_string": _second,
@@ -208,6 +210,6 @@ _BY_OVERLOAD: dict[str, int | Cost] = {
 
 def of_call(function: str, overload: str) -> int | Cost:
     """What a call costs. `overload` is "" where the checker could not tell which of several it is."""
-    if overload == "cidr_ip":
+    if overload == "cidr_ip" or (not overload and function in _COUNTED_WHERE_KNOWN):
         return 1
     return _BY_FUNCTION.get(function) or _BY_OVERLOAD.get(overload) or 1
