@@ -115,3 +115,15 @@ def test_very_long_names_are_checked_in_linear_time():
     hostile = "a" * 1_000_000 + "!"
     for check in (names.is_qualified_name, names.is_valid_label_value, names.is_dns1123_subdomain):
         assert check(hostile)
+
+
+@pytest.mark.parametrize("name", ["a" * 63, "a" * 253 + "/b", "a/" + "b" * 63, "a-b.c--d/A_.-b", "0.1/0"])
+def test_qualified_names_as_long_as_they_may_be_are_good(name: str) -> None:
+    assert names.is_qualified_name(name) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 64, "a" * 254 + "/b", "a/" + "b" * 64, "a..b/c", "-a/b", "a-/b", "a/b-", "a/b\n"]
+)
+def test_longer_and_other_qualified_names_are_not(name: str) -> None:
+    assert len(names.is_qualified_name(name)) == 1

@@ -31,6 +31,7 @@ _DNS1035_LABEL_RE = re.compile(_DNS1035_LABEL)
 _WILDCARD_SUBDOMAIN_RE = re.compile(_WILDCARD_SUBDOMAIN)
 # The first alternative of the published patterns backtracks; these match the same texts in one pass.
 _LABEL_KEY_RE = re.compile("[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_PREFIXED_KEY_RE = re.compile(r"[a-z0-9]+(?:(?:-+|\.)[a-z0-9]+)*/[A-Za-z0-9]+(?:[-_.]+[A-Za-z0-9]+)*")
 _LABEL_VALUE_RE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _CONFIG_MAP_KEY_RE = re.compile(_CONFIG_MAP_KEY)
 _HTTP_HEADER_NAME_RE = re.compile(_HTTP_HEADER_NAME)
@@ -142,11 +143,14 @@ def is_wildcard_dns1123_subdomain(value: str) -> list[str]:
 
 def is_qualified_name(value: str) -> list[str]:
     """A label's key: `name` or `example.com/name`. Also finalizers, resource names, annotation keys in lower case."""
-    if _LABEL_KEY_RE.fullmatch(value) and len(value) <= 63:
+    if len(value) <= 63 and _LABEL_KEY_RE.fullmatch(value):
+        return []
+    slash = value.find("/")
+    if slash <= 253 and len(value) - slash <= 64 and _PREFIXED_KEY_RE.fullmatch(value):
         return []
     errors: list[str] = []
-    prefix, slash, name = value.partition("/")
-    if not slash:
+    prefix, _, name = value.partition("/")
+    if slash < 0:
         name = value
     elif "/" in name:
         more = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"

@@ -127,7 +127,7 @@ def pod_resource_name(name: str, path: str) -> list[FieldError]:
 def resource_value(name: str, text: Any, path: str) -> list[FieldError]:
     errors = nonnegative_quantity(text, path)
     found = amount(text)
-    if is_integer(name) and found.milli_value() % 1000:
+    if found.milli_value() % 1000 and is_integer(name):
         errors.append(field.invalid(path, str(found), NOT_INTEGER))
     return errors
 
