@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from kubegate.admission import GroupVersionKind
-from kubegate.admission.policies import typechecking
 from kubegate.api import Object
 from kubegate.api.resources import Resources
 from kubegate.api.schema import Schema, schema_for
@@ -37,6 +36,8 @@ class PolicyStatus(Loop):
         generation, status = policy["metadata"].get("generation"), policy.get("status") or {}
         if status.get("observedGeneration") == generation:
             return
+        from kubegate.admission.policies import typechecking  # most clusters have no policy, and need no CEL
+
         warnings = typechecking.check(policy.get("spec") or {}, self._resources, self._schema)
         told = {"expressionWarnings": warnings} if warnings else {}
         status = {**status, "observedGeneration": generation, "typeChecking": told}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
 
@@ -80,13 +79,18 @@ class Schedule(Struct, frozen=True):
         return found
 
 
-def parse(text: str, zone: str | None = None) -> Schedule:
-    """Raises BadSchedule."""
-    place: tzinfo = UTC
+def _place(zone: str) -> tzinfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # few name one
+
     try:
-        place = ZoneInfo(zone) if zone else UTC
+        return ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise BadSchedule(f"unknown time zone {zone}") from error
+
+
+def parse(text: str, zone: str | None = None) -> Schedule:
+    """Raises BadSchedule."""
+    place = _place(zone) if zone else UTC
     if text.startswith("@every "):
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
         return Schedule((), True, max(seconds, 1.0), place)
