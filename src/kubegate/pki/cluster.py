@@ -6,7 +6,6 @@ File names are kubeadm's: ca, apiserver, front-proxy-ca, front-proxy-client, adm
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -124,30 +123,24 @@ def ensure(
     pki = Pki(directory)
     for made in (directory.parent, directory):  # parents that mkdir makes by the way would be open to all
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
-
-    def cluster() -> None:
-        ca = _authority(directory / "ca", "kubernetes", algorithm, moment)
-        server = Subject("kube-apiserver")
-        admin = threads.submit(_leaf, ca, directory / "admin", ADMIN, certificates.CLIENT, algorithm, moment)
-        _leaf(ca, directory / "apiserver", server, certificates.SERVER, algorithm, moment, wanted)
-        admin.result()
-
-    def front_proxy() -> None:
-        ca = _authority(directory / "front-proxy-ca", "front-proxy-ca", algorithm, moment)
-        client = Subject(FRONT_PROXY_CLIENT)
-        _leaf(ca, directory / "front-proxy-client", client, certificates.CLIENT, algorithm, moment)
-
-    def service_accounts() -> None:
+    with files.locked(directory / ".lock"):
+        cluster = _authority(directory / "ca", "kubernetes", algorithm, moment)
+        front = _authority(directory / "front-proxy-ca", "front-proxy-ca", algorithm, moment)
+        _leaf(
+            cluster, directory / "apiserver", Subject("kube-apiserver"), certificates.SERVER, algorithm, moment, wanted
+        )
+        _leaf(cluster, directory / "admin", ADMIN, certificates.CLIENT, algorithm, moment)
+        _leaf(
+            front,
+            directory / "front-proxy-client",
+            Subject(FRONT_PROXY_CLIENT),
+            certificates.CLIENT,
+            algorithm,
+            moment,
+        )
         signing = _key(pki.service_account_key, service_account_algorithm)
         if not pki.service_account_public_key.exists():
             files.write_public(pki.service_account_public_key, keys.public_pem(signing.public_key()))
-
-    # side by side: each file that is made waits for the disk
-    with files.locked(directory / ".lock"), ThreadPoolExecutor(3) as threads:
-        others = [threads.submit(front_proxy), threads.submit(service_accounts)]
-        cluster()
-        for other in others:
-            other.result()
     return pki
 
 
