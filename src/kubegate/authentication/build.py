@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from kubegate.api.clock import Clock, SystemClock
-from kubegate.authentication import Authenticator, TokenAuthenticator, basic_auth, signing
+from kubegate.authentication import Authenticator, TokenAuthenticator, signing
 from kubegate.authentication.anonymous import AnonymousAuthenticator
-from kubegate.authentication.basic_auth import BasicAuthenticator
 from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
 from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
 from kubegate.authentication.front_proxy import FrontProxyAuthenticator
@@ -230,9 +229,11 @@ async def _build(
         files.append(clients.file)
         requests.append(X509Authenticator(clients, clock))
     if options.basic_auth_file:
+        from kubegate.authentication import basic_auth
+
         log.warning(basic_auth.WARNING)
         with naming("--basic-auth-file"):
-            basic = BasicAuthenticator(Path(options.basic_auth_file))
+            basic = basic_auth.BasicAuthenticator(Path(options.basic_auth_file))
         files.append(basic.file)
         requests.append(basic)
 

@@ -6,7 +6,6 @@ told as a diff of two such texts. The names and order of fields are those of Kub
 
 from __future__ import annotations
 
-import difflib
 import json
 from functools import cache
 from typing import Any, Final
@@ -337,6 +336,8 @@ def plain(value: Any) -> Any:
 
 def diff(old: dict[str, Any], new: dict[str, Any], type_name: str) -> str:
     """A unified diff of two values as their errors show it, without the lines that would name files."""
+    import difflib  # for refusals alone
+
     before, after = _lines(old, type_name), _lines(new, type_name)
     return "".join(list(difflib.unified_diff(before, after, n=3))[2:])
 

@@ -183,7 +183,7 @@ class Transport:
         with contextlib.suppress(ssl.SSLWantReadError):
             context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost").do_handshake()
         host, _, port = self._server.addresses[0].rpartition(":")
-        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port))) as connection:
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), 1.0) as connection:
             connection.sendall(hello.read())
 
     async def stop(self) -> None:

@@ -155,7 +155,9 @@ class WebhookServer:
             shutil.rmtree(folder, ignore_errors=True)  # they are read once
         old, self._transport, self._pair = self._transport, transport, pair
         self.app.metrics.certificate_ends = pair.ends
-        if old is not None:
+        if old is None:
+            transport.warm_up()
+        else:
             await old.stop()
 
     async def _follow_certificate(self) -> None:
