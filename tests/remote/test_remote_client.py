@@ -151,7 +151,7 @@ async def test_an_expired_certificate_reads_as_in_go(serve: Serve) -> None:
     await client.close()
 
 
-async def test_a_connection_dropped_without_an_answer_is_eof_and_sent_again_only_where_allowed(serve: Serve) -> None:
+async def test_a_new_connection_dropped_without_an_answer_is_eof_and_not_tried_again(serve: Serve) -> None:
     async def drop(head: str, body: bytes) -> None:
         return None
 
@@ -159,10 +159,25 @@ async def test_a_connection_dropped_without_an_answer_is_eof_and_sent_again_only
     client = Client(endpoint(server))
     with pytest.raises(RemoteError, match="EOF"):
         await client.post_json({})
-    assert len(server.received) == 1
     with pytest.raises(RemoteError, match="EOF"):
         await client.post_json({}, replay=True)
-    assert len(server.received) == 3
+    assert len(server.received) == 2
+    await client.close()
+
+
+async def test_a_kept_connection_dropped_without_an_answer_is_tried_again_only_where_allowed(serve: Serve) -> None:
+    drops = [False, True, False, True]
+
+    async def answer(head: str, body: bytes) -> bytes | None:
+        return None if drops.pop(0) else reply(b"{}")
+
+    server = await serve(answer)
+    client = Client(endpoint(server))
+    await client.post_json({})
+    await client.post_json({}, replay=True)
+    with pytest.raises(RemoteError, match="EOF"):
+        await client.post_json({})
+    assert len(server.received) == 4
     await client.close()
 
 

@@ -74,8 +74,9 @@ class Client:
         """POST `body` (bytes are sent as they are, all else as JSON) to `url`, or to the endpoint's own.
 
         `within` in seconds holds for all of it: waiting for a turn, connecting, answering. With `replay`, a call whose
-        connection ended before any answer came is sent once more. A server that says when to come back is asked again
-        then, as client-go does, and one that names another place of its own is asked there. Raises RemoteError.
+        connection had been kept, and ended before any answer came, is sent once more. A server that says when to come
+        back is asked again then, as client-go does, and one that names another place of its own is asked there. Raises
+        RemoteError.
         """
         data = body if isinstance(body, bytes) else orjson.dumps(body)
         sent = {**_JSON, **headers} if headers else _JSON
@@ -177,18 +178,18 @@ class Client:
     async def _send(
         self, origin: Origin, method: str, head: bytes, body: bytes, deadline: float, replay: bool
     ) -> Response:
-        connection = self._kept(origin) or await self._connect(origin, deadline)
-        while True:
-            try:
-                answer = await connection.exchange(method, head, body, deadline, self.endpoint.max_response)
-            except Dropped:
-                if not replay:
-                    raise
-            else:
-                self._keep(origin, connection)
-                return answer
+        kept = self._kept(origin)
+        connection = kept or await self._connect(origin, deadline)
+        try:
+            answer = await connection.exchange(method, head, body, deadline, self.endpoint.max_response)
+        except Dropped:
+            if kept is None or not replay:  # who drops a new one does so because of what was sent
+                raise
             # over a new one: those that are kept may all have ended with this one
-            connection, replay = await self._connect(origin, deadline), False
+            connection = await self._connect(origin, deadline)
+            answer = await connection.exchange(method, head, body, deadline, self.endpoint.max_response)
+        self._keep(origin, connection)
+        return answer
 
     def _kept(self, origin: Origin) -> Connection | None:
         kept = self._idle.get(origin)
@@ -257,7 +258,7 @@ async def _persist(ask: Callable[[str], Awaitable[Response]], url: str, answer: 
             left = deadline - asyncio.get_running_loop().time()
             await asyncio.sleep(min(pause, left))
             if pause >= left:
-                raise _told(OutOfTime(), "POST", url)
+                raise _told(Failed(str(OutOfTime())), "POST", url)
         else:
             break
         answer = await ask(url)
