@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.authorization import preload
 from bench.harness import TOKEN, Figure, Process, kubegate, requests_per_second
@@ -55,7 +56,7 @@ def idle_watches(server: Process, count: int) -> subprocess.Popen[bytes]:
 def run(quick: bool) -> Iterator[Figure]:
     seconds, rounds = (1, 2) if quick else (4, 5)
     many, watches = (10_000, 1_000) if quick else (100_000, 10_000)
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "GET one config map": {"path": f"{CONFIGMAPS}/asked"},
         "SubjectAccessReview": {"path": "/apis/authorization.k8s.io/v1/subjectaccessreviews", "body": REVIEW},
         "durable CREATE, 64 clients": {"path": CONFIGMAPS, "body": BODY, "connections": 64},
@@ -66,9 +67,7 @@ def run(quick: bool) -> Iterator[Figure]:
             rates: dict[str, list[float]] = {small.url: [], large.url: []}
             for _ in range(rounds):  # by turns: the machine is not always as fast
                 for server in (small, large):
-                    rates[server.url].append(
-                        requests_per_second(server, seconds=seconds, method=method, **options)  # type: ignore[arg-type]
-                    )
+                    rates[server.url].append(requests_per_second(server, seconds=seconds, method=method, **options))
             found, other = (statistics.median(rates[server.url]) for server in (large, small))
             held = f"{many:,} objects, {many:,} bindings, {watches:,} watches"
             yield Figure(
