@@ -64,6 +64,12 @@ def run(quick: bool) -> Iterator[Figure]:
             found = requests_per_second(server, all_pods, seconds=seconds, connections=2, token="reader-token")
             other = requests_per_second(empty, "/", seconds=seconds, connections=2)
             yield Figure(f"LIST {count} pods", found, "requests/s", other, f"{size / 1e6:.1f} MB each")
+        labelled = f"{all_pods}?labelSelector=app%3Dservice-7"
+        size = len(json.dumps(server.request("GET", labelled), separators=(",", ":")))
+        with bare(size, server.ca.parent) as empty:
+            found = requests_per_second(server, labelled, seconds=seconds, connections=8, token="reader-token")
+            other = requests_per_second(empty, "/", seconds=seconds, connections=8)
+            yield Figure(f"LIST {count // 50} of {count} pods by label", found, "requests/s", other)
         times = []
         for _ in range(20):
             start = time.perf_counter()

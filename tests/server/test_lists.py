@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 import pytest
 from server_client import Client, Start
 
@@ -56,6 +58,32 @@ async def test_what_is_not_there_yet_is_waited_for_and_then_refused(client: Clie
         assert (found.status, found.json["reason"]) == (504, "Timeout")
         assert found.json["message"].startswith("Timeout: Too large resource version: 99999999, current: ")
     assert (await client.ask("GET", f"{CONFIGMAPS}/a?resourceVersion=0")).status == 200
+
+
+async def test_objects_are_found_by_labels_and_by_name(client: Client) -> None:
+    for name, labels in ("a", {"app": "x", "size": "3"}), ("b", {"app": "y", "size": "10"}), ("c", {}):
+        patch = {"metadata": {"labels": labels}}
+        headers = {"Content-Type": "application/merge-patch+json"}
+        assert (await client.ask("PATCH", f"{CONFIGMAPS}/{name}", patch, **headers)).status == 200
+
+    async def found(**query: str) -> str:
+        listed = (await client.ask("GET", f"{CONFIGMAPS}?{urlencode(query)}")).json
+        return "".join(item["metadata"]["name"] for item in listed["items"])
+
+    selected = {
+        "app=x": "a", "app==y": "b", "app!=x": "bc", "app in (x,y)": "ab", "app notin (x)": "bc", "app": "ab",
+        "!app": "c", "size>3": "b", "size<4": "a", "app,size=3": "a", "app,!size": "", "": "abc",
+    }  # fmt: skip
+    for selector, names in selected.items():
+        for _ in range(2):
+            assert await found(labelSelector=selector) == names, selector
+    assert await found(fieldSelector="metadata.name=b") == "b"
+    assert await found(fieldSelector="metadata.name=b", labelSelector="app=x") == ""
+    assert await found(fieldSelector="metadata.name=b,metadata.name!=b") == ""
+    assert await found(fieldSelector="metadata.name=nobody") == ""
+    await client.ask("DELETE", f"{CONFIGMAPS}/a")
+    assert await found(labelSelector="app") == await found(fieldSelector="metadata.name=b") == "b"
+    assert await found(labelSelector="size<4") == ""
 
 
 async def test_secrets_are_found_by_type(client: Client) -> None:

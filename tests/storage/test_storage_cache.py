@@ -14,7 +14,7 @@ from storage_clock import FakeClock
 from storage_etcd import Cluster
 
 from kubegate.storage import Compacted, EventType, FutureRevision, Store
-from kubegate.storage.cache import NOTHING, CacheEvent, SlowWatcher, WatchCache
+from kubegate.storage.cache import NOTHING, CacheEvent, Entry, SlowWatcher, WatchCache
 from kubegate.storage.etcd import EtcdStore
 from kubegate.storage.etcd_client import Endpoints
 from kubegate.storage.memory import MemoryStore
@@ -61,6 +61,27 @@ async def take(watcher: AsyncIterator[Sequence[CacheEvent]], count: int) -> list
     while len(found) < count:
         found += await asyncio.wait_for(anext(watcher), 10)
     return found
+
+
+async def test_a_selection_is_made_once_until_something_in_its_range_changes(cache: WatchCache) -> None:
+    made = []
+
+    def select(entries: Sequence[Entry]) -> Sequence[Entry]:
+        made.append(len(entries))
+        return entries
+
+    await cache.put(A, b"{}", 0)
+    for _ in range(2):
+        assert [entry.key for entry in cache.select("/registry/pods/ns/", "all", select)] == [A]
+    await cache.put(C, b"{}", 0)
+    assert [entry.key for entry in cache.select("/registry/pods/", "all", select)] == [A, C]
+    assert [entry.key for entry in cache.select("/registry/pods/ns/", "all", select)] == [A]
+    assert made == [1, 2]
+    revision = await cache.put(B, b"{}", 0)
+    assert [entry.key for entry in cache.select("/registry/pods/ns/", "all", select)] == [A, B]
+    await cache.delete(B, revision)
+    assert [entry.key for entry in cache.select("/registry/pods/ns/", "all", select)] == [A]
+    assert made == [1, 2, 2, 1]
 
 
 async def test_a_write_is_in_the_cache_when_it_returns(cache: WatchCache) -> None:

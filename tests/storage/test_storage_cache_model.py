@@ -123,6 +123,13 @@ class CacheModel(RuleBasedStateMachine):
         assert remaining == len(keys) - len(wanted)
         assert self.cache.count(prefix) == sum(1 for key in self.state if key.startswith(prefix))
 
+    @rule(prefix=PREFIXES, last=st.sampled_from("0123456789"))
+    def select(self, prefix: str, last: str) -> None:
+        end = last.encode()
+        entries = self.cache.select(prefix, last, lambda all_: [entry for entry in all_ if entry.data.endswith(end)])
+        wanted = [b"%s@%d" % self.state[key] for key in sorted(self.state) if key.startswith(prefix)]
+        assert [entry.data for entry in entries] == [data for data in wanted if data.endswith(end)]
+
     @invariant()
     def a_subscriber_heard_everything_at_once(self) -> None:
         if hasattr(self, "heard"):

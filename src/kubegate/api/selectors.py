@@ -18,12 +18,12 @@ IN, NOT_IN, EXISTS, DOES_NOT_EXIST = "in", "notin", "exists", "!"
 EQUALS, DOUBLE_EQUALS, NOT_EQUALS, GREATER, LESS = "=", "==", "!=", "gt", "lt"
 
 _BINARY_OPERATORS = (IN, NOT_IN, EQUALS, DOUBLE_EQUALS, NOT_EQUALS, GREATER, LESS)
-_POSITIVE = frozenset({IN, EQUALS, DOUBLE_EQUALS})
-_NEGATIVE = frozenset({NOT_IN, NOT_EQUALS})
+POSITIVE = frozenset({IN, EQUALS, DOUBLE_EQUALS})
+NEGATIVE = frozenset({NOT_IN, NOT_EQUALS})
 _OF_OBJECTS = {"In": IN, "NotIn": NOT_IN, "Exists": EXISTS, "DoesNotExist": DOES_NOT_EXIST}
 _AS_ATTRIBUTES = {
-    **dict.fromkeys(_POSITIVE, "In"),
-    **dict.fromkeys(_NEGATIVE, "NotIn"),
+    **dict.fromkeys(POSITIVE, "In"),
+    **dict.fromkeys(NEGATIVE, "NotIn"),
     EXISTS: "Exists",
     DOES_NOT_EXIST: "DoesNotExist",
 }
@@ -46,9 +46,9 @@ class Requirement(Struct, frozen=True):
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
-        if self.operator in _POSITIVE:
+        if self.operator in POSITIVE:
             return value is not None and value in self.values
-        if self.operator in _NEGATIVE:
+        if self.operator in NEGATIVE:
             return value is None or value not in self.values
         if self.operator == EXISTS:
             return value is not None

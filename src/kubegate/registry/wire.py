@@ -65,8 +65,12 @@ def list_body(
         orjson.dumps(api_version),
         orjson.dumps(metadata),
     )
-    if item_prefix is None:
-        return head + b",".join(items) + b"]}"
-    cut = len(item_prefix)
-    body = b",{".join([item[cut:] for item in items])
-    return head + (b"{" + body if body else b"") + b"]}"
+    cut = 0 if item_prefix is None else len(item_prefix)
+    parts = [item[cut:] for item in items]
+    if not parts:
+        return head + b"]}"
+    # Written together once: there may be megabytes of it.
+    between = b",{" if cut else b","
+    parts[0] = head + between[1:] + parts[0]
+    parts[-1] += b"]}"
+    return between.join(parts)

@@ -11,7 +11,7 @@ import gc
 import heapq
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from functools import lru_cache
 from types import MappingProxyType
@@ -47,6 +47,10 @@ SHARED_LABELS = 64
 
 PLACES = 4096
 """Resources in namespaces of which it is remembered who hears of their changes."""
+
+SELECTIONS = 64
+SELECTED = 10_000
+"""How many selections are remembered, and of how many entries at most, until something in their range changes."""
 
 DECODED = 512
 DECODED_BYTES = 32 * 1024
@@ -261,6 +265,7 @@ class WatchCache:
         self._subscribers: dict[str, list[Callable[[CacheEvent], None]]] = {}
         self._heard_by: dict[str, tuple[Callable[[CacheEvent], None], ...]] = {}  # of both, by a key's own place
         self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        self._selections: dict[str, dict[Hashable, Sequence[Entry]]] = {}  # by prefix, and by what is wanted of it
         self._waiters: list[_Waiter] = []  # a heap by revision
         self._giving_up: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -413,6 +418,23 @@ class WatchCache:
             return (), max(end - start, 0)
         return entries.values(start, stop), end - stop
 
+    def select(
+        self, prefix: str, wanted: Hashable, select: Callable[[Sequence[Entry]], Sequence[Entry]]
+    ) -> Sequence[Entry]:
+        """What `select` keeps of the entries whose key begins with `prefix`: the same for the same `wanted`.
+
+        It is remembered until one of them changes. Not to be changed.
+        """
+        known = self._selections.get(prefix)
+        found = known.get(wanted) if known is not None else None
+        if found is None:
+            found = select(self.range(prefix)[0])
+            if len(found) <= SELECTED:
+                if sum(map(len, self._selections.values())) >= SELECTIONS:
+                    self._selections.clear()
+                self._selections.setdefault(prefix, {})[wanted] = found
+        return found
+
     def count(self, prefix: str) -> int:
         return self._entries.place(_past(prefix)) - self._entries.place(prefix)
 
@@ -483,6 +505,7 @@ class WatchCache:
                     found[item.key] = have
         if not self._revision:
             self._entries = Ordered(found)
+            self._selections.clear()
             self._revision = self._since = revision
             return
         self._events.clear()
@@ -620,6 +643,9 @@ class WatchCache:
             self._entries.put(key, event.entry)
         else:
             self._entries.remove(key)
+        if self._selections:
+            for prefix in [prefix for prefix in self._selections if key.startswith(prefix)]:
+                del self._selections[prefix]
         if event.revision > self._revision:
             self._revision = event.revision
         self._events.append(event)
