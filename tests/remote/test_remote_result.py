@@ -73,6 +73,80 @@ def test_other_answers_are_errors_in_client_gos_words(response: Response, text: 
     assert (str(failure.value), failure.value.transient) == (text, transient)
 
 
+SAID = '"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b"null",
+        b'{"status":{"allowed":false}}',
+        b'{"kind":"SubjectAccessReview"}',
+        b'{"apiVersion":"authorization.k8s.io/v1","kind":""}',
+        b"status: {allowed: false}",
+    ],
+)
+def test_an_answer_need_not_say_which_review_it_is(body: bytes) -> None:
+    assert not reviews().read(answer(200, body)).allowed
+
+
+def test_an_answers_bytes_of_no_character_are_replaced() -> None:
+    body = b'{"status":{"allowed":true,"reason":"a\xff"}}'
+    assert reviews().read(answer(200, body)) == ReviewStatus(allowed=True, reason="a\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (STATUS, "converting (v1.Status) to (v1.SubjectAccessReview): unknown conversion"),
+        (b'{"kind":"Pod","apiVersion":"v1"}', "converting (v1.Pod) to (v1.SubjectAccessReview): unknown conversion"),
+        (
+            b'{"kind":"Foo","apiVersion":"v1"}',
+            'no kind "Foo" is registered for version "v1" in scheme "k8s.io/client-go/kubernetes/sch'
+            'eme/register.go:82"',
+        ),
+        (
+            b'{"kind":1}',
+            "couldn't get version/kind; json parse error: json: cannot unmarshal number into Go struct field .kind of "
+            "type string",
+        ),
+        (b'{"apiVersion":"a/b/c"}', "unexpected GroupVersion string: a/b/c"),
+        (
+            f'{{{SAID},"status":[]}}'.encode(),
+            "json: cannot unmarshal array into Go struct field SubjectAccessReview.status of type "
+            "v1.SubjectAccessReviewStatus",
+        ),
+        (
+            f"{{{SAID}}}x".encode(),
+            "couldn't get version/kind; json parse error: invalid character 'x' after top-level value",
+        ),
+    ],
+)
+def test_an_answer_that_is_no_such_review_is_told_in_client_gos_words(body: bytes, text: str) -> None:
+    with pytest.raises(RemoteError) as failure:
+        reviews().read(answer(200, body))
+    assert str(failure.value) == text
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "transient"),
+    [
+        ("", 500, True),
+        ("Foo", 504, True),
+        ("Foo", 503, False),
+        ("BadRequest", 500, False),
+        ("BadRequest", 429, True),
+        ("Timeout", 400, True),
+    ],
+)
+def test_the_code_of_a_status_counts_where_its_reason_says_nothing(reason: str, code: int, transient: bool) -> None:
+    body = orjson.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code})
+    with pytest.raises(RemoteError) as failure:
+        reviews().read(answer(400, body))
+    assert failure.value.transient is transient
+
+
 class FakeClock:
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -120,6 +194,10 @@ class ReviewStatus(Struct):
 
 class ReviewSpec(Struct, forbid_unknown_fields=True):
     user: str = ""
+
+
+def reviews() -> Reviews[ReviewStatus]:
+    return Reviews("authorization.k8s.io", "v1", "SubjectAccessReview", ReviewStatus, ReviewSpec)
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=3) | st.just([]) | st.just({})

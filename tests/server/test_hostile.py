@@ -166,7 +166,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "JSON that nests a hundred thousand deep": ("application/json", DEEP_JSON),
     "lists that nest a hundred thousand deep": ("application/json", b"[" * NESTED),
     "deep data in an object": ("application/json", META + b'"data":' + DEEP_JSON + b"}"),
-    "bytes that are no UTF-8": ("application/json", META + b'"data":{"a":"\xff\xfe\xc0\x80"}}'),
+    "YAML of bytes that are no UTF-8": ("application/yaml", b"metadata: {name: \xff\xfe}"),
     "half a surrogate pair as a name": ("application/json", b'{"metadata":{"name":"\\ud800"}}'),
     "a number past all bounds": ("application/json", META + b'"data":{"a":1' + b"0" * 100_000 + b"}}"),
     "not a number": ("application/json", META + b'"data":{"a":NaN}}'),

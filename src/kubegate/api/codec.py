@@ -127,14 +127,20 @@ def _decode_slowly(body: bytes, error: orjson.JSONDecodeError) -> Any:
     if problem is not None:
         raise DecodeError(problem)
     try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DecodeError("invalid UTF-8 in string literal") from None
-    try:
-        value = _with_whole_characters(json.loads(text))
+        value = _with_whole_characters(json.loads(_in_utf8(body)))
     except (OverflowError, RecursionError):
         raise DecodeError("json: cannot unmarshal number into Go value of type float64") from None
     return value
+
+
+def _in_utf8(body: bytes) -> bytes:
+    """The body itself, or with U+FFFD for each byte that belongs to no character, as Go reads strings."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        text = body.decode(errors="surrogateescape")
+        return re.sub("[\udc80-\udcff]", "\ufffd", text).encode()
+    return body
 
 
 def _with_whole_characters(value: Any) -> Any:
@@ -413,6 +419,8 @@ def decode_document(body: bytes, media_type: str, *, strict: bool = True) -> Doc
             value = decode_json(body)
         except DecodeError as error:
             raise DecodeError(f"couldn't get version/kind; json parse error: {error}") from None
+        if not body.isascii():
+            body = _in_utf8(body)
         if strict and (paths := duplicate_fields(body, value)):
             duplicates = [f"duplicate field {quoted(path)}" for path in paths]
     if value is None:
@@ -489,14 +497,14 @@ def check_kind(
     value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
 ) -> None:
     """Raises StatusError 400 where an object says that it is of another kind or version than `expected`."""
-    said = _said(value, expected)
+    said = said_kind(value, expected)
     if said == expected:
         return
-    said_group, said_version, said_kind = said
+    said_group, said_version, kind = said
     try:
         _check_said(said, expected, registered)
     except DecodeError as error:
-        raise handled_as(said_kind, said_version, expected[2], str(error)) from None
+        raise handled_as(kind, said_version, expected[2], str(error)) from None
     if (said_group, said_version) != expected[:2]:
         raise bad_request(_other_version(group_version(said_group, said_version), group_version(*expected[:2])))
 
@@ -505,7 +513,7 @@ def check_convertible(
     value: Mapping[str, Any], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
 ) -> None:
     """Raises DecodeError where what an object says that it is cannot be made what is `expected`."""
-    said = _said(value, expected)
+    said = said_kind(value, expected)
     if said != expected:
         _check_said(said, expected, registered)
 
@@ -520,7 +528,7 @@ def _check_said(
         raise DecodeError(f"converting ({version}.{kind}) to ({go_type(expected[0], expected[2])}): unknown conversion")
 
 
-def _said(value: Mapping[str, Any], expected: tuple[str, str, str]) -> tuple[str, str, str]:
+def said_kind(value: Mapping[str, Any], expected: tuple[str, str, str]) -> tuple[str, str, str]:
     """Group, version and kind of an object; what it does not say is what is expected."""
     kind, api_version = value.get("kind") or expected[2], value.get("apiVersion")
     if not api_version:
@@ -593,9 +601,9 @@ def group_version(group: str, version: str) -> str:
 _PACKAGES = {"": "core", "internal.apiserver.k8s.io": "apiserverinternal", "events.k8s.io": "core"}
 
 
-def not_registered(kind: str, api_version: str) -> str:
-    """What is said of a kind that is none of kube-apiserver's own."""
-    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+def not_registered(kind: str, api_version: str, scheme: str = _SCHEME) -> str:
+    """What is said of a kind that is none of kube-apiserver's own, or none in another `scheme`."""
+    return f'no kind "{kind}" is registered for version "{api_version}" in scheme "{scheme}"'
 
 
 def go_type(group: str, kind: str) -> str:

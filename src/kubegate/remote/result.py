@@ -11,8 +11,18 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from kubegate.api.codec import DecodeError, decode_yaml
+from kubegate.api.codec import (
+    JSON,
+    YAML,
+    DecodeError,
+    decode_document,
+    decode_yaml,
+    group_version,
+    not_registered,
+    said_kind,
+)
 from kubegate.api.field import quoted
+from kubegate.api.gotypes import registered
 from kubegate.api.normalize import TypeMismatch, normalize
 from kubegate.api.schema import schema_for
 from kubegate.remote.client import RemoteError, Response
@@ -34,6 +44,14 @@ _TEXTS = {
 }
 _RETRIED_REASONS = {"InternalError", "Timeout", "TooManyRequests"}
 _RETRIED_CODES = {429, 500, 504}
+# Whatever else a Status gives for its reason, its code counts instead.
+_KNOWN_REASONS = {
+    "Unauthorized", "Forbidden", "NotFound", "AlreadyExists", "Conflict", "Gone", "Invalid", "ServerTimeout",
+    "StoreReadError", "Timeout", "TooManyRequests", "BadRequest", "MethodNotAllowed", "NotAcceptable",
+    "RequestEntityTooLarge", "UnsupportedMediaType", "InternalError", "Expired", "ServiceUnavailable",
+}  # fmt: skip
+_CLIENT_GO = "k8s.io/client-go/kubernetes/scheme/register.go:82"
+_NOT_CLIENT_GOS = {"apiextensions.k8s.io", "apiregistration.k8s.io"}
 
 NO_OBJECT = (
     "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct "
@@ -47,8 +65,7 @@ def into(response: Response) -> dict[str, Any]:
     if not 200 <= response.status <= 206:
         raise failure(response)
     if not response.body:
-        text = f"0-length response with status code: {response.status} and content type: {response.content_type}"
-        raise RemoteError(text, code=response.status)
+        raise _empty(response)
     found = decode(response)
     if found.get("kind") == "Status" and found.get("apiVersion") == "v1" and found.get("status") != "Success":
         raise _from_status(found, response)
@@ -56,22 +73,48 @@ def into(response: Response) -> dict[str, Any]:
 
 
 def into_kind(response: Response, group: str, version: str, kind: str) -> dict[str, Any]:
-    """The object in a successful answer, which must be of that kind, and its fields of their types. Raises RemoteError.
+    """The object of that kind in a successful answer, which need not say what it is. Raises RemoteError.
 
-    Fields that the kind does not have are left out; a version whose fields are not known is read as v1.
+    Its fields are of their types; those that the kind does not have are left out. A version whose fields are not known
+    is read as v1. A Status is an object of another kind, as any other.
     """
-    found = into(response)
-    said_group, _, said_version = str(found["apiVersion"]).rpartition("/")
-    if (said_group, said_version, found["kind"]) != (group, version, kind):
-        text = f"converting ({said_version}.{found['kind']}) to ({version}.{kind}): unknown conversion"
-        raise RemoteError(text, code=response.status)
+    if not 200 <= response.status <= 206:
+        raise failure(response)
+    if not response.body:
+        raise _empty(response)
+    try:
+        found = decode_document(response.body, _media_type(response.body), strict=False).value
+    except DecodeError as error:
+        raise RemoteError(str(error), code=response.status) from None
+    said = said_kind(found, (group, version, kind))
+    if said != (group, version, kind):
+        raise RemoteError(_of_another_kind(said, version, kind), code=response.status)
     schema = schema_for(group, version, kind) or schema_for(group, "v1", kind)
     if schema is None:
         return found
     try:
         return normalize(found, schema).value
     except TypeMismatch as error:
-        raise RemoteError(str(error), code=response.status) from None
+        text = str(error).replace("of type v1.", f"of type {version}.")
+        raise RemoteError(text, code=response.status) from None
+
+
+def _of_another_kind(said: tuple[str, str, str], version: str, kind: str) -> str:
+    said_group, said_version, said_word = said
+    known = said == ("", "v1", "Status") or (said_group not in _NOT_CLIENT_GOS and registered(*said))
+    if not known:
+        return not_registered(said_word, group_version(said_group, said_version), _CLIENT_GO)
+    return f"converting ({said_version}.{said_word}) to ({version}.{kind}): unknown conversion"
+
+
+def _media_type(body: bytes) -> str:
+    """client-go's decoder takes JSON and YAML, whatever an answer says that it is."""
+    return JSON if body.lstrip()[:1] == b"{" else YAML
+
+
+def _empty(response: Response) -> RemoteError:
+    text = f"0-length response with status code: {response.status} and content type: {response.content_type}"
+    return RemoteError(text, code=response.status)
 
 
 class _NoMetadata(Struct, forbid_unknown_fields=True):
@@ -105,7 +148,7 @@ class Reviews(Generic[Status]):
                 found: Any = self._decoder.decode(response.body)
                 if found.kind == self._kind and found.apiVersion == self._api_version:
                     return found.status or self._status()
-            except (msgspec.DecodeError, RecursionError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 pass
         said = into_kind(response, self._group, self._version, self._kind)
         return msgspec.convert(said.get("status") or {}, self._status)
@@ -156,12 +199,13 @@ def failure(response: Response) -> RemoteError:
 
 
 def _from_status(status: dict[str, Any], response: Response) -> RemoteError:
-    reason, details = status.get("reason"), status.get("details")
+    reason, code, details = status.get("reason"), status.get("code"), status.get("details")
+    by_code = code == 429 or (code in _RETRIED_CODES and reason not in _KNOWN_REASONS)
     waits = isinstance(details, dict) and (reason == "ServerTimeout" or bool(details.get("retryAfterSeconds")))
     text = status.get("message")
     return RemoteError(
         text if isinstance(text, str) else "",
-        transient=reason in _RETRIED_REASONS or waits,
+        transient=reason in _RETRIED_REASONS or by_code or waits,
         code=response.status,
     )
 
