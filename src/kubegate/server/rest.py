@@ -98,8 +98,10 @@ class Rest:
     async def get(self, call: Call, resource: Resource) -> Response:
         info = call.info
         accepted = accept.one(call, resource)
-        asked = call.parameter("resourceVersion")
-        if asked != "0":
+        asked = call.parameter("resourceVersion") if call.query else ""
+        if not asked:
+            await self._registry.cache.fresh()
+        elif asked != "0":
             await lists.wait_for(self._registry, lists.read_version(asked, resource))
         entry = self._registry.entry(resource, _namespace(call, resource), info.name)
         if accepted.plain and self._registry.is_as_asked(resource, [entry]):
