@@ -56,6 +56,19 @@ async def test_a_star_means_those_who_logged_in(tmp_path: Path) -> None:
     assert not await allowed(abac, ask_path("get", "/metrics", user("alice", "system:authenticated")))
 
 
+@pytest.mark.parametrize("who", ['"user": "*", "group": "dev"', '"user": "bob", "group": "*"'])
+async def test_a_star_counts_more_than_what_stands_beside_it(tmp_path: Path, who: str) -> None:
+    abac = policy(tmp_path, V1 % f'{{{who}, "nonResourcePath": "*"}}')
+    assert await allowed(abac, ask_path("get", "/x", user("alice", "system:authenticated")))
+    assert not await allowed(abac, ask_path("get", "/x", user("bob", "dev")))
+
+
+async def test_the_oldest_form_may_say_so(tmp_path: Path) -> None:
+    version = "abac.authorization.kubernetes.io/v0"
+    abac = policy(tmp_path, f'{{"apiVersion": "{version}", "kind": "Policy", "user": "admin"}}')
+    assert await allowed(abac, ask_path("post", "/x", user("admin")))
+
+
 async def test_the_oldest_form_takes_what_is_left_out_as_everything(tmp_path: Path) -> None:
     abac = policy(
         tmp_path, '{"user": "admin"}', '{"user": "bob", "namespace": "b", "readonly": true}', '{"resource": "events"}'

@@ -1,7 +1,8 @@
 """ABAC: a policy file, one JSON object a line. Follows k8s.io/kubernetes/pkg/auth/authorizer/abac.
 
-Lines with apiVersion `abac.authorization.kubernetes.io/v1beta1` say all they mean in `spec`; lines without one are of
-the oldest form, where a field that is left out means everything. Empty lines and lines that begin with `#` are skipped.
+Lines with apiVersion `abac.authorization.kubernetes.io/v1beta1` say all they mean in `spec`; lines without one (or
+with `v0`) are of the oldest form, where a field that is left out means everything. Empty lines and lines that begin
+with `#` are skipped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kubegate.authentication import AUTHENTICATED_GROUP, UserInfo
 from kubegate.authorization import Attributes, Decision, SubjectRules, Verdict
 
 VERSION = "abac.authorization.kubernetes.io/v1beta1"
+_OLDEST = "abac.authorization.kubernetes.io/v0"
 _READS = frozenset({"get", "list", "watch"})
 _FIELDS: dict[str, type] = {
     "user": str, "group": str, "readonly": bool, "apiGroup": str, "resource": str, "namespace": str,
@@ -117,8 +119,8 @@ def _read(line: Any) -> Policy:
     if not isinstance(line, dict):
         raise ValueError("a policy is a JSON object")
     version = line.get("apiVersion")
-    if version is None:
-        return _oldest(_fields(line, "the policy"))
+    if not version or (version == _OLDEST and line.get("kind") == "Policy"):
+        return _oldest(_fields({name: value for name, value in line.items() if name != "apiVersion"}, "the policy"))
     if version != VERSION or line.get("kind") != "Policy":
         raise ValueError(f"apiVersion must be {VERSION} and kind Policy, not {version} {line.get('kind')}")
     spec = line.get("spec")
@@ -141,8 +143,8 @@ def _fields(found: dict[str, Any], place: str) -> dict[str, Any]:
 
 def _v1beta1(spec: dict[str, Any]) -> Policy:
     user, group = spec.get("user", ""), spec.get("group", "")
-    # a star means all who logged in, not the anonymous
-    if (user == "*" and group in ("*", "")) or (user == "" and group == "*"):
+    # a star means all who logged in, not the anonymous, whatever stands beside it
+    if "*" in (user, group):
         user, group = "", AUTHENTICATED_GROUP
     return Policy(
         user=user,

@@ -227,10 +227,11 @@ def _read_label(each: Mapping[str, Any]) -> dict[str, Any]:
     operator = _OPERATORS.get(each.get("operator") or "")
     if operator is None:
         raise SelectorError(f"{each.get('operator')!r} is not a valid label selector operator")
-    read = requirement(each["key"], operator, each.get("values") or ())
+    values = each.get("values") or ()
+    read = requirement(each["key"], operator, values)
     found: dict[str, Any] = {"key": read.key, "operator": each["operator"]}
-    if read.values:
-        found["values"] = list(read.values)
+    if values:
+        found["values"] = list(values)  # as they were asked: authorizers see them so
     return found
 
 
