@@ -333,3 +333,4 @@ def test_any_object_is_normalized_or_refused_and_normalizing_again_changes_nothi
     assert normalize(once, pod).value == once
     done = complete(once, pod)
     assert complete(done, pod) == done
+    assert normalize(value, pod, completing=True).value == done
