@@ -173,6 +173,72 @@ async def test_numbers_of_patches_that_no_double_holds_are_texts(policies: Polic
     assert await policies.data() == {"x": "9007199254740993", "y": "b"}
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            "spec: Object.spec{containers: [{'name': 'x', 'image': 'i'}]}",
+            ".spec.containers: element 0: associative list with keys may not have non-map elements",
+        ),
+        (
+            "metadata: Object.metadata{finalizers: 'a/b,c/d'.split(',')}",
+            ".metadata.finalizers: expected list, got &{[a/b c/d]}",
+        ),
+        (
+            "metadata: Object.metadata{annotations: {'k': {'b': ['x', 'z'], 'a': ['y']}}}",
+            ".metadata.annotations.k: expected string, got "
+            '&value.valueUnstructured{Value:map[ref.Val]ref.Val{"a":[y], "b":[x, z]}}',
+        ),
+        (
+            "metadata: Object.metadata{annotations: {'k': object.metadata.name.split('').sort()}}",
+            '.metadata.annotations.k: expected string, got &value.valueUnstructured{Value:[]ref.Val{"p"}}',
+        ),
+        (
+            "metadata: Object.metadata{labels: {1: 'a'}}",
+            ".metadata: expected map, got &{fail to convert field \"labels\": map key '\\x01' is of type types.Int, "
+            "not string}",
+        ),
+        (
+            "metadata: Object.metadata{finalizers: [null]}",
+            ".metadata.finalizers[={{undefined}}]: expected string, got &value.valueUnstructured{Value:0}",
+        ),
+        (
+            "spec: Object.spec{priority: duration('90m')}",
+            ".spec.priority: expected numeric (int or float), got time.Duration",
+        ),
+        (
+            "spec: Object.spec{overhead: duration('90m')}",
+            ".spec.overhead: expected map, got &{1h30m0s}",
+        ),
+        (
+            "spec: Object.spec{overhead: timestamp('2024-01-01T00:00:00+02:00')}",
+            ".spec.overhead: expected map, got &{2024-01-01 00:00:00 +0200 +0200}",
+        ),
+        ("spec: Object.spec{overhead: quantity('1Gi')}", ".spec.overhead: expected map, got &{1Gi}"),
+    ],
+)
+async def test_lists_and_maps_within_others_are_no_values_of_objects(
+    policies: Policies, fields: str, told: str
+) -> None:
+    policies.policy(apply(f"Object{{{fields}}}"))
+    failed = "error applying patch: failed to convert patch object to typed object: "
+    assert await policies.said(pod()) == failed + told
+
+
+async def test_lists_and_maps_of_the_object_are(policies: Policies) -> None:
+    policies.policy(
+        apply(
+            "Object{metadata: Object.metadata{annotations: {'n': object.spec.containers.map(c, c.name)[0]}, "
+            "finalizers: ['a/b', 'a/c'].filter(f, f != 'a/c')}, spec: Object.spec{containers: "
+            "object.spec.containers.map(c, Object.spec.containers{name: c.name, image: 'other'})}}"
+        )
+    )
+    made = await policies.made(pod())
+    assert made["metadata"]["annotations"] == {"n": "c"}
+    assert made["metadata"]["finalizers"] == ["a/b"]
+    assert [container["image"] for container in made["spec"]["containers"]] == ["other"]
+
+
 async def test_match_conditions_know_nothing_of_the_namespace(policies: Policies) -> None:
     policies.world.objects.put("namespaces", {"metadata": {"name": "ns", "labels": {"env": "x"}}})
     condition = {"name": "c", "expression": "namespaceObject.metadata.labels.env == 'x'"}

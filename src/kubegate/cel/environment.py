@@ -82,7 +82,7 @@ def compile_program(
             wanted = "one of [" + " ".join(map(types.describe, result)) + "]"
         raise CompileError(f"must evaluate to {wanted} but got {types.describe(checked.result)}", "result")
     try:
-        step = evaluate.build(checked)
+        step = evaluate.build(checked, mutation)
     except evaluate.ConstantError as error:
         raise CompileError(f"program instantiation failed: {error}", "program") from None
     binds = any(isinstance(node, syntax.Comprehension) for node in syntax.nodes(checked.tree.root))

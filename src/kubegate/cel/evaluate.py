@@ -34,20 +34,22 @@ class ConstantError(Exception):
     """A part of the expression that is the same in every evaluation fails: it need never be evaluated."""
 
 
-def build(checked: Checked) -> Step:
-    """Raises ConstantError."""
-    return _Builder(checked).build(checked.tree.root)
+def build(checked: Checked, mutation: bool = False) -> Step:
+    """Raises ConstantError. In a `mutation`, lists and maps that the expression makes are told from others."""
+    return _Builder(checked, mutation).build(checked.tree.root)
 
 
 _CONVERSIONS = frozenset({"bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"})
+_SPLITTING = frozenset({"findAll", "split"})
+_ARRANGING = frozenset({"@sortByAssociatedKeys", "distinct", "flatten", "lists.range", "reverse", "slice", "sort"})
 _FINDING = frozenset({"find", "findAll", "matches"})
 _KEYS = frozenset({str, int, bool, values.UInt, float, type(None)})
 _LOOKED_UP = frozenset({str, int, bool, values.UInt, float, type(None)})
 
 
 class _Builder:
-    def __init__(self, checked: Checked) -> None:
-        self._checked = checked
+    def __init__(self, checked: Checked, mutation: bool) -> None:
+        self._checked, self._mutation = checked, mutation
         self._accumulators: set[str] = set()
         self._constants: dict[int, Any] = {}
         """The values of nodes that are the same in every evaluation, by node ids; they cost nothing."""
@@ -179,6 +181,10 @@ class _Builder:
         implementation = _dispatcher(name, overloads, [self._checked.types[p.id] for p in parts])
         if name == "type":
             implementation = standard.type_value
+        if self._mutation and name in _SPLITTING:
+            return self._own(_general(implementation, tuple(arguments), cost), values.OwnTexts)
+        if self._mutation and name in _ARRANGING:
+            return self._own(_general(implementation, tuple(arguments), cost))
         if isinstance(cost, int):
             if len(arguments) == 1:
                 return _unary(implementation, arguments[0], cost)
@@ -206,7 +212,8 @@ class _Builder:
             return result
 
         known = not optional and all(e.id in self._constants for e in node.elements)
-        return self._folded(node, made) if known else made
+        step = self._own(made)
+        return self._folded(node, step) if known else step
 
     def _map(self, node: MapLiteral) -> Step:
         entries = [
@@ -235,7 +242,12 @@ class _Builder:
             and e.key.id in self._constants
             for e in node.entries
         )
-        return self._folded(node, made) if known else made
+        step = self._own(made)
+        return self._folded(node, step) if known else step
+
+    def _own(self, step: Step, make: Callable[[Any], Any] = values.own) -> Step:
+        """The step, whose result is told from an object's lists and maps where that matters."""
+        return (lambda run: make(step(run))) if self._mutation else step
 
     def _object(self, node: ObjectLiteral) -> Step:
         entries = [(str(e.key), self.build(e.value), e.optional) for e in node.entries]
@@ -271,7 +283,7 @@ class _Builder:
                 return _quantified(iterable, node.variable, node.variable2, function, kind)
             collected = self._collected(node)
             if collected is not None:
-                return _gathered(node, iterable, collected)
+                return self._own(_gathered(node, iterable, collected))
             condition, step = self.build(node.condition), self.build(node.step)
             self._accumulators = outer | {node.accumulator}
             result = self.build(node.result)

@@ -36,8 +36,9 @@ _MOST_ELEMENTS = 2_000_000
 
 _ADDABLE = frozenset({str, bytes})
 _ORDERED_TYPES = frozenset({bool, bytes, float, Duration, int, str, Timestamp, UInt})
+_LISTS = frozenset({list, values.KeyedList, values.OwnList, values.OwnTexts, tuple})
 _TAKEN = {
-    "_+_": frozenset({bytes, float, Duration, int, list, values.KeyedList, tuple, str, Timestamp, UInt}),
+    "_+_": frozenset({bytes, float, Duration, int, *_LISTS, str, Timestamp, UInt}),
     "_-_": frozenset({float, Duration, int, Timestamp, UInt}),
     "_*_": frozenset({float, int, UInt}),
     "_/_": frozenset({float, int, UInt}),

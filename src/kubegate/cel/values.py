@@ -139,6 +139,25 @@ class KeyedList(list[Any]):
         return KeyedList(found.values(), self.keys)
 
 
+class OwnList(list[Any]):
+    """A list that an expression made. In mutations alone: kube-apiserver does not take it for a list of an object's."""
+
+
+class OwnMap(dict[Any, Any]):
+    """A map that an expression made; see `OwnList`."""
+
+
+class OwnTexts(OwnList):
+    """The texts that a function made of one: what is not even a list of CEL's."""
+
+
+def own(value: Any) -> Any:
+    """The same, as made by an expression."""
+    if type(value) is list:
+        return OwnList(value)
+    return OwnMap(value) if type(value) is dict else value
+
+
 def go_type_name(value: Any) -> str:
     """What kube-apiserver's own language calls the type of a value, in the few errors that tell it."""
     name = type_name(value)
@@ -177,6 +196,9 @@ _NAMES: dict[type, str] = {
     bytes: "bytes",
     list: "list",
     KeyedList: "list",
+    OwnList: "list",
+    OwnTexts: "list",
+    OwnMap: "map",
     tuple: "list",
     dict: "map",
     CelType: "type",

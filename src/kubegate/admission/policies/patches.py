@@ -10,10 +10,27 @@ from kubegate.admission import GroupVersionKind
 from kubegate.admission.dependencies import Objects
 from kubegate.admission.webhooks import jsonpatch
 from kubegate.api import Object, status
+from kubegate.api.field import quoted
 from kubegate.api.managedfields import typed
 from kubegate.api.schema import ANY, Schema
 from kubegate.cel.libraries import mutation
-from kubegate.cel.values import EvaluationError, ObjectValue, UInt
+from kubegate.cel.libraries.ip import IP
+from kubegate.cel.libraries.quantity import Quantity
+from kubegate.cel.types import CelType, runtime_name
+from kubegate.cel.values import (
+    Duration,
+    EvaluationError,
+    ObjectValue,
+    Optional,
+    OwnList,
+    OwnMap,
+    OwnTexts,
+    Timestamp,
+    UInt,
+    check_extent,
+    go_type_name,
+    plain_text,
+)
 from kubegate.remote import result
 
 
@@ -27,13 +44,16 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     if wrong:
         raise PatchFailed("type mismatch: " + "\n".join(wrong))
     try:
-        patch = mutation.to_json(made)
+        check_extent(made)
+        patch = {**_as_go(made), "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
     except EvaluationError as error:
         raise PatchFailed(f"invalid return type: {error}") from None
-    patch = {**patch, "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
+    except _BadKey:
+        raise PatchFailed("invalid return type: *dynamic.ObjectVal") from None
     schema = objects.schema(kind) or ANY
     try:
-        typed.validate(schema, {**patch, **_as_go(made)})
+        # what fits is JSON: of the values that are none, no field takes any
+        typed.validate(schema, patch)
     except typed.NotTyped as error:
         text = f"error applying patch: failed to convert patch object to typed object: {error}"
         raise PatchFailed(text) from None
@@ -50,23 +70,38 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
     return dict(merged)
 
 
+class _BadKey(Exception):
+    """A map made in an expression whose keys are no texts."""
+
+
 def _as_go(made: ObjectValue) -> Object:
-    """The fields with those values marked that kube-apiserver leaves as CEL has them, and so fit no field."""
-    return {name: _field_as_go(value) for name, value in made.fields.items()}
+    """The fields with those values marked that kube-apiserver leaves as CEL has them, and so fit no field.
+
+    Raises _BadKey.
+    """
+    return {name: _field_as_go(name, value) for name, value in made.fields.items()}
 
 
-def _field_as_go(value: Any) -> Any:
+def _field_as_go(field: str, value: Any) -> Any:
     match value:
-        case ObjectValue():
-            return _as_go(value)
-        case list() | tuple():
+        case OwnTexts():
+            return _inner_as_go(value)
+        case OwnList():
             return [_inner_as_go(item) for item in value]
-        case dict():
+        case OwnMap():
+            for key in value:
+                if not isinstance(key, str):
+                    kind = go_type_name(key)
+                    told = _rune(key) if type(key) in (int, UInt) else f"%!q({kind}={_text(key)})"
+                    raise _BadKey(
+                        f"fail to convert field {quoted(field)}: map key {told} is of type {kind}, not string"
+                    )
             return {name: _inner_as_go(item) for name, item in value.items()}
     return _inner_as_go(value)
 
 
 def _inner_as_go(value: Any) -> Any:
+    """What is within a list or map has to be what an object may hold: those that the expression made are not."""
     match value:
         case None:
             return typed.Foreign("structpb.NullValue", "NULL_VALUE", "0")
@@ -76,8 +111,74 @@ def _inner_as_go(value: Any) -> Any:
             numbers, digits = " ".join(map(str, value)), ", ".join(f"{byte:#x}" for byte in value)
             return typed.Foreign("[]uint8", f"[{numbers}]", f"[]uint8{{{digits}}}")
         case ObjectValue():
-            return _as_go(value)
+            try:
+                return _as_go(value)
+            except _BadKey as error:
+                return typed.Foreign("*types.Err", str(error), str(error))
+        case OwnTexts():
+            return typed.Foreign("[]string", f"[{' '.join(value)}]", f"[]string{{{', '.join(map(quoted, value))}}}")
+        case OwnList():
+            shown, syntax = " ".join(map(_text, value)), ", ".join(map(_syntax, value))
+            return typed.Foreign("[]ref.Val", f"[{shown}]", f"[]ref.Val{{{syntax}}}")
+        case OwnMap():
+            items = sorted(value.items(), key=lambda item: _text(item[0]))
+            shown = " ".join(f"{_text(key)}:{_text(item)}" for key, item in items)
+            syntax = ", ".join(f"{_syntax(key)}:{_syntax(item)}" for key, item in items)
+            return typed.Foreign("map[ref.Val]ref.Val", f"map[{shown}]", f"map[ref.Val]ref.Val{{{syntax}}}")
+        case Timestamp():
+            return typed.Foreign("time.Time", _moment(value), _moment(value))
+        case Duration():
+            return typed.Foreign("time.Duration", _length(value), str(value.nanoseconds))
+        case CelType():
+            return runtime_name(value)
+        case Optional():
+            return _inner_as_go(value.value) if value.present else None
+        case Quantity():
+            return typed.Foreign("*resource.Quantity", str(value.amount), str(value.amount))
+        case IP():
+            return typed.Foreign("netip.Addr", str(value.address), str(value.address))
     return mutation.to_json(value)
+
+
+def _moment(value: Timestamp) -> str:
+    """Go's text of a time: `2024-01-01 00:00:00.5 +0200 +0200`."""
+    text = str(value)
+    date, time, zone = text[:10], text[11:-1], "+0000 UTC"
+    if value.offset:
+        hours = text[-6:].replace(":", "")
+        time, zone = text[11:-6], f"{hours} {hours}"
+    return f"{date} {time} {zone}"
+
+
+def _length(value: Duration) -> str:
+    """Go's text of a duration of whole seconds: `1h30m0s`."""
+    seconds, rest = divmod(abs(value.nanoseconds), 10**9)
+    if rest or not seconds:
+        return str(value)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{'-' if value.nanoseconds < 0 else ''}{shown}{seconds}s"
+
+
+def _text(value: Any) -> str:
+    """One of CEL's own values within another one, as Go's `%v` has it."""
+    match value:
+        case list() | tuple():
+            return f"[{', '.join(map(_text, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{_text(key)}: {_text(item)}" for key, item in value.items()) + "}"
+    return plain_text(value)
+
+
+def _rune(number: int) -> str:
+    """Go's `%q` of a number: the character that it stands for."""
+    character = chr(number) if 0 <= number < 0x110000 else "\ufffd"
+    return {"'": "'\\''", '"': "'\"'"}.get(character) or f"'{quoted(character)[1:-1]}'"
+
+
+def _syntax(value: Any) -> str:
+    return quoted(value) if isinstance(value, str) else _text(value)
 
 
 def _atomics(schema: Schema, value: Any, path: str) -> Iterator[str]:
@@ -92,7 +193,12 @@ def _atomics(schema: Schema, value: Any, path: str) -> Iterator[str]:
         if schema.list_type not in ("map", "set"):
             yield path
         for position, item in enumerate(value):
-            yield from _atomics(schema.items or ANY, item, f"{path}[{position}]")
+            yield from _atomics(schema.items or _UNTYPED, item, f"{path}[{position}]")
+
+
+_UNTYPED = Schema()
+_UNTYPED.map_type = "atomic"
+"""What is in a list of no type: all of it is one."""
 
 
 def json_patch(obj: Object, made: Any, kind: GroupVersionKind, objects: Objects) -> Object:

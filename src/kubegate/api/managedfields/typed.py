@@ -50,6 +50,10 @@ def elements(schema: Schema, items: list[Any]) -> Iterator[str]:
             raise NotTyped(f"element {position}: {error}") from None
 
 
+UNDEFINED = "v:{{undefined}}"
+"""The path element of what is no value that an object may hold."""
+
+
 def _value_element(schema: Schema, item: Any) -> str:
     if isinstance(item, dict):
         raise NotTyped("associative list without keys has an element that's a map type")
@@ -57,6 +61,8 @@ def _value_element(schema: Schema, item: Any) -> str:
         raise NotTyped("not supported: associative list with lists as elements")
     if item is None:
         raise NotTyped("associative list without keys has an element that's an explicit null")
+    if isinstance(item, Foreign):
+        return UNDEFINED
     return f"v:{orjson.dumps(item).decode()}"
 
 
@@ -392,10 +398,15 @@ def _errors(schema: Schema, value: Any, path: str) -> Iterator[str]:
         text = _scalar_error(schema, value)
         if text:
             yield _at(path, text)
-    elif isinstance(value, dict) and schema.properties:
-        yield from _map_errors(schema, value, path)
-    elif isinstance(value, dict | list) and schema.name in _SCALARS:
+    elif isinstance(value, dict | list | Foreign) and schema.name in _SCALARS:
         yield _at(path, f"expected any scalar, got {_pointer(value)}")
+    elif isinstance(value, dict):
+        yield from _map_errors(schema, value, path)
+    elif isinstance(value, list):
+        for position, item in enumerate(value):
+            yield from _errors(schema.items or ANY, item, f"{path}[{position}]")
+    elif isinstance(value, Foreign):
+        yield _at(path, f"expected map, got {_pointer(value)}")
 
 
 def _map_errors(schema: Schema, value: dict[str, Any], path: str) -> Iterator[str]:
