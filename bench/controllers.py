@@ -89,7 +89,7 @@ class Load:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    count = 100 if quick else 1000
+    count = 40 if quick else 1000
     for storage, name in (("memory", "in memory"), ("sqlite", "SQLite")):
         with kubegate(storage) as server:
             made, deleted, left, megabytes = asyncio.run(measured(server, count))
@@ -97,7 +97,7 @@ def run(quick: bool) -> Iterator[Figure]:
         yield Figure(f"{what}: made", made, "s", note=f"until their Deployments have pods; {megabytes:.0f} MB")
         yield Figure(f"{what}: deleted", deleted, "s", note=f"{left} objects left over")
 
-    pods = 100 if quick else 500
+    pods = 50 if quick else 500
     with kubegate("memory", "--simulate-nodes=10") as server:
         seconds = asyncio.run(rolled_out(server, pods))
     yield Figure(f"a Deployment of {pods} pods on 10 simulated nodes: rolled out", seconds, "s")

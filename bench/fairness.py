@@ -54,7 +54,7 @@ def _flooded(server: Process, seconds: float) -> float:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds = 2.0 if quick else 8.0
+    seconds = 1.0 if quick else 8.0
     with kubegate() as server, bare(400, server.ca.parent) as empty:
         allow_reader(server)
         server.request("POST", "/api/v1/namespaces/default/configmaps", {"metadata": {"name": "asked"}})

@@ -48,7 +48,7 @@ def allow_reader(process: Process) -> None:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds = 2 if quick else 8
+    seconds = 1 if quick else 8
     count = 1000 if quick else PODS
     with kubegate() as server:
         allow_reader(server)

@@ -54,8 +54,8 @@ def idle_watches(server: Process, count: int) -> subprocess.Popen[bytes]:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds, rounds = (1, 2) if quick else (4, 5)
-    many, watches = (10_000, 1_000) if quick else (100_000, 10_000)
+    seconds, rounds = (1, 1) if quick else (4, 5)
+    many, watches = (5_000, 500) if quick else (100_000, 10_000)
     kinds: dict[str, dict[str, Any]] = {
         "GET one config map": {"path": f"{CONFIGMAPS}/asked"},
         "SubjectAccessReview": {"path": "/apis/authorization.k8s.io/v1/subjectaccessreviews", "body": REVIEW},
