@@ -114,13 +114,13 @@ class World:
     built: BuiltAuthentication = field(init=False)
     marked: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def start(self, **options: Any) -> World:
+    async def start(self, *, good_authorities: Sequence[str] = (), **options: Any) -> World:
         async def mark(namespace: str, name: str, date: str) -> None:
             self.marked.append((namespace, name, date))
 
-        self.built = await build(
-            AuthenticationOptions(**options), Dependencies(self.objects, self.clock, mark_token_used=mark)
-        )
+        good = frozenset(map(Path, good_authorities))
+        dependencies = Dependencies(self.objects, self.clock, mark_token_used=mark, good_authorities=good)
+        self.built = await build(AuthenticationOptions(**options), dependencies)
         return self
 
     def write(self, name: str, content: str | bytes) -> str:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from people import START, World, authority, client
 
 from kubegate.authentication import Headers, Request
-from kubegate.authentication.chains import Pool, VerificationError, verify
+from kubegate.authentication.chains import Pool, verify
+from kubegate.authentication.x509 import VerificationError
 from kubegate.pki import certificates, keys
 from kubegate.pki.certificates import Authority, Subject
 
@@ -37,6 +38,30 @@ async def test_the_common_name_is_the_user_and_organizations_are_groups(world: W
     assert found.user.groups == ("dev", "qa", "system:authenticated")
     credential = f"X509SHA256={certificates.fingerprint(der)}"
     assert found.user.extra == {"authentication.kubernetes.io/credential-id": (credential,)}
+
+
+async def test_authorities_that_were_good_before_are_looked_into_for_the_first_certificate(world: World) -> None:
+    ca, path = authority(), world.write("ca.crt", "no certificates")
+    with pytest.raises(ValueError, match="--client-ca-file"):
+        await world.start(client_ca_file=path)
+    path = world.write("ca.crt", ca.pem)
+    await world.start(client_ca_file=path, good_authorities=(path,))
+    assert await world.who(shown()) == "system:anonymous"
+    assert await world.who(shown(client(ca))) == "jane"
+    world.write("ca.crt", "no certificates any more")
+    await world.built.reload()
+    assert await world.who(shown(client(ca, "joe"))) == "joe"
+
+
+async def test_authorities_that_are_broken_since_they_were_good_trust_nobody(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = world.write("ca.crt", "no certificates")
+    await world.start(client_ca_file=path, good_authorities=(path,))
+    world.built.load()
+    assert "no client certificate can be trusted" in caplog.text
+    with pytest.raises(ValueError, match="no PEM certificate could be read"):
+        await world.who(shown(client(authority())))
 
 
 async def test_no_certificate_is_no_credential(world: World) -> None:

@@ -57,6 +57,19 @@ def test_a_second_start_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in first.directory.iterdir()} == before
 
 
+def test_what_was_found_good_is_looked_into_again_when_it_is_not_the_same(tmp_path: Path) -> None:
+    made = cluster.ensure(tmp_path, ["gate.example"], now=NOW)
+    assert not made.unread
+    assert cluster.ensure(tmp_path, ["gate.example"], now=NOW).unread
+    assert not cluster.ensure(tmp_path, ["gate.example"], now=NOW + timedelta(days=340)).unread
+    assert not cluster.ensure(tmp_path, ["other.example"], now=NOW + timedelta(days=340)).unread
+    (tmp_path / ".looked-at").write_text("nothing")
+    assert not cluster.ensure(tmp_path, now=NOW + timedelta(days=340)).unread
+    made.server_key.write_bytes(made.admin_key.read_bytes())
+    with pytest.raises(certificates.BadCertificate, match=r"apiserver\.crt does not belong to the key beside it"):
+        cluster.ensure(tmp_path, now=NOW + timedelta(days=340))
+
+
 def test_a_new_host_or_an_end_that_is_near_renews_leaves_and_no_key(tmp_path: Path) -> None:
     pki = cluster.ensure(tmp_path, now=NOW)
     key, ca, old = pki.server_key.read_bytes(), pki.ca_certificate.read_bytes(), pki.server_certificate.read_bytes()

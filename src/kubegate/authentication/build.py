@@ -30,7 +30,7 @@ from kubegate.authentication.signing import TokenSigner
 from kubegate.authentication.token_file import TokenFileAuthenticator
 from kubegate.authentication.union import AudienceAgnostic, TokenUnion, Union
 from kubegate.authentication.watched import WatchedFile, naming
-from kubegate.authentication.x509 import Verifier, X509Authenticator
+from kubegate.authentication.x509 import Authorities, Verifier, X509Authenticator
 from kubegate.pki import keys
 from kubegate.storage import Reader
 
@@ -109,6 +109,8 @@ class Dependencies(Struct, frozen=True):
     """What authenticators look at. `mark_token_used` notes on a Secret the day on which its token was used.
 
     `more_tokens` makes, for the API's audiences, authenticators that are asked about tokens after those of flags.
+    `good_authorities` are files of certificates that were found good before: they are looked into by `load`, or when
+    somebody shows a certificate.
     """
 
     reader: Reader
@@ -116,6 +118,7 @@ class Dependencies(Struct, frozen=True):
     mark_token_used: MarkUsed | None = None
     reload_seconds: float = RELOAD_SECONDS
     more_tokens: Callable[[tuple[str, ...]], Sequence[TokenAuthenticator]] = lambda audiences: ()
+    good_authorities: frozenset[Path] = frozenset()
 
 
 class Document(Struct, frozen=True):
@@ -169,6 +172,15 @@ class BuiltAuthentication(Struct):
         # kube-apiserver's router takes a slash at the end as well
         return served | {f"{path}/": make for path, make in served.items()}
 
+    def load(self) -> None:
+        """Look into what was left for later, before somebody waits for it. It blocks."""
+        for file in self._files:
+            if isinstance(file.value, Authorities):
+                try:
+                    file.value.pool  # noqa: B018
+                except ValueError as error:  # it was changed between two looks
+                    log.error("no client certificate can be trusted: %s", error)
+
     async def reload(self) -> None:
         """Look at every file now, and put in force what has changed."""
         changed = await asyncio.to_thread(lambda: [file for file in self._files if file.check()])
@@ -210,7 +222,8 @@ async def _build(
         if not options.requestheader_username_headers:
             raise ValueError("--requestheader-client-ca-file needs --requestheader-username-headers")
         with naming("--requestheader-client-ca-file"):
-            front = Verifier(Path(options.requestheader_client_ca_file), clock)
+            path = Path(options.requestheader_client_ca_file)
+            front = Verifier(path, clock, known_good=path in dependencies.good_authorities)
         files.append(front.file)
         requests.append(
             FrontProxyAuthenticator(
@@ -225,7 +238,8 @@ async def _build(
         )
     if options.client_ca_file:
         with naming("--client-ca-file"):
-            clients = Verifier(Path(options.client_ca_file), clock)
+            path = Path(options.client_ca_file)
+            clients = Verifier(path, clock, known_good=path in dependencies.good_authorities)
         files.append(clients.file)
         requests.append(X509Authenticator(clients, clock))
     if options.basic_auth_file:

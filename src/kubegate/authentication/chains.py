@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 from msgspec import Struct
 
+from kubegate.authentication.x509 import VerificationError
 from kubegate.pki import certificates
 from kubegate.remote.errors import expiry_text
 
@@ -34,10 +35,6 @@ _HANDLED = frozenset(
     }
 )
 _WEAK = (hashes.MD5, hashes.SHA1)
-
-
-class VerificationError(Exception):
-    """Why a certificate is not trusted, in crypto/x509's words."""
 
 
 class _Certificate:

@@ -19,9 +19,7 @@ from kubegate.authentication import (
     with_authenticated,
     with_whole_characters,
 )
-from kubegate.authentication.chains import VerificationError
-from kubegate.authentication.x509 import Verifier
-from kubegate.pki import certificates
+from kubegate.authentication.x509 import VerificationError, Verifier
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -62,6 +60,8 @@ class FrontProxyAuthenticator:
         except VerificationError as error:
             raise AuthenticationError(str(error)) from None
         if self._allowed:
+            from kubegate.pki import certificates
+
             common_name = certificates.subject_of(verified.leaf).common_name
             if common_name not in self._allowed:
                 raise AuthenticationError(f"x509: subject with cn={common_name} is not in the allowed list")

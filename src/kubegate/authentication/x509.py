@@ -5,7 +5,9 @@ Follows k8s.io/apiserver/pkg/authentication/request/x509.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubegate.api.clock import Clock
 from kubegate.authentication import (
@@ -16,13 +18,34 @@ from kubegate.authentication import (
     UserInfo,
     with_authenticated,
 )
-from kubegate.authentication.chains import Pool, VerificationError, Verified, verify
 from kubegate.authentication.secrets import BoundedCache
 from kubegate.authentication.watched import WatchedFile
-from kubegate.pki import certificates
+
+if TYPE_CHECKING:
+    from kubegate.authentication.chains import Pool, Verified
+
+# `chains` and `pki.certificates` are loaded for the first certificate: a start does not wait for them.
 
 _REMEMBERED = 4096
 _REFUSAL_REMEMBERED = 10.0
+
+
+class VerificationError(Exception):
+    """Why a certificate is not trusted, in crypto/x509's words."""
+
+
+class Authorities:
+    """The certificates of a file, in whose `pool` chains end."""
+
+    def __init__(self, pem: bytes, source: str) -> None:
+        self.pem, self._source = pem, source
+
+    @cached_property
+    def pool(self) -> Pool:
+        """Raises pki.certificates.BadCertificate."""
+        from kubegate.authentication.chains import Pool
+
+        return Pool.parse(self.pem, self._source)
 
 
 class Verifier:
@@ -31,12 +54,22 @@ class Verifier:
     A chain is looked up by its bytes, so that a connection's second request costs no signature check.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Raises pki.certificates.BadCertificate, OSError."""
-        self._clock = clock
+    def __init__(self, path: Path, clock: Clock, *, known_good: bool = False) -> None:
+        """Raises pki.certificates.BadCertificate, OSError. A file that is `known_good` is looked into when it must be.
+
+        What it is changed to later is not known.
+        """
+        self._clock, self._known_good = clock, known_good
         self._known: BoundedCache[Verified | VerificationError] = BoundedCache(_REMEMBERED)
         self.generation = 0
-        self.file = WatchedFile(path, lambda pem: Pool.parse(pem, str(path)), self._changed)
+        self.file = WatchedFile(path, lambda pem: self._read(pem, str(path)), self._changed)
+
+    def _read(self, pem: bytes, source: str) -> Authorities:
+        found = Authorities(pem, source)
+        if not self._known_good:
+            found.pool  # noqa: B018  # raises what is wrong with it
+        self._known_good = False
+        return found
 
     def _changed(self) -> None:
         self.generation += 1
@@ -46,8 +79,10 @@ class Verifier:
         """Raises VerificationError."""
         found = self._known.get(chain, now)
         if found is None:
+            from kubegate.authentication.chains import verify
+
             try:
-                found = verify(chain, self.file.value, now)
+                found = verify(chain, self.file.value.pool, now)
                 self._known.put(chain, found, found.until)
             except VerificationError as error:
                 found = error
@@ -84,6 +119,8 @@ class X509Authenticator:
         try:
             verified = self._verifier.verify(chain, now)
         except VerificationError as error:
+            from kubegate.pki import certificates
+
             identity = certificates.fingerprint(chain[0])
             raise AuthenticationError(f"verifying certificate SHA256={identity} failed: {error}") from None
         user = user_of(verified, chain[0])
@@ -96,6 +133,8 @@ class X509Authenticator:
 
 def user_of(verified: Verified, der: bytes) -> UserInfo | None:
     """None where the certificate has no common name. Raises AuthenticationError for an odd uid."""
+    from kubegate.pki import certificates
+
     try:
         subject = certificates.subject_of(verified.leaf)
     except ValueError:

@@ -161,8 +161,9 @@ def verify(
     """
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    from kubegate.authentication.chains import Pool, VerificationError
+    from kubegate.authentication.chains import Pool
     from kubegate.authentication.chains import verify as verify_chain
+    from kubegate.authentication.x509 import VerificationError
     from kubegate.pki import certificates, keys
 
     with telling(ValueError):

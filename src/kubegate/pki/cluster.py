@@ -5,18 +5,20 @@ File names are kubeadm's: ca, apiserver, front-proxy-ca, front-proxy-client, adm
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
+import orjson
 from msgspec import Struct
 
-from kubegate.pki import certificates, files, keys
-from kubegate.pki.certificates import Authority, BadCertificate, Subject
+from kubegate.pki import files
 
-ADMIN = Subject("kubernetes-admin", ("system:masters",))
-FRONT_PROXY_CLIENT = "front-proxy-client"
+if TYPE_CHECKING:
+    from kubegate.pki.certificates import Authority
+
 DEFAULT_HOSTS = (
     "localhost",
     "kubernetes",
@@ -26,13 +28,18 @@ DEFAULT_HOSTS = (
     "127.0.0.1",
     "::1",
 )
-_RENEW_BEFORE = timedelta(days=30)
+_NOTE = ".looked-at"
+"""What is in the directory when all has been looked at, so that the next start need not."""
 
 
 class Pki(Struct, frozen=True):
-    """A directory of keys and certificates; all files named here exist."""
+    """A directory of keys and certificates; all files named here exist.
+
+    `unread`: they are what they were when they were last found good; this process has not looked into them.
+    """
 
     directory: Path
+    unread: bool = False
 
     @property
     def ca_certificate(self) -> Path:
@@ -85,6 +92,8 @@ class Pki(Struct, frozen=True):
 
     def authority(self) -> Authority:
         """The cluster's CA, read from its files."""
+        from kubegate.pki import certificates
+
         return certificates.load_authority(self.ca_certificate, self.ca_key)
 
     def write_admin_kubeconfig(self, server: str, path: Path | None = None) -> Path:
@@ -106,7 +115,7 @@ def ensure(
     directory: Path,
     hosts: Iterable[str] = (),
     *,
-    algorithm: str = keys.DEFAULT_ALGORITHM,
+    algorithm: str = "ecdsa-p256",
     service_account_algorithm: str = "ecdsa-p256",
     now: datetime | None = None,
 ) -> Pki:
@@ -124,74 +133,35 @@ def ensure(
     for made in (directory.parent, directory):  # parents that mkdir makes by the way would be open to all
         made.mkdir(parents=True, exist_ok=True, mode=0o700)
     with files.locked(directory / ".lock"):
-        cluster = _authority(directory / "ca", "kubernetes", algorithm, moment)
-        front = _authority(directory / "front-proxy-ca", "front-proxy-ca", algorithm, moment)
-        _leaf(
-            cluster, directory / "apiserver", Subject("kube-apiserver"), certificates.SERVER, algorithm, moment, wanted
-        )
-        _leaf(cluster, directory / "admin", ADMIN, certificates.CLIENT, algorithm, moment)
-        _leaf(
-            front,
-            directory / "front-proxy-client",
-            Subject(FRONT_PROXY_CLIENT),
-            certificates.CLIENT,
-            algorithm,
-            moment,
-        )
-        signing = _key(pki.service_account_key, service_account_algorithm)
-        if not pki.service_account_public_key.exists():
-            files.write_public(pki.service_account_public_key, keys.public_pem(signing.public_key()))
+        if _looked_at(pki, wanted, moment):
+            return Pki(directory, unread=True)
+        from kubegate.pki import making  # which loads a library that takes a sixth of a start
+
+        _note(pki, wanted, making.make(pki, wanted, algorithm, service_account_algorithm, moment))
     return pki
 
 
-def _key(path: Path, algorithm: str) -> keys.PrivateKey:
-    if path.exists():
-        return keys.load_private(path)
-    key = keys.generate(algorithm)
-    keys.save(key, path)
-    return key
+_NAMES = (
+    "ca.crt", "ca.key", "apiserver.crt", "apiserver.key", "front-proxy-ca.crt", "front-proxy-ca.key",
+    "front-proxy-client.crt", "front-proxy-client.key", "admin.crt", "admin.key", "sa.key", "sa.pub",
+)  # fmt: skip
 
 
-def _authority(base: Path, common_name: str, algorithm: str, now: datetime) -> Authority:
-    certificate, key = base.with_name(f"{base.name}.crt"), base.with_name(f"{base.name}.key")
-    if certificate.exists():
-        return certificates.load_authority(certificate, key)
-    # A key without its certificate is what a start that was killed half way left: use it.
-    made = certificates.new_authority(common_name, key=_key(key, algorithm), now=now)
-    files.write_public(certificate, made.pem)
-    return made
-
-
-def _leaf(
-    authority: Authority,
-    base: Path,
-    subject: Subject,
-    usages: Sequence[x509.ObjectIdentifier],
-    algorithm: str,
-    now: datetime,
-    hosts: Sequence[str] = (),
-) -> None:
-    certificate, key = base.with_name(f"{base.name}.crt"), base.with_name(f"{base.name}.key")
-    private = _key(key, algorithm)
-    if certificate.exists() and _still_good(certificate, private, authority, now, hosts):
-        return
-    days = (authority.certificate.not_valid_after_utc - now) / timedelta(days=1)
-    made = certificates.issue(
-        authority, private.public_key(), subject, usages=usages, hosts=hosts, days=min(days, 365), now=now
-    )
-    files.write_public(certificate, certificates.certificate_pem(made), force=True)
-
-
-def _still_good(path: Path, key: keys.PrivateKey, authority: Authority, now: datetime, hosts: Sequence[str]) -> bool:
-    found = certificates.load_certificates(path)[0]
-    if found.public_key() != key.public_key():
-        raise BadCertificate(f"{path} does not belong to the key beside it")
-    if found.not_valid_after_utc - now < _RENEW_BEFORE:
-        return False
+def _looked_at(pki: Pki, hosts: Sequence[str], now: datetime) -> bool:
+    """Whether these very files were found good for these hosts before, for as long as until now."""
     try:
-        found.verify_directly_issued_by(authority.certificate)
-    except Exception:
+        note = orjson.loads((pki.directory / _NOTE).read_bytes())
+        return bool({*hosts} <= {*note["hosts"]} and now.timestamp() < note["until"] and note["files"] == _digest(pki))
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    # compared as issued: an address may be written in several ways
-    have = certificates.alternative_names(found)
-    return all(name in have for name in certificates.general_names(hosts))
+
+
+def _note(pki: Pki, hosts: Sequence[str], until: datetime) -> None:
+    note = {"hosts": hosts, "until": until.timestamp(), "files": _digest(pki)}
+    (pki.directory / _NOTE).write_bytes(orjson.dumps(note))
+
+
+def _digest(pki: Pki) -> str:
+    """Raises OSError."""
+    digests = [hashlib.sha256((pki.directory / name).read_bytes()).digest() for name in _NAMES]
+    return hashlib.sha256(b"".join(digests)).hexdigest()

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
@@ -92,6 +91,8 @@ def parse_public(pem: bytes, source: str = "public keys") -> list[PublicKey]:
     for match in _BLOCK.finditer(pem):
         label, block = match[1], match[0]
         if label == b"CERTIFICATE":
+            from cryptography import x509  # which takes a start longer than all the rest of this library
+
             key: object = x509.load_pem_x509_certificate(block).public_key()
         elif label.endswith(b"PRIVATE KEY"):
             key = parse_private(block, source).public_key()

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from kubegate.server.options import Options, UsageError
 
 
 def _certificates(data: bytes) -> None:
+    from cryptography import x509
+
     x509.load_pem_x509_certificates(data)
 
 
 def _private_key(data: bytes) -> None:
+    from cryptography.hazmat.primitives import serialization
+
     serialization.load_pem_private_key(data, None)
 
 

@@ -144,6 +144,7 @@ class Server:
                 clock=self.clock,
                 mark_token_used=legacy_tokens.marker(internal),
                 more_tokens=(lambda audiences: ()) if gate is None else gate.token_authenticators,
+                good_authorities=frozenset([self.pki.ca_certificate] if self.pki and self.pki.unread else ()),
             ),
         )
         first: list[Authorizer] = [] if gate is None else [gate.authorizer]
@@ -233,7 +234,12 @@ class Server:
         self._started = True
         front.open(self.app.serve, self.app.serve_websocket)
         self._spawn("clients", self.app.watch_clients(front.port, self.clock))
-        self._spawn("controllers", self._background().run(chosen(options.controllers)))
+        self._spawn("controllers", self._later())
+
+    async def _later(self) -> None:
+        """What nobody waits for now: it answers already."""
+        await asyncio.to_thread(self._authentication.load)
+        await self._background().run(chosen(self.options.controllers))
 
     def _registry(self, resources: Resources, keys: Keys) -> Registry:
         if self.worker is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import importlib
 import logging
 import os
 import shutil
@@ -160,6 +161,7 @@ def _supervise(options: Options, folder: Path, port: int, ready: Callable[[], No
         worker = Worker(number, options.workers, folder, port, kept)
         return lambda parent: _serve(shared, worker, parent)
 
+    importlib.import_module("kubegate.authentication.chains")  # which each would load for itself
     gc.freeze()  # the children share what was loaded until now
     place = Place(folder / "store")
     with place.listen() as listening, Supervisor() as supervisor:
