@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct, field
 
 from kubegate.api.clock import Clock, SystemClock
-from kubegate.authentication import Authenticator, TokenAuthenticator, signing
+from kubegate.authentication import Authenticator, TokenAuthenticator, flags, signing
 from kubegate.authentication.anonymous import AnonymousAuthenticator
 from kubegate.authentication.bearer import BearerAuthenticator, WebSocketAuthenticator
 from kubegate.authentication.bootstrap_tokens import BootstrapTokenAuthenticator
@@ -92,11 +92,11 @@ class AuthenticationOptions(Struct, frozen=True, kw_only=True):
     aws_iam_private_dns_file: str = ""
 
     @classmethod
-    def from_flags(cls, flags: Any) -> AuthenticationOptions:
+    def from_flags(cls, given: Any) -> AuthenticationOptions:
         """From any object that has (some of) these attributes."""
         found: dict[str, Any] = {}
-        for name in (name for name in cls.__struct_fields__ if hasattr(flags, name)):
-            value = getattr(flags, name)
+        for name in (name for name in cls.__struct_fields__ if hasattr(given, name)):
+            value = getattr(given, name)
             found[name] = tuple(value) if isinstance(value, list) else value
         return cls(**found)
 
@@ -206,6 +206,7 @@ async def build(options: AuthenticationOptions, dependencies: Dependencies) -> B
 async def _build(
     options: AuthenticationOptions, dependencies: Dependencies, ends: contextlib.AsyncExitStack
 ) -> BuiltAuthentication:
+    flags.check(options)
     clock, reader = dependencies.clock, dependencies.reader
     api_audiences = options.api_audiences or options.service_account_issuer
     signer, public_keys = _service_account_keys(options)
@@ -395,6 +396,11 @@ def _anonymous(
 ) -> AnonymousAuthenticator | None:
     """What the configuration says; else the flag, which is on where nobody says otherwise."""
     chosen = configuration.anonymous if configuration is not None else None
+    if chosen is not None and options.anonymous_auth is not None:
+        raise ValueError(
+            "anonymous: Forbidden: --anonymous-auth flag cannot be set when anonymous field is configured in "
+            "authentication configuration file"
+        )
     if chosen is None:
         return AnonymousAuthenticator() if options.anonymous_auth is not False else None
     if not chosen.enabled:
