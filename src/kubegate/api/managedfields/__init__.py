@@ -203,7 +203,13 @@ def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
     if not schema.name:
         return _added(schema, new)
     known = _by_shape.setdefault(schema.name, {})
-    shape = typed.shape(schema, new)
+    shape = tuple(
+        [
+            (name, typed.shape(typed.field_of(schema, name), value))
+            for name, value in new.items()
+            if name not in _TYPE_META and not (name == "metadata" and value.keys() <= _UNTRACKED_METADATA)
+        ]
+    )
     found = known.get(shape)
     if found is None:
         found = _added(schema, new)
