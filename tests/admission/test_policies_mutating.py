@@ -185,9 +185,9 @@ async def test_numbers_of_patches_that_no_double_holds_are_texts(policies: Polic
             ".metadata.finalizers: expected list, got &{[a/b c/d]}",
         ),
         (
-            "metadata: Object.metadata{annotations: {'k': {'b': ['x', 'z'], 'a': ['y']}}}",
+            "metadata: Object.metadata{annotations: {'k': {'b': 'x', 'a': 'y'}}}",
             ".metadata.annotations.k: expected string, got "
-            '&value.valueUnstructured{Value:map[ref.Val]ref.Val{"a":[y], "b":[x, z]}}',
+            '&value.valueUnstructured{Value:map[ref.Val]ref.Val{"a":"y", "b":"x"}}',
         ),
         (
             "metadata: Object.metadata{annotations: {'k': object.metadata.name.split('').sort()}}",

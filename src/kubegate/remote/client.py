@@ -33,7 +33,7 @@ _WAITING_FOR_EACH_SLOT: Final = 20
 _MOST_TARGETS: Final = 64
 _MOST_RETRIES: Final = 10
 _MOST_MOVES: Final = 10
-_WHOLE_NUMBER: Final = re.compile(r"\+?[0-9]{1,9}")
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,9}")
 _MOST_LANES: Final = 64
 """After which those that nobody is in are forgotten."""
 _PIECE: Final = 4096
@@ -294,7 +294,7 @@ def _pause(answer: Response) -> float | None:
     if answer.status != 429 and answer.status < 500:
         return None
     wanted = answer.headers.get("retry-after", "")
-    return float(wanted) if _WHOLE_NUMBER.fullmatch(wanted) else None
+    return max(float(wanted), 0.0) if _WHOLE_NUMBER.fullmatch(wanted) else None
 
 
 class Clients:

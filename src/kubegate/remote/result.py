@@ -5,6 +5,8 @@ Follows k8s.io/client-go/rest (Request.transformResponse, Result.Into) and apima
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -62,10 +64,7 @@ NO_OBJECT = (
 
 def into(response: Response) -> dict[str, Any]:
     """The object in a successful answer, JSON or YAML. Raises RemoteError with client-go's text for all else."""
-    if not 200 <= response.status <= 206:
-        raise failure(response)
-    if not response.body:
-        raise _empty(response)
+    check(response)
     found = decode(response)
     if found.get("kind") == "Status" and found.get("apiVersion") == "v1" and found.get("status") != "Success":
         raise _from_status(found, response)
@@ -78,10 +77,7 @@ def into_kind(response: Response, group: str, version: str, kind: str) -> dict[s
     Its fields are of their types; those that the kind does not have are left out. A version whose fields are not known
     is read as v1. A Status is an object of another kind, as any other.
     """
-    if not 200 <= response.status <= 206:
-        raise failure(response)
-    if not response.body:
-        raise _empty(response)
+    check(response)
     try:
         found = decode_document(response.body, _media_type(response.body), strict=False).value
     except DecodeError as error:
@@ -112,9 +108,48 @@ def _media_type(body: bytes) -> str:
     return JSON if body.lstrip()[:1] == b"{" else YAML
 
 
-def _empty(response: Response) -> RemoteError:
-    text = f"0-length response with status code: {response.status} and content type: {response.content_type}"
-    return RemoteError(text, code=response.status)
+def check(response: Response) -> None:
+    """Raises RemoteError where the answer is no success, or holds nothing."""
+    unreadable = media_type_problem(response.content_type)
+    if unreadable:
+        raise RemoteError(f"Internal error occurred: {unreadable}", transient=True, code=response.status)
+    if not 200 <= response.status <= 206:
+        raise failure(response)
+    if not response.body:
+        kind = response.content_type or JSON
+        text = f"0-length response with status code: {response.status} and content type: {kind}"
+        raise RemoteError(text, code=response.status)
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PARAMETER = re.compile(rf'\s*;\s*({_TOKEN.pattern})\s*=\s*("(?:[^"\\\r\n]|\\.)*"|{_TOKEN.pattern})')
+
+
+@lru_cache(64)
+def media_type_problem(content_type: str) -> str:
+    """What Go's mime.ParseMediaType says to a Content-Type that is none; "" where it is one, or none is given."""
+    if not content_type:
+        return ""
+    base, semicolon, rest = content_type.partition(";")
+    kind, slash, subtype = base.strip().partition("/")
+    found = _TOKEN.match(kind)
+    if found is None:
+        return "mime: no media type"
+    if found.end() < len(kind):
+        return "mime: expected slash after first token"
+    if slash:
+        found = _TOKEN.match(subtype)
+        if found is None:
+            return "mime: expected token after slash"
+        if found.end() < len(subtype):
+            return "mime: unexpected content after media subtype"
+    rest, names = semicolon + rest, set()
+    while parameter := _PARAMETER.match(rest):
+        if parameter[1].lower() in names:
+            return "mime: duplicate parameter name"
+        names.add(parameter[1].lower())
+        rest = rest[parameter.end() :]
+    return "" if rest.strip() in ("", ";") else "mime: invalid media parameter"
 
 
 class _NoMetadata(Struct, forbid_unknown_fields=True):
@@ -143,7 +178,7 @@ class Reviews(Generic[Status]):
 
     def read(self, response: Response) -> Status:
         """Raises RemoteError."""
-        if response.status == 200:
+        if response.status == 200 and not media_type_problem(response.content_type):
             try:
                 found: Any = self._decoder.decode(response.body)
                 if found.kind == self._kind and found.apiVersion == self._api_version:

@@ -91,7 +91,8 @@ def answer(response: Response, uid: str, version: str, mutating: bool) -> Answer
 
     Raises RemoteError where the HTTP answer is no AdmissionReview, InvalidResponse where it is one not to be followed.
     """
-    found = _right(response, uid, version, mutating) if response.status == 200 else None
+    plain = response.status == 200 and not result.media_type_problem(response.content_type)
+    found = _right(response, uid, version, mutating) if plain else None
     return found or verify(decode(response, version), uid, version, mutating)
 
 
@@ -122,11 +123,7 @@ def _right(response: Response, uid: str, version: str, mutating: bool) -> Answer
 
 def decode(response: Response, version: str) -> Object:
     """The AdmissionReview in an HTTP answer. Raises RemoteError with client-go's text for what is none."""
-    if not 200 <= response.status <= 206:
-        raise result.failure(response)
-    if not response.body:
-        kind = response.content_type
-        raise RemoteError(f"0-length response with status code: {response.status} and content type: {kind}")
+    result.check(response)
     if response.body.strip() == b"null":
         return {}
     found = _parsed(response)
