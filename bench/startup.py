@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,12 +13,14 @@ from bench.harness import Figure, kubegate
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    times, idle = [], 0.0
+    times = []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(3 if quick else 7):
             with kubegate("sqlite", data_dir=Path(folder)) as server:
                 times.append(server.ready_seconds)
-                idle = server.memory_mb()
+        with kubegate("sqlite", data_dir=Path(folder)) as server:
+            time.sleep(2)  # until what is loaded when it answers already is there
+            idle = server.memory_mb()
     yield Figure("start to ready, first", times[0], "s", note="keys and bootstrap objects are made")
     yield Figure("start to ready, again, median", statistics.median(times[1:]), "s")
     yield Figure("resident memory, idle", idle, "MB")
