@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from people import HandClock
+from people import HandClock, World, bearer
 
 from kubegate.authentication import Authenticated, AuthenticationError
 from kubegate.authentication.webhook import Circuit, WebhookTokenAuthenticator
@@ -235,3 +235,19 @@ async def test_no_token_is_in_what_is_said_of_it(make: Make, answered: bytes | N
     text = await why(hook.authenticate_token("sesame-secret"))
     assert text != "nobody"
     assert "sesame-secret" not in text
+
+
+async def test_the_webhook_of_a_file_is_told_how_long_it_may_take(world: World) -> None:
+    file = world.write(
+        "webhook.yaml",
+        """
+apiVersion: v1
+kind: Config
+clusters: [{name: it, cluster: {server: "http://127.0.0.1:1/authenticate"}}]
+users: [{name: me, user: {}}]
+contexts: [{name: it, context: {cluster: it, user: me}}]
+current-context: it
+""",
+    )
+    await world.start(authentication_token_webhook_config_file=file)
+    assert 'Post "http://127.0.0.1:1/authenticate?timeout=30s": ' in await world.who(bearer("some"))

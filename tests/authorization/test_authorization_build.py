@@ -129,11 +129,22 @@ async def test_decisions_follow_the_reader() -> None:
 
 def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
     for options, words in (
-        ({"authorization_mode": ["Foo"]}, "'Foo' is not a valid mode"),
-        ({"authorization_mode": []}, "at least one"),
-        ({"authorization_mode": ["RBAC", "RBAC"]}, "more than once"),
-        ({"authorization_mode": ["ABAC"]}, "--authorization-policy-file"),
-        ({"authorization_webhook_config_file": "/x"}, "--authorization-mode=Webhook"),
+        ({"authorization_mode": ["Foo"]}, 'authorization-mode "Foo" is not a valid mode'),
+        ({"authorization_mode": []}, "at least one authorization-mode must be passed"),
+        (
+            {"authorization_mode": ["RBAC", "RBAC"]},
+            r'authorization-mode \["RBAC" "RBAC"\] has mode specified more than',
+        ),
+        (
+            {"authorization_mode": ["ABAC", "Webhook"]},
+            "authorization-mode ABAC's authorization policy file not passed; "
+            "authorization-mode Webhook's authorization config file not passed",
+        ),
+        (
+            {"authorization_webhook_config_file": "/x", "authorization_policy_file": "/y"},
+            "cannot specify --authorization-policy-file without mode ABAC; "
+            "cannot specify --authorization-webhook-config-file without mode Webhook",
+        ),
         ({"authorization_config": str(tmp_path / "none")}, "none: cannot be read"),
         ({"authorization_mode": ["ABAC"], "authorization_policy_file": "/none"}, "/none: cannot be read"),
     ):

@@ -11,7 +11,7 @@ from authorization_world import FakeClock, ask, ask_path
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Verdict
 from kubegate.authorization.conditions import MatchConditions, compile_condition
-from kubegate.authorization.webhook import Settings, WebhookAuthorizer, asked_within, review_of, spec_of
+from kubegate.authorization.webhook import Settings, WebhookAuthorizer, review_of, spec_of
 from kubegate.cel import CompileError
 from kubegate.remote.client import Endpoint, RemoteError, Response
 
@@ -217,4 +217,4 @@ async def test_who_answers_too_late_is_told_as_by_go() -> None:
     ("seconds", "told"), [(3, "3s"), (30.0, "30s"), (1.5, "1.5s"), (0.5, "500ms"), (90, "1m30s"), (3600, "1h0m0s")]
 )
 def test_the_webhook_is_told_how_long_it_may_take(seconds: float, told: str) -> None:
-    assert asked_within(Endpoint("https://hook/authorize"), seconds).url == f"https://hook/authorize?timeout={told}"
+    assert Endpoint("https://hook/authorize").within(seconds).url == f"https://hook/authorize?timeout={told}"

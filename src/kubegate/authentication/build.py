@@ -306,7 +306,7 @@ async def _build(
         with naming("--authentication-token-webhook-config-file"):
             path = Path(options.authentication_token_webhook_config_file)
             asked = webhook.WebhookTokenAuthenticator(
-                webhook.endpoint(path),
+                webhook.endpoint(path).within(webhook.REQUEST_TIMEOUT),
                 clock,
                 version=options.authentication_token_webhook_version,
                 cache_ttl=options.authentication_token_webhook_cache_ttl,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from msgspec import Struct, field
 
 from kubegate.api.clock import Clock
+from kubegate.api.field import quoted
 from kubegate.authentication import UserInfo
 from kubegate.authorization import Attributes, Authorizer, Decision, RuleResolver, SubjectRules, Verdict, config
 from kubegate.authorization.always import AlwaysAllow, AlwaysDeny
@@ -142,20 +143,27 @@ def _build(options: Options, reader: Reader, clock: Clock, first: Sequence[Autho
 
 
 def _modes(options: Options) -> list[str]:
-    modes = options.authorization_mode
+    """Raises BuildError with all that is wrong with the flags, in kube-apiserver's words."""
+    modes, problems = options.authorization_mode, []
+    policy, webhook = options.authorization_policy_file, options.authorization_webhook_config_file
     if not modes:
-        raise BuildError("--authorization-mode: at least one authorization mode must be named")
+        problems.append("at least one authorization-mode must be passed")
     for mode in modes:
         if mode not in MODES:
-            raise BuildError(f"--authorization-mode: {mode!r} is not a valid mode; there are {', '.join(MODES)}")
-        if modes.count(mode) > 1:
-            raise BuildError(f"--authorization-mode: {mode} is named more than once")
-    if ("ABAC" in modes) != bool(options.authorization_policy_file):
-        raise BuildError("--authorization-policy-file goes with --authorization-mode=ABAC, and that with the file")
-    if ("Webhook" in modes) != bool(options.authorization_webhook_config_file):
-        raise BuildError(
-            "--authorization-webhook-config-file goes with --authorization-mode=Webhook, and that with the file"
-        )
+            problems.append(f"authorization-mode {quoted(mode)} is not a valid mode; there are {', '.join(MODES)}")
+        if mode == "ABAC" and not policy:
+            problems.append("authorization-mode ABAC's authorization policy file not passed")
+        if mode == "Webhook" and not webhook:
+            problems.append("authorization-mode Webhook's authorization config file not passed")
+    if policy and "ABAC" not in modes:
+        problems.append("cannot specify --authorization-policy-file without mode ABAC")
+    if webhook and "Webhook" not in modes:
+        problems.append("cannot specify --authorization-webhook-config-file without mode Webhook")
+    if len(modes) != len(set(modes)):
+        shown = " ".join(map(quoted, modes))
+        problems.append(f"authorization-mode [{shown}] has mode specified more than once")
+    if problems:
+        raise BuildError("; ".join(problems))
     return modes
 
 
@@ -199,7 +207,7 @@ class _Parts:
 
     def _webhook(self, configured: config.AuthorizerConfiguration) -> WebhookAuthorizer:
         # here, because most servers ask no webhook, and an HTTP client takes its time to load
-        from kubegate.authorization.webhook import Settings, WebhookAuthorizer, asked_within
+        from kubegate.authorization.webhook import Settings, WebhookAuthorizer
         from kubegate.remote.client import Client, Endpoint
 
         found = configured.webhook
@@ -212,7 +220,7 @@ class _Parts:
                 unauthorized_ttl=options.authorization_webhook_cache_unauthorized_ttl,
             )
             endpoint = Endpoint.from_kubeconfig(Path(options.authorization_webhook_config_file))
-            return WebhookAuthorizer(Client(asked_within(endpoint, settings.timeout)), settings, self._clock)
+            return WebhookAuthorizer(Client(endpoint.within(settings.timeout)), settings, self._clock)
         settings = Settings(
             name=configured.name,
             version=found.version,
@@ -227,7 +235,7 @@ class _Parts:
             from kubegate.authorization.conditions import MatchConditions
 
             conditions = MatchConditions(found.conditions)
-        return WebhookAuthorizer(Client(asked_within(endpoint, settings.timeout)), settings, self._clock, conditions)
+        return WebhookAuthorizer(Client(endpoint.within(settings.timeout)), settings, self._clock, conditions)
 
 
 def _in_cluster() -> Endpoint:

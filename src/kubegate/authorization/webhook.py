@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
 from msgspec import Struct
 
-from kubegate.api import Object, durations
+from kubegate.api import Object
 from kubegate.api.clock import Clock
 from kubegate.authentication import UserInfo
 from kubegate.authorization import NO_OPINION, Attributes, Decision, SubjectRules, Verdict
 from kubegate.remote import result, retry
-from kubegate.remote.client import Client, Endpoint, RemoteError
+from kubegate.remote.client import Client, RemoteError
 
 log = logging.getLogger(__name__)
 GROUP = "authorization.k8s.io"
@@ -86,11 +86,6 @@ class Settings:
     unauthorized_ttl: float = 30.0
     failure: Verdict = Verdict.NO_OPINION
     backoff: retry.Backoff = retry.DEFAULT
-
-
-def asked_within(endpoint: Endpoint, seconds: float) -> Endpoint:
-    """The endpoint with the time that it has for an answer told in its URL, as client-go does."""
-    return replace(endpoint, url=f"{endpoint.url}?timeout={durations.text(seconds)}")
 
 
 class WebhookAuthorizer:

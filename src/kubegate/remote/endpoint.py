@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from kubegate.api import durations
 from kubegate.pki import kubeconfig
 
 DEFAULT_MAX_RESPONSE = 16 * 1024 * 1024
@@ -58,3 +59,7 @@ class Endpoint:
             proxy_url=found.proxy_url,
         )
         return replace(endpoint, **changes)
+
+    def within(self, seconds: float) -> Endpoint:
+        """The endpoint with the time that it has for an answer told in its URL, as client-go does."""
+        return replace(self, url=f"{self.url}?timeout={durations.text(seconds)}")

@@ -91,7 +91,8 @@ def into_kind(response: Response, group: str, version: str, kind: str) -> dict[s
     try:
         return normalize(found, schema).value
     except TypeMismatch as error:
-        text = str(error).replace("of type v1.", f"of type {version}.")
+        place, of_type, wanted = str(error).rpartition(" of type ")
+        text = f"{place}{of_type}{wanted.replace('v1.', f'{version}.')}"
         raise RemoteError(text, code=response.status) from None
 
 
