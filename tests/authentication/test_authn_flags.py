@@ -17,6 +17,24 @@ OVERLAP = (
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (
+            {"oidc_groups_claim": "groups"},
+            "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set",
+        ),
+        (
+            {"oidc_issuer_url": "https://i", "authentication_config": "/none"},
+            "authentication-config file and oidc-* flags are mutually exclusive",
+        ),
+        (
+            {"oidc_issuer_url": "http://i", "oidc_client_id": "x", "service_account_issuer": ("http://i",)},
+            '--oidc-issuer-url: invalid authentication configuration: [jwt[0].issuer.url: Invalid value: "http://i": '
+            'URL must not overlap with disallowed issuers: [http://i], jwt[0].issuer.url: Invalid value: "http://i": URL '
+            "scheme must be https]",
+        ),
+        (
+            {"oidc_issuer_url": "https://i", "oidc_client_id": "x", "oidc_signing_algs": ("RS256", "HS256")},
+            '--oidc-issuer-url: oidc: unsupported signing alg: "HS256"',
+        ),
         ({"service_account_issuer": ("",)}, "service-account-issuer should not be an empty string"),
         ({"service_account_issuer": ("a", "b", "a")}, 'service-account-issuer "a" is already specified'),
         (

@@ -377,13 +377,11 @@ def _jwt_configuration(
     if not options.authentication_config and not options.oidc_issuer_url:
         return None, None
     # here, because most servers have neither
-    from kubegate.authentication.config import AuthenticationConfiguration, from_oidc_flags, load
+    from kubegate.authentication.config import from_oidc_flags, load
 
     if not options.authentication_config:
         with naming("--oidc-issuer-url"):
-            return AuthenticationConfiguration(jwt=(from_oidc_flags(options),), anonymous=None), None
-    if options.oidc_issuer_url or options.oidc_client_id:
-        raise ValueError("--authentication-config and the --oidc-* flags cannot be used together")
+            return from_oidc_flags(options), None
     own_issuers = options.service_account_issuer
     with naming("--authentication-config"):
         path = Path(options.authentication_config)

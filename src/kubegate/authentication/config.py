@@ -7,7 +7,7 @@ k8s.io/apiserver/pkg/apis/apiserver (types and validation).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -128,38 +128,41 @@ class AuthenticationConfiguration:
     anonymous: Anonymous | None
 
 
-def from_oidc_flags(options: AuthenticationOptions) -> JwtAuthenticator:
-    """The one issuer of the --oidc-* flags. Raises BadConfiguration, OSError."""
+def from_oidc_flags(options: AuthenticationOptions) -> AuthenticationConfiguration:
+    """The one issuer of the --oidc-* flags, checked as one of a file would be. Raises BadConfiguration, OSError."""
     from pathlib import Path
 
     url, claim = options.oidc_issuer_url, options.oidc_username_claim or "sub"
-    if not options.oidc_client_id:
-        raise BadConfiguration("--oidc-client-id must be specified with --oidc-issuer-url")
-    if not url.startswith("https://"):
-        raise BadConfiguration("'oidc-issuer-url' must use 'https' scheme")
     prefix = options.oidc_username_prefix
     if prefix == "-":
         prefix = ""
     elif not prefix and claim != "email":
         # so that users of an issuer are not taken for others by accident
         prefix = f"{url}#"
-    rules = []
+    unknown = sorted(set(options.oidc_signing_algs) - SIGNING_ALGORITHMS)
+    if unknown:
+        raise BadConfiguration(f"oidc: unsupported signing alg: {field.quoted(unknown[0])}")
+    rules = {}
     for pair in options.oidc_required_claim:
         name, equals, value = pair.partition("=")
         if not equals:
             raise BadConfiguration(f"--oidc-required-claim: {pair!r} is not of the form key=value")
-        rules.append(ClaimRule(name, value))
-    unknown = sorted(set(options.oidc_signing_algs) - SIGNING_ALGORITHMS)
-    if unknown:
-        raise BadConfiguration(f"--oidc-signing-algs: unsupported signing alg: {', '.join(unknown)}")
-    authority = Path(options.oidc_ca_file).read_bytes() if options.oidc_ca_file else None
-    return JwtAuthenticator(
-        issuer=Issuer(url, (options.oidc_client_id,), authority=authority),
-        username=Mapped(claim, prefix),
-        groups=Mapped(options.oidc_groups_claim, options.oidc_groups_prefix if options.oidc_groups_claim else ""),
-        claim_rules=tuple(rules),
-        algorithms=frozenset(options.oidc_signing_algs),
-    )
+        rules[name] = value
+    authority = Path(options.oidc_ca_file).read_text() if options.oidc_ca_file else ""
+    mappings: dict[str, Any] = {"username": {"claim": claim, "prefix": prefix}}
+    if options.oidc_groups_claim:
+        mappings["groups"] = {"claim": options.oidc_groups_claim, "prefix": options.oidc_groups_prefix}
+    entry = {
+        "issuer": {"url": url, "audiences": [options.oidc_client_id], "certificateAuthority": authority},
+        "claimMappings": mappings,
+        "claimValidationRules": [{"claim": name, "requiredValue": value} for name, value in rules.items()],
+    }
+    reader = _Reader(options.service_account_issuer)
+    found = reader.configuration({"jwt": [entry]})
+    if reader.errors:
+        raise BadConfiguration(f"invalid authentication configuration: {field.aggregate(map(str, reader.errors))}")
+    algorithms = frozenset(options.oidc_signing_algs) or frozenset(("RS256",))
+    return replace(found, jwt=tuple(replace(issuer, algorithms=algorithms) for issuer in found.jwt))
 
 
 def load(content: bytes, source: str, own_issuers: Sequence[str] = ()) -> AuthenticationConfiguration:

@@ -32,9 +32,19 @@ _PLAIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~/-]*)?")
 
 def check(options: AuthenticationOptions) -> None:
     """Raises ValueError with all that is wrong."""
-    problems = [*_issuers(options), *_request_headers(options)]
+    problems = [*_oidc(options), *_issuers(options), *_request_headers(options)]
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _oidc(options: AuthenticationOptions) -> Iterator[str]:
+    left_out = type(options)()
+    names = (name for name in options.__struct_fields__ if name.startswith("oidc_"))
+    given = any(getattr(options, name) != getattr(left_out, name) for name in names)
+    if given and options.authentication_config:
+        yield "authentication-config file and oidc-* flags are mutually exclusive"
+    elif given and not (options.oidc_issuer_url and options.oidc_client_id):
+        yield "oidc-issuer-url and oidc-client-id must be specified together when any oidc-* flags are set"
 
 
 def _issuers(options: AuthenticationOptions) -> Iterator[str]:
