@@ -28,8 +28,8 @@ OVERLAP = (
         (
             {"oidc_issuer_url": "http://i", "oidc_client_id": "x", "service_account_issuer": ("http://i",)},
             '--oidc-issuer-url: invalid authentication configuration: [jwt[0].issuer.url: Invalid value: "http://i": '
-            'URL must not overlap with disallowed issuers: [http://i], jwt[0].issuer.url: Invalid value: "http://i": URL '
-            "scheme must be https]",
+            'URL must not overlap with disallowed issuers: [http://i], jwt[0].issuer.url: Invalid value: "http://i": '
+            "URL scheme must be https]",
         ),
         (
             {"oidc_issuer_url": "https://i", "oidc_client_id": "x", "oidc_signing_algs": ("RS256", "HS256")},
