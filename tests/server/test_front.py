@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,14 @@ async def test_who_waits_for_an_api_that_never_comes_is_told_so(front: Front) ->
     asking = await held(front)
     await front.close()
     assert (await asking).startswith(b"HTTP/1.1 503")
+
+
+def test_what_a_start_need_not_wait_for_is_not_loaded_with_the_server() -> None:
+    left = ("cryptography.x509", "yaml", "kubegate.cel", "kubegate.remote.client", "joserfc", "argparse", "zoneinfo")
+    loading = "import sys, kubegate.cli.serve, kubegate.server.run, kubegate.server.process"
+    code = f"{loading}; print([name for name in {left!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 async def test_tls_takes_clients_of_all_authorities_and_of_no_other(tmp_path: Path) -> None:

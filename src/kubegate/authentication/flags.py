@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubegate.api.field import quoted
-from kubegate.pki import certificates
 
 if TYPE_CHECKING:
     from kubegate.authentication.build import AuthenticationOptions
@@ -97,6 +96,8 @@ def _request_headers(options: AuthenticationOptions) -> Iterator[str]:
 
 def _authorities(path: str) -> frozenset[bytes]:
     """Nothing where the file cannot be read, of which whoever reads it next will tell."""
+    from kubegate.pki import certificates
+
     try:
         found = certificates.parse_certificates(Path(path).read_bytes(), path)
     except (OSError, ValueError):
