@@ -10,7 +10,7 @@ from authorization_world import FakeClock, FakeReader, ask, user
 
 from kubegate.authorization import NO_OPINION, Attributes, Decision, Verdict
 from kubegate.authorization.build import Authorization, AuthorizationOptions, BuildError, build
-from kubegate.authorization.texts import forbidden_error
+from kubegate.authorization.texts import forbidden_error, internal_error
 from kubegate.authorization.union import Union
 
 KUBECONFIG = """
@@ -88,6 +88,12 @@ async def test_an_authorizer_that_breaks_refuses() -> None:
     decision = await Union([Says(RuntimeError("secret")), allow]).authorize(ask("get", "pods"))
     assert decision.verdict is Verdict.DENY
     assert "secret" not in decision.error
+
+
+def test_an_internal_error_is_no_markup() -> None:
+    assert internal_error('/a"?b=1&c=<', "<x> failed") == (
+        'Internal Server Error: "/a\\"?b=1&amp;c=&lt;": &lt;x&gt; failed\n'
+    )
 
 
 async def test_masters_may_do_anything_whatever_the_modes_are() -> None:

@@ -150,11 +150,11 @@ async def test_what_cannot_be_watched(client: Client) -> None:
     )
     for path in ("componentstatuses", "namespaces/default/pods/x/status"):
         assert (await client.ask("GET", f"/api/v1/watch/{path}")).status == 404
-    found = await client.ask("GET", "/api/v1/watch?x=1", token="")
+    found = await client.ask("GET", "/api/v1/watch?x=1&y=%3C", token="")
     assert (found.status, found.headers["content-type"]) == (500, "text/plain; charset=utf-8")
     assert found.body == (
-        b'Internal Server Error: "/api/v1/watch?x=1": failed to create RequestInfo: '
-        b"unable to determine kind and namespace from url, /api/v1/watch?x=1\n"
+        b'Internal Server Error: "/api/v1/watch?x=1&amp;y=%3C": failed to create RequestInfo: '
+        b"unable to determine kind and namespace from url, /api/v1/watch?x=1&amp;y=%3C\n"
     )
 
 

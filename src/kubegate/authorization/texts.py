@@ -23,6 +23,11 @@ def refusal(attributes: Attributes) -> str:
 _SAFE = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
+def internal_error(uri: str, error: str) -> str:
+    """What is answered in plain text where the server itself failed; `uri` is the request's as it was sent."""
+    return f"Internal Server Error: {quoted(uri)}: {error}".translate(_SAFE) + "\n"
+
+
 def forbidden_error(attributes: Attributes, decision: Decision) -> StatusError:
     """The 403 that a request gets that is not allowed; the decision's reason, where there is one, is told.
 

@@ -26,7 +26,7 @@ from kubegate.api.trace import Stage
 from kubegate.authentication import AuthenticationError, Authenticator, Headers, Request
 from kubegate.authentication.impersonation import Impersonator, Refuse
 from kubegate.authorization import Attributes, Authorizer, Decision, Verdict
-from kubegate.authorization.texts import forbidden_error
+from kubegate.authorization.texts import forbidden_error, internal_error
 from kubegate.server import responses
 from kubegate.server.accept import wants_pretty
 from kubegate.server.audit import Auditor
@@ -202,7 +202,7 @@ class App:
                         else await _within(started + allowed - perf_counter(), handler.handle(call))
                     )
                 elif decision.error:
-                    response = _undecided(call, decision)
+                    response = responses.text(internal_error(_uri(scope), decision.error), 500)
                 else:
                     refusal = forbidden_error(attributes, decision)
                     refusal.headers["X-Content-Type-Options"] = "nosniff"
@@ -436,17 +436,17 @@ def _requirements(field_text: str, label_text: str) -> tuple[list[dict[str, Any]
     return fields, labels
 
 
-def _undecided(call: Call, decision: Decision) -> Response:
-    """No authorizer allowed the request, and one of them failed: refused as kube-apiserver does, in plain text."""
-    uri = f"{call.path}?{call.query_string}" if call.query_string else call.path
-    return responses.text(f'Internal Server Error: "{uri}": {decision.error}\n', 500)
-
-
 def _undetermined(scope: Scope, error: requestinfo.Undetermined) -> Response:
     """Refused before anything else is asked, in plain text."""
-    uri, query = scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1")
-    uri += f"?{query}" if query else ""
-    return responses.text(f'Internal Server Error: "{uri}": failed to create RequestInfo: {error}, {uri}\n', 500)
+    uri = _uri(scope)
+    return responses.text(internal_error(uri, f"failed to create RequestInfo: {error}, {uri}"), 500)
+
+
+def _uri(scope: Scope) -> str:
+    """The request's as it was sent."""
+    query = scope["query_string"]
+    uri: bytes = scope["raw_path"] + (b"?" + query if query else b"")
+    return uri.decode(errors="replace")
 
 
 def _head(call: Call | None, response: Response) -> list[Header]:
