@@ -11,6 +11,7 @@ from kubegate.admission import Attributes, Operation, Plugin, config
 from kubegate.admission.chain import Chain
 from kubegate.admission.config import AdmissionOptions
 from kubegate.admission.dependencies import Dependencies
+from kubegate.api.status import internal
 
 # Plugin -> its module in `plugins`, each with `build(dependencies) -> Plugin`.
 MODULES: Mapping[str, str] = {
@@ -98,21 +99,24 @@ def build(
 
 
 class _Unconfigured:
-    """Has the place of a plugin that nobody configured, and nothing to do."""
+    """Has the place of a plugin that nobody configured, and nothing to do.
+
+    `broken`: somebody did, and it cannot be loaded: then it refuses everything, for what is configured might.
+    """
 
     resources: frozenset[str] | None = None
     changes = False
 
-    def __init__(self, name: str, handles: frozenset[Operation]) -> None:
-        self.name, self.handles = name, handles
-        setattr(self, "admit" if name.startswith("Mutating") else "validate", _nothing)
+    def __init__(self, name: str, handles: frozenset[Operation], *, broken: bool = False) -> None:
+        self.name, self.handles, self._broken = name, handles, broken
+        setattr(self, "admit" if name.startswith("Mutating") else "validate", self._heed)
 
     def idle(self) -> bool:
-        return True
+        return not self._broken
 
-
-async def _nothing(attributes: Attributes) -> None:
-    """What a plugin does that is idle."""
+    async def _heed(self, attributes: Attributes) -> None:
+        if self._broken:
+            raise internal(f"admission plugin {self.name} could not be loaded")
 
 
 def _follow(module: str, chain: Chain, dependencies: Dependencies) -> None:
@@ -123,7 +127,12 @@ def _follow(module: str, chain: Chain, dependencies: Dependencies) -> None:
         nonlocal begun
         if not begun:
             begun = True
-            chain.replace(importlib.import_module(module).build_plugins(dependencies))
+            try:
+                chain.replace(importlib.import_module(module).build_plugins(dependencies))
+            except Exception:
+                members = FAMILIES[module].items()
+                chain.replace({name: _Unconfigured(name, handles, broken=True) for name, handles in members})
+                raise
 
     if any(dependencies.configurations.get(name) is not None for name in FAMILIES[module]):
         begin()
