@@ -16,6 +16,7 @@ from kubegate.pki import certificates, files, keys
 from kubegate.pki.certificates import Authority, Subject
 from kubegate.server.front import Front
 from kubegate.server.options import Options
+from kubegate.server.process import Server
 
 GET = b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
@@ -119,3 +120,19 @@ async def test_the_first_kubeconfig_is_there_with_the_port_and_goes_where_no_api
     assert front.url in path.read_text()
     await front.close()
     assert not path.exists()
+
+
+async def test_the_first_kubeconfig_stays_as_somebody_changed_it_before_there_was_an_api(tmp_path: Path) -> None:
+    options = Options(secure_port=0, data_dir=str(tmp_path), storage="memory", controllers=("none",))
+    front = Front(options)
+    await front.listen()
+    front.write_first_kubeconfig()
+    path = tmp_path / "admin.kubeconfig"
+    path.write_text("mine")
+    server = Server(options, front=front)
+    await server.start()
+    try:
+        assert server.write_kubeconfig() == path
+        assert path.read_text() == "mine"
+    finally:
+        await server.stop()

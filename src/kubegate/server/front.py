@@ -30,13 +30,15 @@ class Front:
     """The ASGI application that the transport has, from the first connection to the last.
 
     `url` and `port` are where it listens; `pki` the directory of keys that it made, None where all were given by flags.
-    `worker` is this process's part where several serve together.
+    `wrote_kubeconfig`: `admin.kubeconfig` was not there, and is since it listens. `worker` is this process's part where
+    several serve together.
     """
 
     def __init__(self, options: Options, worker: Worker | None = None) -> None:
         self._options, self._worker = options, worker
         self.url, self.port = "", 0
         self.pki: Pki | None = None
+        self.wrote_kubeconfig = False
         self._prepared = False
         self._first_kubeconfig: Path | None = None
         self._http: Application = self._hold
@@ -78,6 +80,7 @@ class Front:
         """
         if self.pki is not None and not kubeconfig_path(self._options, self.pki).exists():
             self._first_kubeconfig = write_kubeconfig(self._options, self.pki, self.url)
+            self.wrote_kubeconfig = True
 
     def open(self, http: Application, websocket: Application) -> None:
         """From now on these answer: those who wait, and whoever comes."""

@@ -47,7 +47,7 @@ from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
-from kubegate.server.preparation import storage_options, write_kubeconfig
+from kubegate.server.preparation import kubeconfig_path, storage_options, write_kubeconfig
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
@@ -426,8 +426,15 @@ class Server:
         return self.url.removeprefix("https://")
 
     def write_kubeconfig(self) -> Path | None:
-        """`admin.kubeconfig` in the data directory; None where the administrator's key is not ours."""
-        return None if self.pki is None else write_kubeconfig(self.options, self.pki, self.url)
+        """`admin.kubeconfig` in the data directory; None where the administrator's key is not ours.
+
+        One that was written when the port opened may have been changed since, and is left alone.
+        """
+        if self.pki is None:
+            return None
+        if self.front is not None and self.front.wrote_kubeconfig:
+            return kubeconfig_path(self.options, self.pki)
+        return write_kubeconfig(self.options, self.pki, self.url)
 
     # ------------------------------------------------------------------ the end
     async def stop(self) -> None:
