@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -18,12 +18,12 @@ IN, NOT_IN, EXISTS, DOES_NOT_EXIST = "in", "notin", "exists", "!"
 EQUALS, DOUBLE_EQUALS, NOT_EQUALS, GREATER, LESS = "=", "==", "!=", "gt", "lt"
 
 _BINARY_OPERATORS = (IN, NOT_IN, EQUALS, DOUBLE_EQUALS, NOT_EQUALS, GREATER, LESS)
-POSITIVE = frozenset({IN, EQUALS, DOUBLE_EQUALS})
-NEGATIVE = frozenset({NOT_IN, NOT_EQUALS})
+_POSITIVE = frozenset({IN, EQUALS, DOUBLE_EQUALS})
+_NEGATIVE = frozenset({NOT_IN, NOT_EQUALS})
 _OF_OBJECTS = {"In": IN, "NotIn": NOT_IN, "Exists": EXISTS, "DoesNotExist": DOES_NOT_EXIST}
 _AS_ATTRIBUTES = {
-    **dict.fromkeys(POSITIVE, "In"),
-    **dict.fromkeys(NEGATIVE, "NotIn"),
+    **dict.fromkeys(_POSITIVE, "In"),
+    **dict.fromkeys(_NEGATIVE, "NotIn"),
     EXISTS: "Exists",
     DOES_NOT_EXIST: "DoesNotExist",
 }
@@ -37,6 +37,14 @@ class SelectorError(ValueError):
     """A selector that cannot be understood; the message is kube-apiserver's."""
 
 
+class Labelled(Protocol):
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+
+Item = TypeVar("Item", bound=Labelled)
+
+
 class Requirement(Struct, frozen=True):
     """One condition on one label. `values` is empty for exists and `!`."""
 
@@ -46,9 +54,9 @@ class Requirement(Struct, frozen=True):
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         value = labels.get(self.key)
-        if self.operator in POSITIVE:
+        if self.operator in _POSITIVE:
             return value is not None and value in self.values
-        if self.operator in NEGATIVE:
+        if self.operator in _NEGATIVE:
             return value is None or value not in self.values
         if self.operator == EXISTS:
             return value is not None
@@ -58,6 +66,19 @@ class Requirement(Struct, frozen=True):
         if found is None or limit is None:
             return False
         return found > limit if self.operator == GREATER else found < limit
+
+    def select(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Those that match, in one pass."""
+        key, values, operator = self.key, frozenset(self.values), self.operator
+        if operator in _POSITIVE:
+            return [item for item in items if item.labels.get(key) in values]
+        if operator in _NEGATIVE:
+            return [item for item in items if item.labels.get(key) not in values]
+        if operator == EXISTS:
+            return [item for item in items if key in item.labels]
+        if operator == DOES_NOT_EXIST:
+            return [item for item in items if key not in item.labels]
+        return [item for item in items if self.matches(item.labels)]
 
     def __str__(self) -> str:
         if self.operator in (EXISTS, DOES_NOT_EXIST):
@@ -85,6 +106,14 @@ class LabelSelector(Struct, frozen=True):
             return False
         found = labels or {}
         return all(requirement.matches(found) for requirement in self.requirements)
+
+    def select(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Those that match: a pass for each requirement, without a call for each of thousands of items."""
+        if self.nothing:
+            return ()
+        for requirement in self.requirements:
+            items = requirement.select(items)
+        return items
 
     def attributes(self) -> list[dict[str, Any]]:
         """LabelSelectorRequirements for authorization.Attributes; what has no operator there (gt, lt) is left out."""

@@ -30,17 +30,16 @@ class Front:
     """The ASGI application that the transport has, from the first connection to the last.
 
     `url` and `port` are where it listens; `pki` the directory of keys that it made, None where all were given by flags.
-    `wrote_kubeconfig`: `admin.kubeconfig` was not there, and is since it listens. `worker` is this process's part where
-    several serve together.
+    `first_kubeconfig`: `admin.kubeconfig`, where there was none and it was written when the port opened. `worker` is
+    this process's part where several serve together.
     """
 
     def __init__(self, options: Options, worker: Worker | None = None) -> None:
         self._options, self._worker = options, worker
         self.url, self.port = "", 0
         self.pki: Pki | None = None
-        self.wrote_kubeconfig = False
+        self.first_kubeconfig: Path | None = None
         self._prepared = False
-        self._first_kubeconfig: Path | None = None
         self._http: Application = self._hold
         self._websocket: Application = self._hold
         self._decided = asyncio.Event()  # whether there is an API
@@ -79,20 +78,18 @@ class Front:
         no file.
         """
         if self.pki is not None and not kubeconfig_path(self._options, self.pki).exists():
-            self._first_kubeconfig = write_kubeconfig(self._options, self.pki, self.url)
-            self.wrote_kubeconfig = True
+            self.first_kubeconfig = write_kubeconfig(self._options, self.pki, self.url)
 
     def open(self, http: Application, websocket: Application) -> None:
         """From now on these answer: those who wait, and whoever comes."""
         self._http, self._websocket = http, websocket
-        self._first_kubeconfig = None
         self._decided.set()
 
     async def close(self) -> None:
         """Let what is in flight finish; who waits for an API that never came is told so."""
         self._decided.set()
-        if self._first_kubeconfig is not None:
-            self._first_kubeconfig.unlink(missing_ok=True)
+        if self.first_kubeconfig is not None and self._http == self._hold:
+            self.first_kubeconfig.unlink(missing_ok=True)
         if self._transport is not None:
             await self._transport.stop()
         self._ends.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import orjson
@@ -254,9 +253,9 @@ async def _read(registry: Registry, resource: Resource, namespace: str, found: L
         name = found.fields.exact("metadata.name")
         if name and bool(namespace) is resource.namespaced:
             entry = cache.get(registry.keys.key(resource.group_resource, namespace, name))
-            entries: Sequence[Entry] = _labelled([entry], found.labels) if entry is not None else ()
+            entries: Sequence[Entry] = found.labels.select([entry]) if entry is not None else ()
         else:
-            entries = cache.select(prefix, found.labels, partial(_labelled, selector=found.labels))
+            entries = cache.select(prefix, found.labels, found.labels.select)
         if matches is not None and not found.fields.empty:
             entries = [entry for entry in entries if matches(entry)]
         return Page(entries, {"resourceVersion": str(revision)})
@@ -276,25 +275,6 @@ async def _read(registry: Registry, resource: Resource, namespace: str, found: L
         if len(kept) == limit or not remaining:
             break
     return Page(kept, _page_metadata(revision, prefix, after, remaining, matches is None))
-
-
-def _labelled(entries: Sequence[Entry], selector: LabelSelector) -> Sequence[Entry]:
-    """Those whose labels are wanted: a pass for each requirement, without a call for each of thousands of entries."""
-    if selector.nothing:
-        return ()
-    for requirement in selector.requirements:
-        key, values, operator = requirement.key, frozenset(requirement.values), requirement.operator
-        if operator in selectors.POSITIVE:
-            entries = [entry for entry in entries if entry.labels.get(key) in values]
-        elif operator in selectors.NEGATIVE:
-            entries = [entry for entry in entries if entry.labels.get(key) not in values]
-        elif operator == selectors.EXISTS:
-            entries = [entry for entry in entries if key in entry.labels]
-        elif operator == selectors.DOES_NOT_EXIST:
-            entries = [entry for entry in entries if key not in entry.labels]
-        else:
-            entries = [entry for entry in entries if requirement.matches(entry.labels)]
-    return entries
 
 
 def _page_metadata(revision: int, prefix: str, after: str, remaining: int, countable: bool) -> dict[str, Any]:

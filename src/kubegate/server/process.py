@@ -47,7 +47,7 @@ from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
 from kubegate.server.options import Options, UsageError
 from kubegate.server.paths import Paths
-from kubegate.server.preparation import kubeconfig_path, storage_options, write_kubeconfig
+from kubegate.server.preparation import storage_options, write_kubeconfig
 from kubegate.server.responses import Response
 from kubegate.server.rest import Rest
 from kubegate.storage import ObjectEvent, Store, StoreUnavailable
@@ -432,8 +432,8 @@ class Server:
         """
         if self.pki is None:
             return None
-        if self.front is not None and self.front.wrote_kubeconfig:
-            return kubeconfig_path(self.options, self.pki)
+        if self.front is not None and self.front.first_kubeconfig is not None:
+            return self.front.first_kubeconfig
         return write_kubeconfig(self.options, self.pki, self.url)
 
     # ------------------------------------------------------------------ the end

@@ -505,7 +505,6 @@ class WatchCache:
                     found[item.key] = have
         if not self._revision:
             self._entries = Ordered(found)
-            self._selections.clear()
             self._revision = self._since = revision
             return
         self._events.clear()
