@@ -42,9 +42,6 @@ class Defaulted:
         return schema is not None and schema.name == self.type_name
 
 
-defaulted = Defaulted
-
-
 @cache
 def _blank(type_name: str) -> Object:
     obj: Object = {}

@@ -10,7 +10,7 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.admissionregistration import policies
 from kubegate.registry.admissionregistration.expressions import Compiler
 from kubegate.registry.admissionregistration.webhooks import REINVOCATION_POLICIES
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 
 OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
 PATCH_TYPES = ("ApplyConfiguration", "JSONPatch")
@@ -70,7 +70,7 @@ def _mutation(mutation: Object, compiler: Compiler, path: str) -> list[FieldErro
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy", policies.default_policy),
+    default=Defaulted("io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy", policies.default_policy),
     guard=policies.guard_policy(validate),
     validate=validate,
     generation=True,

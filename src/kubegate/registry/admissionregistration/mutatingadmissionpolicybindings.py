@@ -7,7 +7,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.admissionregistration import policies
 from kubegate.registry.admissionregistration.matching import validate_match_resources
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 
 
 def validate(new: Object, old: Object | None, scope: Scope) -> list[FieldError]:
@@ -20,7 +20,7 @@ def validate(new: Object, old: Object | None, scope: Scope) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding", policies.default_binding),
+    default=Defaulted("io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding", policies.default_binding),
     guard=policies.guard_binding(validate, "mutatingadmissionpolicies.admissionregistration.k8s.io"),
     validate=validate,
     generation=True,

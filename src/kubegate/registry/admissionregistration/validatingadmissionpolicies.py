@@ -8,7 +8,7 @@ from kubegate.cel import types
 from kubegate.registry import Rules, Scope
 from kubegate.registry.admissionregistration import policies
 from kubegate.registry.admissionregistration.expressions import Compiler
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed, mapped
 from kubegate.registry.conditions import conditions
 from kubegate.registry.objectmeta import SAID_OF_IT, keeping
@@ -108,7 +108,7 @@ def _validate_status(new: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", policies.default_policy),
+    default=Defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy", policies.default_policy),
     guard=policies.guard_policy(validate),
     prepare=prepare,
     validate=validate,

@@ -7,7 +7,7 @@ from kubegate.api.field import FieldError, index
 from kubegate.registry import Rules, Scope
 from kubegate.registry.admissionregistration import policies
 from kubegate.registry.admissionregistration.matching import validate_match_resources
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 
 ACTIONS = ("Audit", "Deny", "Warn")
 
@@ -44,7 +44,7 @@ def _actions(spec: Object) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", policies.default_binding),
+    default=Defaulted("io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding", policies.default_binding),
     guard=policies.guard_binding(validate, "validatingadmissionpolicies.admissionregistration.k8s.io"),
     validate=validate,
     generation=True,

@@ -22,7 +22,7 @@ from kubegate.registry.admissionregistration.matching import (
     supported,
     validate_rule,
 )
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 
 REINVOCATION_POLICIES = ("IfNeeded", "Never")
 SIDE_EFFECTS = ("None", "NoneOnDryRun", "Some", "Unknown")
@@ -32,7 +32,7 @@ NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
 def rules(kind: str, *, mutating: bool) -> Rules:
     """The rules of MutatingWebhookConfigurations or of ValidatingWebhookConfigurations."""
     return Rules(
-        default=defaulted(f"io.k8s.api.admissionregistration.v1.{kind}", _default(mutating)),
+        default=Defaulted(f"io.k8s.api.admissionregistration.v1.{kind}", _default(mutating)),
         validate=_validate(mutating),
         generation=True,
         unconditional_update=False,

@@ -17,7 +17,7 @@ from kubegate.api.structural import Structural
 from kubegate.registry import Rules, Scope, clientconfig
 from kubegate.registry.apiextensions import definitionschemas, fieldpaths
 from kubegate.registry.apiextensions.customresources import condition
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 
 TYPE: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
 CLEANUP_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
@@ -456,7 +456,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 
 RULES = Rules(
-    default=defaulted(TYPE, _default),
+    default=Defaulted(TYPE, _default),
     prepare=_prepare,
     validate=_validate,
     warnings=_warnings,

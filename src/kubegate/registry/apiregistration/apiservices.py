@@ -9,7 +9,7 @@ from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.resources import Resources
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped, wrong
 from kubegate.registry.core.configmaps import decoded_size
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
@@ -137,7 +137,7 @@ def _serving(spec: Object) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", _default),
+    default=Defaulted("io.k8s.kube-aggregator.pkg.apis.apiregistration.v1.APIService", _default),
     prepare=_prepare,
     validate=checked(_validate, again="path"),
     name="path",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import nonnegative
 from kubegate.registry.objectmeta import checked
 
@@ -21,5 +21,5 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.apps.v1.ControllerRevision"), validate=checked(_validate, again="subdomain")
+    default=Defaulted("io.k8s.api.apps.v1.ControllerRevision"), validate=checked(_validate, again="subdomain")
 )

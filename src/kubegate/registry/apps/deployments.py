@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.apps import templates
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import at_most_100_percent, int_or_percent, int_or_percent_value, mapped, nonnegative
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.objectmeta import checked, keeping
@@ -88,7 +88,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, _prepare),
     validate=checked(_validate),
     warnings=templates.template_warnings,

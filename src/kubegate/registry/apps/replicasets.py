@@ -6,7 +6,7 @@ from kubegate.api import Object
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.apps import templates
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import mapped, nonnegative
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.objectmeta import checked
@@ -49,7 +49,7 @@ def replica_status(status: Object) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, templates.drop_disabled),
     validate=checked(_validate, again="subdomain"),
     warnings=templates.pod_name_warnings,

@@ -11,7 +11,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.apps import templates
 from kubegate.registry.batch import cron, jobspec
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import nonnegative
 from kubegate.registry.objectmeta import checked
 
@@ -122,7 +122,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, _prepare),
     validate=checked(_validate),
     warnings=_warnings,

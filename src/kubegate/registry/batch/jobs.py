@@ -9,7 +9,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.apps import templates
 from kubegate.registry.batch import jobspec, jobstatus
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import mapped
 from kubegate.registry.core.podspec.options import Options
 from kubegate.registry.objectmeta import checked
@@ -187,7 +187,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, _prepare),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

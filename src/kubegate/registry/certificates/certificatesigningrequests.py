@@ -19,7 +19,7 @@ from kubegate.api.field import FieldError
 from kubegate.authentication import user_info
 from kubegate.pki import certificates, pem, signers
 from kubegate.registry import Check, Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.objectmeta import checked
 
 MIN_SECONDS: Final = 600
@@ -291,7 +291,7 @@ def _decoded(encoded: Any) -> bytes:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.certificates.v1.CertificateSigningRequest"),
+    default=Defaulted("io.k8s.api.certificates.v1.CertificateSigningRequest"),
     prepare=_prepare,
     validate=checked(_validator(), again="path"),
     status=True,

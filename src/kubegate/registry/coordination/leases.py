@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import qualified_name
 from kubegate.registry.objectmeta import checked
 
@@ -41,7 +41,7 @@ def _strategy(strategy: str, path: str) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.coordination.v1.Lease"),
+    default=Defaulted("io.k8s.api.coordination.v1.Lease"),
     prepare=_prepare,
     validate=checked(_validate),
     create_on_update=True,

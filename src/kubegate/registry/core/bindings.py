@@ -6,7 +6,7 @@ from kubegate.api import Object, field, status
 from kubegate.api.clock import rfc3339
 from kubegate.api.status import StatusError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed, mapped
 from kubegate.registry.direct import guaranteed_update
 
@@ -87,6 +87,6 @@ def _assign(pod: Object, node: str, said: Object, now: str) -> None:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Binding"),
+    default=Defaulted("io.k8s.api.core.v1.Binding"),
     connect={"": create},
 )

@@ -8,7 +8,7 @@ import binascii
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped, wrong
 from kubegate.registry.objectmeta import checked
 
@@ -49,4 +49,4 @@ def decoded_size(text: str) -> int:
         return len(text)
 
 
-RULES = Rules(default=defaulted("io.k8s.api.core.v1.ConfigMap"), validate=checked(_validate, again="subdomain"))
+RULES = Rules(default=Defaulted("io.k8s.api.core.v1.ConfigMap"), validate=checked(_validate, again="subdomain"))

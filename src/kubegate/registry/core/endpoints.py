@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import (
     PROTOCOLS,
     dns_label,
@@ -91,7 +91,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Endpoints", _default),
+    default=Defaulted("io.k8s.api.core.v1.Endpoints", _default),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     create_on_update=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_subdomain, mapped, qualified_name
 
 INVOLVED = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
@@ -67,7 +67,7 @@ def fields(event: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Event"),
+    default=Defaulted("io.k8s.api.core.v1.Event"),
     validate=_validate,
     fields=fields,
     field_labels=(

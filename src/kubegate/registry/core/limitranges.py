@@ -6,7 +6,7 @@ from kubegate.api import Object, field, metadata
 from kubegate.api.field import FieldError
 from kubegate.api.quantity import Quantity
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import amount, listed, mapped, qualified_name
 from kubegate.registry.core.podspec import resources
 from kubegate.registry.objectmeta import checked
@@ -130,7 +130,7 @@ def _ratio(ratio: Quantity, low: Quantity | None, high: Quantity | None, path: s
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.LimitRange", _default),
+    default=Defaulted("io.k8s.api.core.v1.LimitRange", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     create_on_update=True,

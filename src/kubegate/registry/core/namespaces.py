@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import wrong
 from kubegate.registry.objectmeta import checked, finalizer_name
 
@@ -84,7 +84,7 @@ def _held(obj: Object) -> bool:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Namespace", _default),
+    default=Defaulted("io.k8s.api.core.v1.Namespace", _default),
     prepare=_prepare,
     validate=checked(_validate, again="label"),
     fields=_fields,

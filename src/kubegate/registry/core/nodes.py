@@ -7,7 +7,7 @@ import re
 from kubegate.api import Object, clone, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import cidr, listed, mapped
 from kubegate.registry.core.podspec import resources, scheduling
 from kubegate.registry.objectmeta import checked
@@ -132,7 +132,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Node", _default),
+    default=Defaulted("io.k8s.api.core.v1.Node", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -9,7 +9,7 @@ from kubegate.api.field import FieldError
 from kubegate.api.metadata import validate_annotations
 from kubegate.api.selectors import validate_labels, validate_selector
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import (
     amount,
     basic_quantity,
@@ -228,7 +228,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.PersistentVolumeClaim", default_claim),
+    default=Defaulted("io.k8s.api.core.v1.PersistentVolumeClaim", default_claim),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

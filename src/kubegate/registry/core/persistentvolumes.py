@@ -8,7 +8,7 @@ from kubegate.api import Object, clone, field
 from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import basic_quantity, dns_subdomain, listed, mapped, positive_quantity
 from kubegate.registry.core.persistentvolumeclaims import BETA_STORAGE_CLASS, VOLUME_MODES, access_modes
 from kubegate.registry.core.podspec import scheduling
@@ -177,7 +177,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.PersistentVolume", _default),
+    default=Defaulted("io.k8s.api.core.v1.PersistentVolume", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -8,7 +8,7 @@ from typing import Any, Final
 from kubegate.api import Object, clone, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import ip, is_dual_stack, listed, mapped, qualified_name, wrong
 from kubegate.registry.core import bindings, evictions
 from kubegate.registry.core.podspec import podannotations, resources, scheduling, spec, warnings
@@ -482,7 +482,7 @@ def _pod_level_resize(new: Any, before: Any) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Pod", _default),
+    default=Defaulted("io.k8s.api.core.v1.Pod", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

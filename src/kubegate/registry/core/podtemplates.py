@@ -6,7 +6,7 @@ from kubegate.api import Object
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.apps import templates
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.core.podspec import warnings
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.core.podspec.features import drop_disabled
@@ -32,7 +32,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.PodTemplate", _default),
+    default=Defaulted("io.k8s.api.core.v1.PodTemplate", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -7,7 +7,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
 from kubegate.registry.apps import templates
 from kubegate.registry.apps.replicasets import replica_status
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import mapped, nonnegative
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.core.podspec.spec import validate_template
@@ -59,7 +59,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, templates.drop_disabled),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -10,7 +10,7 @@ from typing import Final
 from kubegate.api import Object, field, gojson, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped, wrong
 from kubegate.registry.core.configmaps import IMMUTABLE_SET, MAX_BYTES, decoded_size
 from kubegate.registry.objectmeta import checked
@@ -167,7 +167,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Secret", _default),
+    default=Defaulted("io.k8s.api.core.v1.Secret", _default),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     fields=_fields,

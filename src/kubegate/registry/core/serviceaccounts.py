@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object
 from kubegate.registry import Rules, Scope
 from kubegate.registry.authentication import tokenrequests
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed, mapped
 from kubegate.registry.objectmeta import checked
 
@@ -30,7 +30,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.ServiceAccount"),
+    default=Defaulted("io.k8s.api.core.v1.ServiceAccount"),
     prepare=_prepare,
     validate=checked(again="subdomain"),
     warnings=_warnings,

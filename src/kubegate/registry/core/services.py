@@ -8,7 +8,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import (
     PROTOCOLS,
     cidr,
@@ -367,7 +367,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.core.v1.Service", _default),
+    default=Defaulted("io.k8s.api.core.v1.Service", _default),
     prepare=_prepare,
     validate=checked(_validate, again="label"),
     warnings=_warnings,

@@ -8,7 +8,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import (
     PROTOCOLS,
     dns_label,
@@ -155,7 +155,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.discovery.v1.EndpointSlice", _default),
+    default=Defaulted("io.k8s.api.discovery.v1.EndpointSlice", _default),
     prepare=_prepare,
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, clone, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, conversion
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped
 from kubegate.registry.core import events
 from kubegate.registry.objectmeta import checked
@@ -88,7 +88,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.events.v1.Event"),
+    default=Defaulted("io.k8s.api.events.v1.Event"),
     validate=checked(_validate),
     fields=_fields,
     field_labels=(*(f"regarding.{name}" for name in events.INVOLVED), "reason", "reportingController", "type"),

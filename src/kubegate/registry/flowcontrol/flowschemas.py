@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped
 from kubegate.registry.flowcontrol.conditions import fixed_spec, validate_status
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
@@ -158,7 +158,7 @@ def _bad_url(url: str) -> str:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,

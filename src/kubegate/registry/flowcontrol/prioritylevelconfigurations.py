@@ -7,7 +7,7 @@ import math
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import mapped, nonnegative
 from kubegate.registry.flowcontrol.conditions import fixed_spec, validate_status
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
@@ -122,7 +122,7 @@ def _entropy(deck: int, hand: int) -> int:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_label
 from kubegate.registry.networking.references import local_reference
 from kubegate.registry.objectmeta import checked
@@ -48,7 +48,7 @@ def _parameters(parameters: Object, path: str) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.networking.v1.IngressClass", _default),
+    default=Defaulted("io.k8s.api.networking.v1.IngressClass", _default),
     validate=checked(_validate, again="subdomain"),
     generation=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import dns_subdomain, ip, listed, mapped, wrong
 from kubegate.registry.networking.references import local_reference
 from kubegate.registry.objectmeta import checked
@@ -150,7 +150,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE),
+    default=Defaulted(_TYPE),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_subdomain, mapped
 from kubegate.registry.networking.references import segment
 from kubegate.registry.objectmeta import checked
@@ -34,5 +34,5 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.networking.v1.IPAddress"), validate=checked(_validate), name=_name, generation=True
+    default=Defaulted("io.k8s.api.networking.v1.IPAddress"), validate=checked(_validate), name=_name, generation=True
 )

@@ -8,7 +8,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_selector
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import cidr, listed, mapped, wrong
 from kubegate.registry.objectmeta import checked
 
@@ -139,7 +139,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.networking.v1.NetworkPolicy", _default),
+    default=Defaulted("io.k8s.api.networking.v1.NetworkPolicy", _default),
     validate=checked(_validate, again="subdomain"),
     warnings=_warnings,
     generation=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import listed, wrong
 from kubegate.registry.objectmeta import checked
 
@@ -55,7 +55,7 @@ def _canonical(cidr: str, path: str) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted(_TYPE),
+    default=Defaulted(_TYPE),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate),
     status=True,

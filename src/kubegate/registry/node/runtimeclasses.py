@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_label, listed, mapped
 from kubegate.registry.core.podspec import resources, scheduling
 from kubegate.registry.objectmeta import checked
@@ -38,7 +38,7 @@ def _identity(toleration: Object) -> list[str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.node.v1.RuntimeClass"),
+    default=Defaulted("io.k8s.api.node.v1.RuntimeClass"),
     validate=checked(_validate, again="subdomain"),
     create_on_update=True,
 )

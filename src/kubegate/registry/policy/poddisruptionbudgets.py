@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_selector
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import at_most_100_percent, int_or_percent, mapped, nonnegative
 from kubegate.registry.conditions import conditions
 
@@ -45,7 +45,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 
 RULES = Rules(
-    default=defaulted(_TYPE),
+    default=Defaulted(_TYPE),
     prepare=with_blank_status(_TYPE),
     validate=_validate,
     status=True,

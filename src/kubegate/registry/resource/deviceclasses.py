@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.objectmeta import checked
 from kubegate.registry.resource import devices
 
@@ -15,7 +15,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.resource.v1.DeviceClass"),
+    default=Defaulted("io.k8s.api.resource.v1.DeviceClass"),
     validate=checked(_validate, again="subdomain"),
     generation=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
 from kubegate.registry.resource import devices
 
@@ -27,7 +27,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted(_TYPE, _default),
+    default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,

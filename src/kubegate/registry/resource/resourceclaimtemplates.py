@@ -6,7 +6,7 @@ from kubegate.api import Object, field, metadata
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped
 from kubegate.registry.objectmeta import checked
 from kubegate.registry.resource import devices
@@ -30,4 +30,4 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     return [field.invalid("spec", shown, field.IMMUTABLE)]
 
 
-RULES = Rules(default=defaulted("io.k8s.api.resource.v1.ResourceClaimTemplate", _default), validate=checked(_validate))
+RULES = Rules(default=Defaulted("io.k8s.api.resource.v1.ResourceClaimTemplate", _default), validate=checked(_validate))

@@ -10,7 +10,7 @@ from typing import Final
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 from kubegate.registry.objectmeta import checked
@@ -97,7 +97,7 @@ def _fields(obj: Object) -> dict[str, str]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.resource.v1.ResourceSlice"),
+    default=Defaulted("io.k8s.api.resource.v1.ResourceSlice"),
     validate=checked(_validate),
     fields=_fields,
     field_labels=("spec.driver", "spec.nodeName"),

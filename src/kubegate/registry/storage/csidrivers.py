@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed
 from kubegate.registry.objectmeta import checked
 
@@ -64,7 +64,7 @@ def _token_requests(requests: list[Object]) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.storage.v1.CSIDriver", _default),
+    default=Defaulted("io.k8s.api.storage.v1.CSIDriver", _default),
     validate=checked(_validate),
     generation=True,
     returns_deleted=True,

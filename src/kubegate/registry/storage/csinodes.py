@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 from kubegate.registry.objectmeta import checked
@@ -58,7 +58,7 @@ def _driver(driver: Object, path: str, seen: set[str]) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.storage.v1.CSINode"),
+    default=Defaulted("io.k8s.api.storage.v1.CSINode"),
     validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )

@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_selector
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import dns_subdomain, nonnegative_quantity
 from kubegate.registry.objectmeta import checked
 
@@ -26,7 +26,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.storage.v1.CSIStorageCapacity"),
+    default=Defaulted("io.k8s.api.storage.v1.CSIStorageCapacity"),
     validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )

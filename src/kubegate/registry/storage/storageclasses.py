@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import listed, mapped
 from kubegate.registry.core.podspec.scheduling import topology_selector_term
 from kubegate.registry.objectmeta import checked
@@ -55,7 +55,7 @@ def _update(obj: Object, old: Object) -> list[FieldError]:
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.storage.v1.StorageClass", _default),
+    default=Defaulted("io.k8s.api.storage.v1.StorageClass", _default),
     validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
-from kubegate.registry.canonical import defaulted, with_blank_status
+from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.checks import dns_subdomain, mapped
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
@@ -60,7 +60,7 @@ def _validate_status(obj: Object, old: Object | None, scope: Scope) -> list[Fiel
 
 
 RULES = Rules(
-    default=defaulted(_TYPE),
+    default=Defaulted(_TYPE),
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope
-from kubegate.registry.canonical import defaulted
+from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped
 from kubegate.registry.objectmeta import checked
 from kubegate.registry.storage.parameters import driver, parameters
@@ -23,7 +23,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 
 RULES = Rules(
-    default=defaulted("io.k8s.api.storage.v1.VolumeAttributesClass"),
+    default=Defaulted("io.k8s.api.storage.v1.VolumeAttributesClass"),
     validate=checked(_validate, again="subdomain"),
     returns_deleted=True,
 )
