@@ -7,7 +7,7 @@ Refusing is raising StatusError. Follows k8s.io/apiserver/pkg/admission; the ord
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Protocol
 
 from msgspec import Struct, field
@@ -16,7 +16,7 @@ from kubegate.api.trace import Trace
 from kubegate.authentication import UserInfo
 
 
-class Operation(Enum):
+class Operation(StrEnum):
     CREATE = "CREATE"
     UPDATE = "UPDATE"
     DELETE = "DELETE"
@@ -37,6 +37,11 @@ class GroupVersionResource(Struct, frozen=True):
     group: str
     version: str
     resource: str
+
+    @property
+    def group_resource(self) -> str:
+        """`pods`, `deployments.apps`: as `storage.Reader` names it."""
+        return f"{self.resource}.{self.group}" if self.group else self.resource
 
 
 class Attributes(Struct):
@@ -68,8 +73,7 @@ class Attributes(Struct):
 
     @property
     def group_resource(self) -> str:
-        """`pods`, `deployments.apps`: as `storage.Reader` names it."""
-        return f"{self.resource.resource}.{self.resource.group}" if self.resource.group else self.resource.resource
+        return self.resource.group_resource
 
 
 class Plugin(Protocol):

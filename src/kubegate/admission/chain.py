@@ -15,14 +15,14 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
-from kubegate.admission import Attributes, Operation, Plugin
+from kubegate.admission import Attributes, GroupVersionResource, Operation, Plugin
 from kubegate.admission.difference import between
 from kubegate.api.status import StatusError, internal
 from kubegate.api.trace import Stage
 
 _log = logging.getLogger(__name__)
 
-_Key = tuple[Operation, str, str]
+_Key = tuple[Operation, GroupVersionResource, str]
 
 
 class _Turn(Struct, frozen=True):
@@ -124,7 +124,7 @@ class Chain:
                 before = b""
 
     def _route(self, routes: dict[_Key, tuple[_Turn, ...]], attributes: Attributes, turn: str) -> tuple[_Turn, ...]:
-        key = (attributes.operation, attributes.group_resource, attributes.subresource)
+        key = (attributes.operation, attributes.resource, attributes.subresource)
         found = routes.get(key)
         if found is None:
             if len(routes) >= _MOST_ROUTES:
@@ -133,7 +133,8 @@ class Chain:
         return found
 
     def _asked(self, key: _Key, turn: str) -> list[_Turn]:
-        operation, resource, subresource = key
+        operation, asked_for, subresource = key
+        resource = asked_for.group_resource
         wanted = {f"{resource}/{subresource}", f"{resource}/*"} if subresource else {resource}
         asked = []
         for plugin in self._plugins:
