@@ -481,16 +481,21 @@ def decode_object(
     except DecodeError as error:
         raise unrecognized(expected[2], str(error), body) from None
     value = document.value
+    itself = group_version(*expected[:2])
+    kind, api_version = value.get("kind"), value.get("apiVersion")
+    if kind == expected[2] and api_version == itself:
+        return document
     if registered is None:
-        if not value.get("kind"):
+        if not kind:
             text = body.decode("utf-8", "replace")
             raise unrecognized(expected[2], f"Object 'Kind' is missing in '{text}'", body)
-        if (value.get("apiVersion") or "") != group_version(*expected[:2]):
-            raise bad_request(_other_version(value.get("apiVersion") or "", group_version(*expected[:2])))
+        if (api_version or "") != itself:
+            raise bad_request(_other_version(api_version or "", itself))
         return document
-    check_kind(value, expected, registered)
-    value = {**value, "apiVersion": group_version(*expected[:2]), "kind": expected[2]}
-    return Document(value, document.duplicates, document.body, document.is_yaml)
+    if kind or api_version:
+        check_kind(value, expected, registered)
+    value["apiVersion"], value["kind"] = itself, expected[2]
+    return document
 
 
 def check_kind(

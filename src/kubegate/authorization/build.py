@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from msgspec import Struct, field
 
@@ -104,8 +104,8 @@ class _Current:
         self._union = Union([Masters(), *authorizers])
         self._rules = UnionRules([cast(RuleResolver, each) for each in authorizers if hasattr(each, "rules_for")])
 
-    async def authorize(self, attributes: Attributes) -> Decision:
-        return await self._union.authorize(attributes)
+    def authorize(self, attributes: Attributes) -> Coroutine[Any, Any, Decision]:
+        return self._union.authorize(attributes)
 
     async def rules_for(self, user: UserInfo, namespace: str) -> SubjectRules:
         return await self._rules.rules_for(user, namespace)

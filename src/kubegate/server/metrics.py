@@ -65,6 +65,7 @@ class Metrics:
         self.audit_errors = Counter(
             "apiserver_audit_error_total", "Audit events that were lost, by the plugin that lost them.", ("plugin",)
         )
+        self._codes: dict[Labels, dict[int, int]] = {}
         self._all: list[Metric] = [
             self.requests,
             self.durations,
@@ -97,25 +98,32 @@ class Metrics:
 
     def answered(self, labels: Labels, code: int, seconds: float | None) -> None:
         """One request is done; `seconds` None for watches, whose length says nothing."""
-        self.requests.add((*labels, str(code)))
+        codes = self._codes.get(labels)
+        if codes is None:
+            codes = self._codes[labels] = {}
+        codes[code] = codes.get(code, 0) + 1
         if seconds is not None:
             self.durations.observe(labels, seconds)
 
     def text(self) -> str:
         """The exposition format 0.0.4."""
-        self._count_successes()
+        self._count_up()
         return exposition(self._all) if self._shared is None else self._shared.text(self._all)
 
     async def publish(self, clock: Clock) -> None:
         """Let the others know what was counted here, about each second, until cancelled."""
         assert self._shared is not None
         while True:
-            self._count_successes()
+            self._count_up()
             self._shared.publish(self._all)
             await clock.sleep(_PUBLISH_SECONDS)
 
-    def _count_successes(self) -> None:
-        """Whoever was known has authenticated: on a request's way that is counted once, and told twice."""
+    def _count_up(self) -> None:
+        """What is counted on a request's way in the cheapest form, as it is told."""
+        for labels, codes in self._codes.items():
+            for code, count in codes.items():
+                self.requests.values[(*labels, str(code))] = count
+        # Whoever was known has authenticated: that is counted once, and told twice.
         known = sum(self.authenticated.values.values())
         if known:
             self.attempts.values[("success",)] = known

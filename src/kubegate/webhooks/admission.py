@@ -73,7 +73,7 @@ def matching(policies: Sequence[Policy], review: Object) -> list[Policy]:
     gvr = request.get("requestResource") or request.get("resource") or {}
     resource = GroupVersionResource(gvr.get("group") or "", gvr.get("version") or "", gvr.get("resource") or "")
     try:
-        operation = Operation(request.get("operation"))
+        operation = Operation(str(request.get("operation")))
     except ValueError:
         raise BadReview("request.operation: wanted is CREATE, UPDATE, DELETE or CONNECT") from None
     namespace, subresource = request.get("namespace") or "", request.get("subResource") or ""

@@ -72,9 +72,7 @@ def update(
     """
     schema = schema or ANY
     if live is None and new["metadata"].get("managedFields") is None:
-        return _with_first_entry(
-            new, entries.manager(manager, UPDATE, api_version, subresource), time, schema, reset_fields
-        )
+        return _with_first_entry(new, manager or entries.UNKNOWN, api_version, subresource, time, schema, reset_fields)
     managed, as_live = _starting_point(live, new, subresource)
     if live is not None and not managed:
         # Once they are gone, the fields of an object are tracked from the next apply on.
@@ -189,13 +187,17 @@ def wrong(found: Any) -> str:
     return ""
 
 
-def _with_first_entry(new: Object, who: Manager, time: str, schema: Schema, reset_fields: ResetFields) -> Object:
+def _with_first_entry(
+    new: Object, manager: str, api_version: str, subresource: str, time: str, schema: Schema, reset_fields: ResetFields
+) -> Object:
     """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
     try:
         fields = reset_fields.counted(_fields_of_new(schema, new)) if reset_fields.owned else None
     except typed.NotTyped:
         fields = None
-    return _with_entries(new, [entries.entry(who, Owned(fields, who.api_version, time))] if fields else [])
+    if not fields:
+        return _with_entries(new, [])
+    return _with_entries(new, [entries.written(manager, UPDATE, api_version, subresource, time, fields)])
 
 
 def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
@@ -213,7 +215,7 @@ def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
     found = known.get(shape)
     if found is None:
         found = _added(schema, new)
-        if sets.has_fewer(found, _LARGEST_SHAPE):
+        if len(orjson.dumps(found)) <= _LARGEST_SHAPE:
             if len(known) >= _MOST_SHAPES:
                 known.clear()
             known[shape] = found
@@ -223,8 +225,8 @@ def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
 _by_shape: dict[str, dict[Hashable, FieldSet]] = {}
 """By the name of a built-in kind."""
 _MOST_SHAPES = 256
-_LARGEST_SHAPE = 1000
-"""Paths; what has more takes too much to be remembered, and is seldom made again."""
+_LARGEST_SHAPE = 16 * 1024
+"""Bytes of JSON; what is larger takes too much to be remembered, and is seldom made again."""
 
 
 def _added(schema: Schema, new: Object) -> FieldSet:

@@ -15,6 +15,8 @@ from kubegate.api.managedfields.sets import FieldSet
 
 APPLY, UPDATE = "Apply", "Update"
 OLD_UPDATES = "ancient-changes"
+UNKNOWN = "unknown"
+"""The manager of whom no name is known."""
 MAX_UPDATERS = 10
 """Entries of updates that are kept apart; the oldest ones beyond that are put together."""
 
@@ -43,7 +45,7 @@ Managed = dict[Manager, Owned]
 
 
 def manager(name: str, operation: str, api_version: str, subresource: str) -> Manager:
-    return Manager(name or "unknown", operation, "" if operation == APPLY else api_version, subresource)
+    return Manager(name or UNKNOWN, operation, "" if operation == APPLY else api_version, subresource)
 
 
 def decode(entries: Any, *, trusted: bool) -> Managed:
@@ -114,15 +116,22 @@ def _seconds(time: str | None) -> int:
 
 
 def entry(who: Manager, owned: Owned) -> dict[str, Any]:
-    found: dict[str, Any] = {"manager": who.name, "operation": who.operation, "apiVersion": owned.api_version}
-    if not who.name:
-        del found["manager"]
-    if owned.time:
-        found["time"] = owned.time
+    return written(who.name, who.operation, owned.api_version, who.subresource, owned.time, owned.fields)
+
+
+def written(
+    name: str, operation: str, api_version: str, subresource: str, time: str | None, fields: FieldSet
+) -> dict[str, Any]:
+    """An entry as it is stored."""
+    found: dict[str, Any] = {"manager": name} if name else {}
+    found["operation"] = operation
+    found["apiVersion"] = api_version
+    if time:
+        found["time"] = time
     found["fieldsType"] = "FieldsV1"
-    found["fieldsV1"] = owned.fields
-    if who.subresource:
-        found["subresource"] = who.subresource
+    found["fieldsV1"] = fields
+    if subresource:
+        found["subresource"] = subresource
     return found
 
 

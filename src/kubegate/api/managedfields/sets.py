@@ -24,16 +24,6 @@ def is_member(node: FieldSet) -> bool:
     return not node or "." in node
 
 
-def has_fewer(one: FieldSet, paths: int) -> bool:
-    """Whether the set has fewer nodes than that."""
-    nodes = [one]
-    for node in nodes:
-        nodes += node.values()
-        if len(nodes) > paths:
-            return False
-    return True
-
-
 def union(one: FieldSet, other: FieldSet) -> FieldSet:
     """All members of both. `{}` is the empty set."""
     if not one:
