@@ -100,6 +100,21 @@ def test_duplicate_fields_are_told_by_their_paths():
     assert duplicate_fields(body, decode_json(body)) == ["a.b", "c[0].d", "c"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a" : 1, "a": 2}',
+        b'{"a"\n:\t1,"a" :2}',
+        b'{"a":1,"a":2,"b":"\\u0022:"}',
+        b'{"a":1,"a":2,"b":"\\":","c":"\\u003a"}',
+        b'{"a":1,"a":2,"b":"\\u003A"}',
+        b'{"\\u0061":1,"a":2}',
+    ],
+)
+def test_duplicate_fields_are_found_however_they_are_written(body: bytes):
+    assert duplicate_fields(body, decode_json(body)) == ["a"]
+
+
 def test_text_that_looks_like_fields_is_no_duplicate():
     body = orjson.dumps({"a": '{"b":1,"b":2}', "b": {"c": '":":'}})
     assert duplicate_fields(body, decode_json(body)) == []

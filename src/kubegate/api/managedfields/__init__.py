@@ -6,13 +6,13 @@ but apply, `apply` for apply. Both are called before admission, as kube-apiserve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from kubegate.api import Object, clone, gojson
-from kubegate.api.managedfields import entries, sets, typed
+from kubegate.api.managedfields import added, entries, sets, typed
 from kubegate.api.managedfields.entries import APPLY, UPDATE, Managed, Manager, Owned
 from kubegate.api.managedfields.resets import NOTHING, ResetFields, reset_fields
 from kubegate.api.managedfields.sets import FieldSet, Path
@@ -46,7 +46,6 @@ _UNTRACKED = sets.of(
         )
     ),
 )
-_TYPE_META = ("apiVersion", "kind")
 _UNTRACKED_METADATA = frozenset(
     element.removeprefix("f:") for element in _UNTRACKED["f:metadata"] if element.startswith("f:")
 )
@@ -201,39 +200,15 @@ def _with_first_entry(
 
 
 def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
-    """What `new` has that an empty object of the kind has not. Most objects are made in the shape of many others."""
-    if not schema.name:
-        return _added(schema, new)
-    known = _by_shape.setdefault(schema.name, {})
-    shape = tuple(
-        [
-            (name, typed.shape(typed.field_of(schema, name), value))
-            for name, value in new.items()
-            if name not in _TYPE_META and not (name == "metadata" and value.keys() <= _UNTRACKED_METADATA)
-        ]
-    )
-    found = known.get(shape)
-    if found is None:
-        found = _added(schema, new)
-        if len(orjson.dumps(found)) <= _LARGEST_SHAPE:
-            if len(known) >= _MOST_SHAPES:
-                known.clear()
-            known[shape] = found
-    return found
-
-
-_by_shape: dict[str, dict[Hashable, FieldSet]] = {}
-"""By the name of a built-in kind."""
-_MOST_SHAPES = 256
-_LARGEST_SHAPE = 16 * 1024
-"""Bytes of JSON; what is larger takes too much to be remembered, and is seldom made again."""
-
-
-def _added(schema: Schema, new: Object) -> FieldSet:
-    sent = {name: value for name, value in new.items() if name not in _TYPE_META}
-    sent["metadata"] = {name: value for name, value in new["metadata"].items() if name not in _UNTRACKED_METADATA}
-    changed, _ = typed.compare(schema, {**zero(schema), "metadata": {}}, sent)
-    return sets.in_order(changed) if changed else {}
+    """What `new` has that an empty object of the kind has not. Raises NotTyped."""
+    found = added.of_object(schema, new, zero(schema))
+    metadata = new["metadata"]
+    if metadata.keys() <= _UNTRACKED_METADATA:
+        return found
+    tracked = {name: value for name, value in metadata.items() if name not in _UNTRACKED_METADATA}
+    paths = added.of_value(typed.field_of(schema, "metadata"), tracked)
+    found = {**found, "f:metadata": {element: below for element, below in paths.items() if element != "."}}
+    return {element: found[element] for element in sorted(found)}
 
 
 def _starting_point(live: Object | None, new: Object, subresource: str) -> tuple[Managed, bool]:

@@ -7,7 +7,7 @@ by field and lists are atomic. Built-in objects are expected in the form in whic
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -89,7 +89,7 @@ def _key_element(schema: Schema, item: Any) -> str:
     return f"k:{orjson.dumps(pairs, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
-def _grouped(schema: Schema, items: list[Any] | None) -> dict[str, list[Any]]:
+def grouped(schema: Schema, items: list[Any] | None) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {}
     if items:
         for element, item in zip(elements(schema, items), items, strict=True):
@@ -108,7 +108,7 @@ def all_paths(schema: Schema, value: Any) -> FieldSet:
             found[f"f:{name}"] = all_paths(field_of(schema, name), child)
     else:
         items = schema.items or ANY
-        for element, group in _grouped(schema, value).items():
+        for element, group in grouped(schema, value).items():
             found[element] = all_paths(items, group[0]) if len(group) == 1 else MEMBER
     return found
 
@@ -136,34 +136,10 @@ def _named_below(schema: Schema, value: Any) -> FieldSet | None:
         items = schema.items or ANY
         # Pruning may leave nothing of an element, which then has no name.
         rest = [item for item in value if item is not None]
-        for element, group in _grouped(schema, rest).items():
+        for element, group in grouped(schema, rest).items():
             below = _named_below(items, group[0]) if len(group) == 1 else None
             found[element] = {".": MEMBER, **below} if below else MEMBER
     return found or None
-
-
-def shape(schema: Schema, value: Any) -> Hashable:
-    """What the paths of a value depend on, and what of it could be a type's zero value: equal for equal sets.
-
-    Raises NotTyped.
-    """
-    if isinstance(value, dict):
-        properties, rest = schema.properties, schema.additional or ANY
-        # Most values are short texts: they are told apart without a call for each.
-        return tuple(
-            [
-                (name, True if type(child) is str and len(child) > 1 else shape(properties.get(name) or rest, child))
-                for name, child in value.items()
-            ]
-        )
-    if isinstance(value, list):
-        if schema.list_type not in ("map", "set"):
-            return bool(value), None
-        items = schema.items or ANY
-        return tuple(
-            [(element, shape(items, item)) for element, item in zip(elements(schema, value), value, strict=True)]
-        )
-    return True if value and value != "0" else (type(value), value)
 
 
 # ------------------------------------------------------------------ comparing
@@ -210,7 +186,7 @@ def _compare_lists(schema: Schema, old: list[Any], new: list[Any]) -> tuple[Fiel
     changed: FieldSet = {}
     removed: FieldSet = {}
     items = schema.items or ANY
-    before, after = _grouped(schema, old), _grouped(schema, new)
+    before, after = grouped(schema, old), grouped(schema, new)
     for element, group in after.items():
         previous = before.get(element, [])
         if len(group) > 1 and len(previous) > 1:
@@ -286,7 +262,7 @@ def _merge_lists(schema: Schema, live: list[Any], applied: list[Any]) -> list[An
         return live
     ours = list(elements(schema, live))
     theirs = list(elements(schema, applied))
-    groups = _grouped(schema, live)
+    groups = grouped(schema, live)
     applied_at = {element: position for position, element in enumerate(theirs)}
     shared = [element for element in theirs if element in groups]
     items = schema.items or ANY

@@ -1,0 +1,117 @@
+"""The paths that a new object brings: what `typed.compare` finds that an empty one has not, in Kubernetes' order.
+
+Most objects are made with the same fields as many others, so that what a type's fields come to is remembered by their
+names. Only where there is something below a field is its value looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from kubegate.api import Object
+from kubegate.api.managedfields import sets, typed
+from kubegate.api.managedfields.sets import MEMBER, FieldSet
+from kubegate.api.schema import ANY, Schema
+
+_SCALARS = frozenset({"string", "integer", "number", "boolean"})
+_ASSOCIATIVE = frozenset({"map", "set"})
+_ABSENT: Final = object()
+_MOST_PLANS = 256  # of each type
+# What is worked out for a type: as an object's, where there was nothing, where there was an empty value.
+_OBJECT, _WHOLLY_NEW, _PARTLY_NEW = "added.object", "added.wholly", "added.partly"
+_NOT_ITS_OWN = frozenset({"apiVersion", "kind", "metadata"})
+
+
+class _Plan(Struct, frozen=True):
+    """`paths`: those of the fields, as if there was nothing below them. `below`: the element, name and type of those
+    whose value matters, and what an empty object has there."""
+
+    paths: FieldSet
+    below: tuple[tuple[str, str, Schema, Any], ...]
+
+
+def of_object(schema: Schema, new: Object, empty: Object) -> FieldSet:
+    """The paths of an object, but for those of its metadata. Raises NotTyped.
+
+    `empty` is the empty object of the kind. What comes out may be shared: it is not to be changed.
+    """
+    return _of_fields(schema, new, empty, _OBJECT)
+
+
+def of_value(schema: Schema, value: Any) -> FieldSet:
+    """The paths of a value where there was none, itself among them. Raises NotTyped."""
+    if typed.is_atomic(schema, value):
+        return MEMBER
+    if isinstance(value, dict):
+        return _of_fields(schema, value, {}, _WHOLLY_NEW)
+    items = schema.items or ANY
+    found: FieldSet = {".": MEMBER}
+    for element, group in sorted(typed.grouped(schema, value).items()):
+        found[element] = of_value(items, group[0]) if len(group) == 1 else MEMBER
+    return found
+
+
+def _of_fields(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort: str) -> FieldSet:
+    """`empty` is the same wherever a value of this type is met in this sort."""
+    if not schema.properties:  # the names are somebody's own, and seldom the same
+        if sort is _WHOLLY_NEW and _has_one_owner(schema.additional or ANY):
+            return {".": MEMBER, **{f"f:{name}": MEMBER for name in sorted(value)}}
+        return _followed(_planned(schema, value, empty, sort), value)
+    plans: dict[tuple[str, ...], _Plan] | None = schema.cache.get(sort)
+    if plans is None:
+        plans = schema.cache[sort] = {}
+    names = tuple(value)
+    plan = plans.get(names)
+    if plan is None:
+        plan = _planned(schema, value, empty, sort)
+        if value.keys() <= schema.properties.keys():
+            if len(plans) >= _MOST_PLANS:
+                plans.clear()
+            plans[names] = plan
+    return _followed(plan, value)
+
+
+def _planned(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort: str) -> _Plan:
+    paths: FieldSet = {".": MEMBER} if sort is _WHOLLY_NEW else {}
+    below = []
+    for name in sorted(value):
+        if sort is _OBJECT and name in _NOT_ITS_OWN:
+            continue
+        field, before = typed.field_of(schema, name), empty.get(name, _ABSENT)
+        element = f"f:{name}"
+        paths[element] = MEMBER
+        if before is not _ABSENT or not _has_one_owner(field):
+            below.append((element, name, field, before))
+    return _Plan(paths, tuple(below))
+
+
+def _has_one_owner(schema: Schema) -> bool:
+    """Whether all values of a type are `typed.is_atomic`."""
+    if schema.type == "array":
+        return schema.list_type not in _ASSOCIATIVE
+    return schema.type in _SCALARS or (schema.type == "object" and schema.map_type == "atomic")
+
+
+def _followed(plan: _Plan, value: dict[str, Any]) -> FieldSet:
+    if not plan.below:
+        return plan.paths
+    found = plan.paths.copy()
+    for element, name, field, before in plan.below:
+        paths = of_value(field, value[name]) if before is _ABSENT else _changed(field, before, value[name])
+        if paths is None:
+            del found[element]
+        else:
+            found[element] = paths
+    return found
+
+
+def _changed(schema: Schema, before: Any, value: Any) -> FieldSet | None:
+    """None where nothing is new."""
+    if value == before:
+        return None
+    if type(value) is dict and type(before) is dict and schema.map_type != "atomic" and schema.type in ("object", ""):
+        return _of_fields(schema, value, before, _PARTLY_NEW) or None
+    changed, _ = typed.compare(schema, before, value)
+    return None if changed is None else sets.in_order(changed)
