@@ -10,12 +10,13 @@ import shutil
 import signal
 import socket
 import ssl
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,12 @@ class Load:
 def requests_per_second(process: Process, path: str, *, seconds: float, **options: Any) -> float:
     """As `measure`."""
     return measure(process, path, seconds=seconds, **options).rate
+
+
+def by_turns(rounds: int, *loads: Callable[[], float]) -> list[float]:
+    """The median of what each load gave, one after the other in each round: the machine is not always as fast."""
+    rates = [[load() for load in loads] for _ in range(rounds)]
+    return [statistics.median(each) for each in zip(*rates, strict=True)]
 
 
 def measure(

@@ -6,8 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from bench.harness import Figure, Process, bare, kubegate, requests_per_second
+from bench.harness import Figure, Process, bare, by_turns, kubegate, requests_per_second
 
 PODS = 5000
 
@@ -48,7 +49,7 @@ def allow_reader(process: Process) -> None:
 
 
 def run(quick: bool) -> Iterator[Figure]:
-    seconds = 1 if quick else 8
+    seconds, rounds = (1, 1) if quick else (2, 5)
     count = 1000 if quick else PODS
     with kubegate() as server:
         allow_reader(server)
@@ -56,19 +57,20 @@ def run(quick: bool) -> Iterator[Figure]:
         path = "/api/v1/namespaces/default/pods/pod-00007"
         size = len(json.dumps(server.request("GET", path), separators=(",", ":")))
         with bare(size, server.ca.parent) as empty:
-            found = requests_per_second(server, path, seconds=seconds, token="reader-token")
-            yield Figure("GET one pod", found, "requests/s", requests_per_second(empty, "/", seconds=seconds))
+            load = partial(requests_per_second, seconds=seconds, token="reader-token")
+            found, other = by_turns(rounds, partial(load, server, path), partial(load, empty, "/"))
+            yield Figure("GET one pod", found, "requests/s", other)
         all_pods = "/api/v1/namespaces/default/pods"
         size = len(json.dumps(server.request("GET", all_pods), separators=(",", ":")))
         with bare(size, server.ca.parent) as empty:
-            found = requests_per_second(server, all_pods, seconds=seconds, connections=2, token="reader-token")
-            other = requests_per_second(empty, "/", seconds=seconds, connections=2)
+            load = partial(requests_per_second, seconds=seconds, connections=2, token="reader-token")
+            found, other = by_turns(rounds, partial(load, server, all_pods), partial(load, empty, "/"))
             yield Figure(f"LIST {count} pods", found, "requests/s", other, f"{size / 1e6:.1f} MB each")
         labelled = f"{all_pods}?labelSelector=app%3Dservice-7"
         size = len(json.dumps(server.request("GET", labelled), separators=(",", ":")))
         with bare(size, server.ca.parent) as empty:
-            found = requests_per_second(server, labelled, seconds=seconds, connections=8, token="reader-token")
-            other = requests_per_second(empty, "/", seconds=seconds, connections=8)
+            load = partial(requests_per_second, seconds=seconds, connections=8, token="reader-token")
+            found, other = by_turns(rounds, partial(load, server, labelled), partial(load, empty, "/"))
             yield Figure(f"LIST {count // 50} of {count} pods by label", found, "requests/s", other)
         times = []
         for _ in range(20):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.authorization import preload
-from bench.harness import TOKEN, Figure, Process, kubegate, requests_per_second
+from bench.harness import TOKEN, Figure, Process, by_turns, kubegate, requests_per_second
 from bench.storage import fill
 from bench.watches import STREAMS, watching
 from bench.writes import BODY, CONFIGMAPS, REVIEW
@@ -64,11 +64,8 @@ def run(quick: bool) -> Iterator[Figure]:
     with holding(FEW, FEW, FEW) as small, holding(many, many, watches) as large:
         for name, options in kinds.items():
             method = "POST" if "body" in options else "GET"
-            rates: dict[str, list[float]] = {small.url: [], large.url: []}
-            for _ in range(rounds):  # by turns: the machine is not always as fast
-                for server in (small, large):
-                    rates[server.url].append(requests_per_second(server, seconds=seconds, method=method, **options))
-            found, other = (statistics.median(rates[server.url]) for server in (large, small))
+            load = partial(requests_per_second, seconds=seconds, method=method, **options)
+            found, other = by_turns(rounds, partial(load, large), partial(load, small))
             held = f"{many:,} objects, {many:,} bindings, {watches:,} watches"
             yield Figure(
                 f"{name}, {held}", found, "requests/s", other, f"bare: this server with {FEW} of each, by turns"
