@@ -59,6 +59,13 @@ def refused(body, media_type=negotiate.JSON, expected=CONFIG_MAP):
         (b"[\x9e]", "invalid character '\\u009e' looking for beginning of value"),
         (b"['", "invalid character '\\'' looking for beginning of value"),
         (b"\xef\xbb\xbf{}", "invalid character 'ï' looking for beginning of value"),
+        (b'{"a":tru', "invalid character ' ' in literal true (expecting 'e')"),
+        (b'{"a":-', "invalid character ' ' in numeric literal"),
+        (b'{"a":1.', "invalid character ' ' after decimal point in numeric literal"),
+        (b'{"a":"x\\', "invalid character ' ' in string escape code"),
+        (b'{"a":"\\u00', "invalid character ' ' in \\u hexadecimal character escape"),
+        (b'{"a":"x', "unexpected end of JSON input"),
+        (b'{"a":12', "unexpected end of JSON input"),
         (b"[" * 300 + b"]" * 300, "exceeded max depth"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "exceeded max depth"),
         (b"[" * 1_000_000, "exceeded max depth"),
@@ -113,6 +120,11 @@ def test_duplicate_fields_are_told_by_their_paths():
 )
 def test_duplicate_fields_are_found_however_they_are_written(body: bytes):
     assert duplicate_fields(body, decode_json(body)) == ["a"]
+
+
+def test_names_that_are_no_text_are_told_with_the_replacement_character():
+    document = decode_document(b'{"a\\ud800":1,"a\\ud801":2,"b\\udc00":3,"kind":"A","apiVersion":"v1"}', JSON)
+    assert document.strict_errors(["b\ufffd"]) == ['duplicate field "a\ufffd"', 'unknown field "b\ufffd"']
 
 
 def test_text_that_looks_like_fields_is_no_duplicate():

@@ -274,6 +274,26 @@ async def test_versions_are_refused_for_their_parts(more: Object, where: str, te
         assert (where, text) in causes(await world.refusal(world.define(definition)))
 
 
+@pytest.mark.parametrize("served", [True, False])
+@pytest.mark.parametrize("schema", [None, {}])
+async def test_every_version_needs_a_schema(schema: Object | None, served: bool) -> None:
+    async with crd_world() as world:
+        definition = crd("forms")
+        definition["spec"]["versions"][0] |= {"schema": schema, "served": served}
+        where = "spec.versions[0].schema.openAPIV3Schema"
+        assert causes(await world.refusal(world.define(definition))) == [(where, "Required value")]
+
+
+async def test_a_definition_without_names_is_told_only_that_it_needs_them() -> None:
+    async with crd_world() as world:
+        definition = crd("forms")
+        del definition["metadata"]["name"]
+        definition["spec"]["versions"][0]["name"] = ""
+        told = dict(causes(await world.refusal(world.define(definition))))
+        assert told["metadata.name"] == "Required value: name or generateName is required"
+        assert "spec.versions[0].name" in told and "spec.version" not in told
+
+
 async def test_versions_that_differ_are_named_each_by_its_place() -> None:
     async with crd_world() as world:
         definition = crd("forms", versions=("v1", "v2"))

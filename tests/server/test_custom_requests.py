@@ -72,6 +72,66 @@ async def test_what_is_no_name_of_the_definition_is_no_page(client: Client) -> N
     assert deep.json["message"] == 'forms.example.org "a" not found'
 
 
+OTHER_VERSION = "the API version in the data ({}) does not match the expected API version (example.org/v1)"
+NO_KIND = "Object 'Kind' is missing in '{}'"
+NO_LABELS = "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type map[string]string"
+
+
+@pytest.mark.parametrize(
+    ("body", "validation", "message"),
+    [
+        ("{}", "Warn", f"the object provided is unrecognized (must be of type Form): {NO_KIND.format('{}')} ({{}})"),
+        ("{}", "Ignore", f'Form in version "v1" cannot be handled as a Form: {NO_KIND.format("{}")}'),
+        ('{"kind":"Form"}', "Strict", OTHER_VERSION.format("")),
+        ('{"kind":"Form","a":1,"a":2}', "Ignore", OTHER_VERSION.format("")),
+        ('{"kind":"Form","a":1,"a":2}', "Strict", "Object 'apiVersion' is missing in 'object has no apiVersion field'"),
+        (
+            '{"kind":"Form","apiVersion":"other/v2","a":1,"a":2}',
+            "Strict",
+            'Form in version "v2" cannot be handled as a Form: strict decoding error: duplicate field "a"',
+        ),
+        (
+            '{"kind":"Form","metadata":{"labels":5}}',
+            "Warn",
+            f'Form in version "" cannot be handled as a Form: {NO_LABELS}',
+        ),
+        (
+            '{"kind":"Other","apiVersion":"example.org/v1","metadata":{"labels":5}}',
+            "Warn",
+            f'Other in version "v1" cannot be handled as a Form: {NO_LABELS}',
+        ),
+        (
+            '{"kind":"Form","apiVersion":"example.org/v1","metadata":{"zz":1,"name":"a","aa":1},'
+            '"spec":{"y":1,"x":1,"n" :1,"n":2}}',
+            "Strict",
+            'Form in version "v1" cannot be handled as a Form: strict decoding error: duplicate field "spec.n", '
+            'unknown field "metadata.aa", unknown field "metadata.zz", unknown field "spec.x", unknown field "spec.y"',
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_body_is_told_in_the_words_of_what_it_says_it_is(
+    client: Client, body: str, validation: str, message: str
+) -> None:
+    found = await client.ask("POST", f"{FORMS}?fieldValidation={validation}", body.encode())
+    assert (found.status, found.json["message"]) == (400, message)
+
+
+async def test_a_warning_of_a_name_with_a_line_break_is_not_sent(client: Client) -> None:
+    body = b'{"kind":"Form","apiVersion":"example.org/v1","metadata":{"name":"a"},"in\\nvented":1,"other":2}'
+    found = await client.ask("POST", FORMS, body)
+    assert (found.status, found.headers["warning"]) == (201, '299 - "unknown field \\"other\\""')
+
+
+async def test_whole_numbers_that_no_int64_holds_are_floats(client: Client) -> None:
+    body = b'{"kind":"Form","apiVersion":"example.org/v1","metadata":{"name":"a"},"spec":{"n":9223372036854775808}}'
+    found = await client.ask("POST", FORMS, body)
+    assert found.status == 422
+    assert [cause["message"] for cause in found.json["details"]["causes"]][:2] == [
+        'Invalid value: "number": spec.n in body must be of type integer: "number"',
+        'Invalid value: "": Checked value must be of type integer (default format) in spec.n',
+    ]
+
+
 async def test_a_create_takes_its_name_from_the_body_alone(client: Client) -> None:
     found = await client.ask("POST", f"{FORMS}/a", form("b"))
     assert (found.status, found.json["metadata"]["name"]) == (201, "b")

@@ -89,6 +89,9 @@ def _told_by_number(body: bytes) -> bool:
 class _Pairs(list[tuple[str, Any]]):
     """An object's members as they stand."""
 
+    def __init__(self, members: Iterable[tuple[str, Any]]) -> None:
+        super().__init__([(_whole(name), member) for name, member in members])
+
 
 def _duplicates(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, _Pairs):
@@ -147,12 +150,16 @@ def _in_utf8(body: bytes) -> bytes:
     return body
 
 
+def _whole(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _with_whole_characters(value: Any) -> Any:
     """Lone halves of surrogate pairs become U+FFFD, as Go has it."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _whole(value)
     if isinstance(value, dict):
-        return {_with_whole_characters(key): _with_whole_characters(member) for key, member in value.items()}
+        return {_whole(key): _with_whole_characters(member) for key, member in value.items()}
     if isinstance(value, list):
         return [_with_whole_characters(member) for member in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
@@ -171,6 +178,7 @@ _BEGIN_KEY = "looking for beginning of object key string"
 
 def _syntax_error(text: str) -> str | None:
     """What Go's scanner says of a document given as one character for each byte; None where it finds no fault."""
+    text += " "  # with which Go's scanner looks whether a document may end
     position = 0
     # Of each open object or array what must follow next; the outermost is the document itself.
     stack = ["value"]
@@ -322,6 +330,9 @@ def encode_protobuf(value: Mapping[str, Any]) -> bytes:
 # --- objects ---------------------------------------------------------------------------------------------------
 
 _SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+# Definitions of custom resources are read by a server of their own, which knows no other kinds.
+_APIEXTENSIONS = "apiextensions.k8s.io"
+_APIEXTENSIONS_SCHEME = "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55"
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _TYPE_META = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 
@@ -477,8 +488,8 @@ def decode_object(
     """The body of a create or an update: an object of the kind `expected` (group, version, kind).
 
     A built-in object need not say what it is; afterwards it has apiVersion and kind. `registered` tells whether there
-    is a built-in kind of that group, version and name; None where a custom resource is expected. Raises StatusError
-    400.
+    is a built-in kind of that group, version and name; None where a custom resource is expected, which says its kind;
+    who reads it further looks whether that, and its version, is what is expected. Raises StatusError 400.
     """
     try:
         document = decode_document(body, media_type, strict=strict)
@@ -491,10 +502,10 @@ def decode_object(
         return document
     if registered is None:
         if not kind:
-            text = body.decode("utf-8", "replace")
-            raise unrecognized(expected[2], f"Object 'Kind' is missing in '{text}'", body)
-        if (api_version or "") != itself:
-            raise bad_request(_other_version(api_version or "", itself))
+            missing = f"Object 'Kind' is missing in '{body.decode('utf-8', 'replace')}'"
+            if strict:
+                raise unrecognized(expected[2], missing, body)
+            raise handled_as(expected[2], expected[1], expected[2], missing)
         return document
     if kind or api_version:
         check_kind(value, expected, registered)
@@ -515,7 +526,7 @@ def check_kind(
     except DecodeError as error:
         raise handled_as(kind, said_version, expected[2], str(error)) from None
     if (said_group, said_version) != expected[:2]:
-        raise bad_request(_other_version(group_version(said_group, said_version), group_version(*expected[:2])))
+        raise other_version(group_version(said_group, said_version), group_version(*expected[:2]))
 
 
 def check_convertible(
@@ -531,6 +542,8 @@ def _check_said(
     said: tuple[str, str, str], expected: tuple[str, str, str], registered: Callable[[str, str, str], bool]
 ) -> None:
     group, version, kind = said
+    if expected[0] == _APIEXTENSIONS and (group != _APIEXTENSIONS or not registered(group, version, kind)):
+        raise DecodeError(not_registered(kind, group_version(group, version), _APIEXTENSIONS_SCHEME))
     if not registered(group, version, kind):
         raise DecodeError(not_registered(kind, group_version(group, version)))
     if kind != expected[2]:
@@ -548,8 +561,9 @@ def said_kind(value: Mapping[str, Any], expected: tuple[str, str, str]) -> tuple
     return group, version, kind
 
 
-def _other_version(said: str, expected: str) -> str:
-    return f"the API version in the data ({said}) does not match the expected API version ({expected})"
+def other_version(said: str, expected: str) -> StatusError:
+    """400 for an object that says that it is of another version."""
+    return bad_request(f"the API version in the data ({said}) does not match the expected API version ({expected})")
 
 
 def unrecognized(kind: str, error: str, body: bytes) -> StatusError:
@@ -572,7 +586,7 @@ def warnings(errors: Iterable[str]) -> list[str]:
     found = []
     for error in errors:
         text = error.removeprefix("yaml: unmarshal errors:\n").removeprefix("yaml: ")
-        found += [line.strip() for line in text.split("\n")]
+        found += [error] if text == error else [line.strip() for line in text.split("\n")]
     return found
 
 

@@ -54,6 +54,15 @@ def sorted_text(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode().translate(field.HTML)
 
 
+def with_floats(value: Any) -> Any:
+    """A decoded value as an untyped object has it: whole numbers that no int64 holds are floats."""
+    if isinstance(value, dict):
+        return {key: with_floats(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [with_floats(member) for member in value]
+    return float(value) if type(value) is int and not -(2**63) <= value < 2**63 else value
+
+
 def loads(text: bytes) -> Any:
     """Decode JSON. Raises ValueError with Go's text."""
     return decode_json(text)

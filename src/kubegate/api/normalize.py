@@ -153,9 +153,14 @@ def normalize_metadata(meta: Any) -> Normalized:
 _IN_METADATA = re.compile(r"(Go struct field \w+)\.metadata\.")
 
 
-def strict_errors(document: Document, unknown: Sequence[str], schema: Schema | None = None) -> list[str]:
-    """The texts of strict decoding for a document whose type, `schema`, does not have the fields `unknown`."""
-    return document.strict_errors(unknown, None if schema is None else partial(_reads_itself, schema))
+def strict_errors(document: Document, unknown: Sequence[str], schema: Schema | None) -> list[str]:
+    """The texts of strict decoding for a document whose type, `schema`, does not have the fields `unknown`.
+
+    Without a schema it is a custom resource, whose unknown fields are found after it was decoded, and told as they are.
+    """
+    if schema is None:
+        return [*document.duplicates, *(f'unknown field "{path}"' for path in unknown)]
+    return document.strict_errors(unknown, partial(_reads_itself, schema))
 
 
 def _reads_itself(schema: Schema, place: Sequence[str | int]) -> bool:

@@ -111,7 +111,8 @@ def type_of(value: Any) -> str:
         return "array"
     if isinstance(value, str):
         return "string"
-    return "integer" if isinstance(value, int) else "number"
+    # Go keeps whole numbers that no int64 holds as floats.
+    return "integer" if isinstance(value, int) and _INT64[0] <= value <= _INT64[1] else "number"
 
 
 def type_error(path: str, found: str, wanted: str) -> FieldError:

@@ -5,6 +5,7 @@ What cannot be taken is refused with 400 in kube-apiserver's words; unknown and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -20,6 +21,9 @@ from kubegate.server.call import Call
 
 _DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27"
+
+# What may be no int64.
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 # Subresources that take an older version of their kind as well, of the same fields.
 _OLDER_VERSIONS = {("policy", "Eviction"): "v1beta1"}
@@ -130,10 +134,32 @@ class _StrictErrors(ValueError):
 
 
 def _fitting(document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context) -> Object:
+    if resource is not None and resource.custom is not None:
+        return _fitting_custom(document, resource, context)
     try:
         return _normalized(document, resource, expected, context)
     except (normalize.TypeMismatch, _StrictErrors) as error:
         raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
+
+
+def _fitting_custom(document: Document, resource: Resource, context: Context) -> Object:
+    """What it says of itself is looked at last: what else is wrong with it is told in its own words."""
+    if _LONG_NUMBER.search(document.body):
+        document.value.update(gojson.with_floats(document.value))
+    said, kind = document.value.get("apiVersion") or "", document.value["kind"]
+    version = codec.split_api_version(said)[1]
+    try:
+        found = _normalized(document, resource, (resource.group, resource.version, resource.kind), context)
+    except normalize.TypeMismatch as error:
+        raise codec.handled_as(kind, version, resource.kind, str(error)) from error
+    except _StrictErrors as error:
+        if not said:
+            text = "Object 'apiVersion' is missing in 'object has no apiVersion field'"
+            raise status.bad_request(text) from error
+        raise codec.handled_as(kind, version, kind, str(error)) from error
+    if said != resource.api_version:
+        raise codec.other_version(said, resource.api_version)
+    return found
 
 
 def _normalized(

@@ -108,11 +108,9 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 def _errors(obj: Object, old: Object | None) -> Iterator[FieldError]:
     spec, status = obj["spec"], obj.get("status") or {}
-    if old is None:
-        wanted = f"{spec['names'].get('plural', '')}.{spec.get('group', '')}"
-        if obj["metadata"].get("name") != wanted:
-            text = 'must be spec.names.plural+"."+spec.group'
-            yield field.invalid("metadata.name", obj["metadata"].get("name", ""), text)
+    name, wanted = obj["metadata"].get("name"), f"{spec['names'].get('plural', '')}.{spec.get('group', '')}"
+    if old is None and name and name != wanted:
+        yield field.invalid("metadata.name", name, 'must be spec.names.plural+"."+spec.group')
     yield from _spec(spec)
     if old is not None:
         yield from _changes(spec, old["spec"], established=condition(old, "Established"))
@@ -143,10 +141,9 @@ def _spec(spec: Object) -> Iterator[FieldError]:
     yield from _one_of("spec.scope", spec.get("scope") or "", ("Cluster", "Namespaced"))
     versions = spec.get("versions") or []
     shared = _shared(versions)
-    if "schema" not in shared:
-        for position, version in enumerate(versions):
-            if version.get("served") and not (version.get("schema") or {}).get("openAPIV3Schema"):
-                yield field.required(f"spec.versions[{position}].schema.openAPIV3Schema")
+    for position, version in enumerate(versions):
+        if (version.get("schema") or {}).get("openAPIV3Schema") is None:
+            yield field.required(f"spec.versions[{position}].schema.openAPIV3Schema")
     any_status = any((version.get("subresources") or {}).get("status") is not None for version in versions)
     for position, version in enumerate(versions):
         yield from _version(version, f"spec.versions[{position}]", shared)
@@ -156,7 +153,7 @@ def _spec(spec: Object) -> Iterator[FieldError]:
         text = "must have exactly one version marked as storage version"
         shown = None if spec.get("versions") is None else _internal(versions, shared)
         yield field.invalid("spec.versions", shown, text)
-    if versions and (texts := names.is_dns1035_label(versions[0]["name"])):
+    if versions and versions[0]["name"] and (texts := names.is_dns1035_label(versions[0]["name"])):
         yield field.invalid("spec.version", versions[0]["name"], ",".join(texts))
     for name in ("plural", "singular", "kind", "listKind"):
         if not spec["names"].get(name):
@@ -176,7 +173,7 @@ def _shared(versions: list[Object]) -> frozenset[str]:
     return frozenset(
         name
         for name in _PER_VERSION
-        if first.get(name) and all(version.get(name) == first[name] for version in versions[1:])
+        if (first.get(name) or first.get(name) == {}) and all(version.get(name) == first[name] for version in versions)
     )
 
 

@@ -133,15 +133,28 @@ def _deprecation(definition: Object, version: Object) -> str:
 def normalize(value: Object, resource: Resource) -> Normalized:
     """A decoded custom resource without what its schema does not know, and the paths of that. Changes `value`.
 
-    Raises TypeMismatch where metadata is not what metadata must be.
+    Of an object that says that it is something else only the metadata is looked at. Raises TypeMismatch where that is
+    not what metadata must be.
     """
     custom: CustomResource = resource.custom
-    unknown = structural.prune(value, custom.structural)
-    sent = value.get("metadata")
-    meta = normalize_metadata({} if sent is None else sent)
+    meta = _metadata(value.get("metadata"))
     value["metadata"] = meta.value
+    if (value.get("apiVersion"), value.get("kind")) != (resource.api_version, resource.kind):
+        return Normalized(value, meta.unknown)
+    unknown = structural.prune(value, custom.structural)
     within = list(_coerce_embedded(value, custom.structural, ""))
-    return Normalized(value, (*unknown, *meta.unknown, *within))
+    return Normalized(value, (*meta.unknown, *unknown, *within))
+
+
+def _metadata(sent: Any) -> Normalized:
+    """Go reads it from JSON whose fields are in the order of their names, and tells what it does not know in that."""
+    try:
+        meta = normalize_metadata({} if sent is None else sent)
+    except TypeMismatch:
+        if not isinstance(sent, dict):
+            raise
+        meta = normalize_metadata(dict(sorted(sent.items())))
+    return Normalized(meta.value, tuple(sorted(meta.unknown))) if meta.unknown else meta
 
 
 def _coerce_embedded(value: Any, schema: Structural | None, path: str) -> Iterator[str]:
@@ -159,7 +172,7 @@ def _coerce_embedded(value: Any, schema: Structural | None, path: str) -> Iterat
             if "metadata" in value:
                 sent = value["metadata"]
                 try:
-                    meta = normalize_metadata({} if sent is None else sent)
+                    meta = _metadata(sent)
                 except TypeMismatch as error:
                     told = str(error)
                     raise TypeMismatch(str(field.invalid(field.child(path, "metadata"), sent, told))) from None
