@@ -151,7 +151,7 @@ def _in_utf8(body: bytes) -> bytes:
 
 
 def _whole(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _with_whole_characters(value: Any) -> Any:
