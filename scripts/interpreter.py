@@ -3,7 +3,7 @@
 
     interpreter.py      the fastest of those on PATH and in /usr/bin that are of the first one's version
 
-How a Python was built is worth 10 to 25% of what a server does: with profiles of its own use (as Debian builds it), or
+How a Python was built is worth 5 to 20% of a server's creates: with profiles of its own use (as Debian builds it), or
 without (as pyenv does unless it is told). Another than the first is taken only where it is clearly faster and can make
 environments; `make PYTHON=...` takes any.
 """

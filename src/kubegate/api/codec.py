@@ -83,7 +83,7 @@ def duplicate_fields(body: bytes, value: Any) -> list[str]:
 
 
 def _told_by_number(body: bytes) -> bool:
-    return b"\\u" in body and (b"\\u003a" in body or b"\\u003A" in body)
+    return b"\\u003a" in body or b"\\u003A" in body
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -135,21 +135,21 @@ class _StrictErrors(ValueError):
 
 def _fitting(document: Document, resource: Resource | None, expected: tuple[str, str, str], context: Context) -> Object:
     if resource is not None and resource.custom is not None:
-        return _fitting_custom(document, resource, context)
+        return _fitting_custom(document, resource, expected, context)
     try:
         return _normalized(document, resource, expected, context)
     except (normalize.TypeMismatch, _StrictErrors) as error:
         raise codec.handled_as(expected[2], expected[1], expected[2], str(error)) from error
 
 
-def _fitting_custom(document: Document, resource: Resource, context: Context) -> Object:
+def _fitting_custom(document: Document, resource: Resource, expected: tuple[str, str, str], context: Context) -> Object:
     """What it says of itself is looked at last: what else is wrong with it is told in its own words."""
     if _LONG_NUMBER.search(document.body):
         document.value.update(gojson.with_floats(document.value))
     said, kind = document.value.get("apiVersion") or "", document.value["kind"]
     version = codec.split_api_version(said)[1]
     try:
-        found = _normalized(document, resource, (resource.group, resource.version, resource.kind), context)
+        found = _normalized(document, resource, expected, context)
     except normalize.TypeMismatch as error:
         raise codec.handled_as(kind, version, resource.kind, str(error)) from error
     except _StrictErrors as error:

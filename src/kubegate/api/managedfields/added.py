@@ -15,8 +15,6 @@ from kubegate.api.managedfields import sets, typed
 from kubegate.api.managedfields.sets import MEMBER, FieldSet
 from kubegate.api.schema import ANY, Schema
 
-_SCALARS = frozenset({"string", "integer", "number", "boolean"})
-_ASSOCIATIVE = frozenset({"map", "set"})
 _ABSENT: Final = object()
 _MOST_PLANS = 256  # of each type
 # What is worked out for a type: as an object's, where there was nothing, where there was an empty value.
@@ -56,7 +54,7 @@ def of_value(schema: Schema, value: Any) -> FieldSet:
 def _of_fields(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort: str) -> FieldSet:
     """`empty` is the same wherever a value of this type is met in this sort."""
     if not schema.properties:  # the names are somebody's own, and seldom the same
-        if sort is _WHOLLY_NEW and _has_one_owner(schema.additional or ANY):
+        if sort is _WHOLLY_NEW and typed.is_always_atomic(schema.additional or ANY):
             return {".": MEMBER, **{f"f:{name}": MEMBER for name in sorted(value)}}
         return _followed(_planned(schema, value, empty, sort), value)
     plans: dict[tuple[str, ...], _Plan] | None = schema.cache.get(sort)
@@ -82,16 +80,9 @@ def _planned(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort:
         field, before = typed.field_of(schema, name), empty.get(name, _ABSENT)
         element = f"f:{name}"
         paths[element] = MEMBER
-        if before is not _ABSENT or not _has_one_owner(field):
+        if before is not _ABSENT or not typed.is_always_atomic(field):
             below.append((element, name, field, before))
     return _Plan(paths, tuple(below))
-
-
-def _has_one_owner(schema: Schema) -> bool:
-    """Whether all values of a type are `typed.is_atomic`."""
-    if schema.type == "array":
-        return schema.list_type not in _ASSOCIATIVE
-    return schema.type in _SCALARS or (schema.type == "object" and schema.map_type == "atomic")
 
 
 def _followed(plan: _Plan, value: dict[str, Any]) -> FieldSet:
@@ -111,7 +102,7 @@ def _changed(schema: Schema, before: Any, value: Any) -> FieldSet | None:
     """None where nothing is new."""
     if value == before:
         return None
-    if type(value) is dict and type(before) is dict and schema.map_type != "atomic" and schema.type in ("object", ""):
+    if isinstance(value, dict) and isinstance(before, dict) and not typed.is_atomic(schema, value):
         return _of_fields(schema, value, before, _PARTLY_NEW) or None
     changed, _ = typed.compare(schema, before, value)
     return None if changed is None else sets.in_order(changed)

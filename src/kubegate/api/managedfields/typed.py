@@ -39,6 +39,13 @@ def is_atomic(schema: Schema, value: Any) -> bool:
     return True
 
 
+def is_always_atomic(schema: Schema) -> bool:
+    """Whether all values of a type are `is_atomic`."""
+    if schema.type == "array":
+        return schema.list_type not in ("map", "set")
+    return schema.type not in ("object", "") or (schema.type == "object" and schema.map_type == "atomic")
+
+
 # ------------------------------------------------------------------ path elements
 def elements(schema: Schema, items: list[Any]) -> Iterator[str]:
     """The path element of each item of an associative list. Raises NotTyped."""
