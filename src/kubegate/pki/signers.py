@@ -113,7 +113,7 @@ def usages_of(names: Sequence[str]) -> tuple[x509.KeyUsage | None, list[x509.Obj
     """Key usage (None where none is named) and extended usages by their names. Raises NotSigned for unknown ones."""
     unknown = [name for name in names if name not in USAGES]
     if unknown:
-        raise NotSigned(f"unrecognized usage values: {unknown}")
+        raise NotSigned(f"unrecognized usage values: [{' '.join(unknown)}]")
     flags = {KEY_USAGES[name] for name in names if name in KEY_USAGES}
     extended = list(dict.fromkeys(EXTENDED_USAGES[name] for name in sorted(names) if name in EXTENDED_USAGES))
     if not flags:
@@ -177,7 +177,7 @@ def _check_node_name(request: x509.CertificateSigningRequest) -> None:
 def _check_usages(usages: Collection[str], required: frozenset[str], optional: frozenset[str]) -> None:
     found = set(usages)
     if not required <= found <= required | optional:
-        raise NotSigned(f"usages did not match {sorted(required | optional)}")
+        raise NotSigned(f"usages did not match [{' '.join(sorted(required | optional))}]")
 
 
 def _anything(request: x509.CertificateSigningRequest, usages: Collection[str]) -> None:

@@ -6,6 +6,7 @@ booleans, refuses what it does not know with the nearest name, and says which fl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from msgspec import Struct, field
@@ -198,7 +199,23 @@ def parse(argv: Sequence[str]) -> Parsed:
     return Parsed(options, frozenset(given), tuple(ignored))
 
 
+def values(options: Options) -> dict[str, str]:
+    """The value of each flag that means something here, written as flags are given. Addresses without passwords."""
+    found = {}
+    for attribute in Options.__struct_fields__:
+        value, kind = getattr(options, attribute), Options.__annotations__[attribute]
+        if kind in _BOOLEAN:
+            text = str(value is not False).lower()
+        elif kind == "float":
+            text = durations.text(value)
+        else:
+            text = f"[{','.join(value)}]" if isinstance(value, list) else str(value)
+        found[attribute.replace("_", "-")] = _PASSWORD.sub(r"\1", text)
+    return found
+
+
 _BOOLEAN = ("bool", "bool | None")
+_PASSWORD = re.compile(r"(://)[^/@,\]]*@")
 
 
 def _set(options: Options, attribute: str, kind: str, name: str, value: str, *, again: bool) -> None:

@@ -1,15 +1,16 @@
-"""What is not a resource: versions and discovery, OpenAPI, health, metrics, the service account issuer's documents."""
+"""What is not a resource: versions and discovery, OpenAPI, health, metrics, flags, the token issuer's documents."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
 from kubegate import KUBERNETES_VERSION, __version__
 from kubegate.api import negotiate
+from kubegate.api.clock import Clock
 from kubegate.server import responses
 from kubegate.server.call import Call
 from kubegate.server.discovery import Discovery
@@ -27,12 +28,14 @@ _INDEX = (
     "/api/v1",
     "/apis",
     "/apis/",
+    "/flagz",
     "/metrics",
     "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openapi/v3/",
     "/openid/v1/jwks",
+    "/statusz",
     "/version",
 )
 
@@ -40,7 +43,8 @@ _INDEX = (
 class Paths:
     """`openapi` makes the keeper of the OpenAPI documents when they are first asked for.
 
-    `documents`: further paths (the service account issuer's keys) -> a function that answers a call.
+    `documents`: further paths (the service account issuer's keys) -> a function that answers a call. `flags` gives the
+    value of each flag by its name.
     """
 
     def __init__(
@@ -50,9 +54,12 @@ class Paths:
         health: Health,
         metrics: Metrics,
         documents: dict[str, Callable[[Call], Response]],
+        flags: Callable[[], Mapping[str, str]],
+        clock: Clock,
     ) -> None:
         self._discovery, self._openapi, self._health, self._metrics = discovery, cache(openapi), health, metrics
-        self._documents = documents
+        self._documents, self._flags = documents, flags
+        self._clock, self._started = clock, clock.now()
         self._version = responses.json(version(), pretty=True)  # whoever asks, with kubectl or curl
 
     async def handle(self, call: Call) -> Response:
@@ -72,9 +79,23 @@ class Paths:
         if first in (".well-known", "openid"):
             return self._of_issuer(call)
         if path in ("/", "/index.html"):
-            paths = sorted([*_INDEX, *self._health.paths(), *self._discovery.paths()])
-            return responses.json({"paths": paths}, pretty=True)
+            return responses.json({"paths": sorted(self._listed())}, pretty=True)
+        if path in ("/flagz", "/statusz"):
+            return self._of_process(call)
         return responses.not_found_page()
+
+    def _listed(self) -> list[str]:
+        return [*_INDEX, *self._health.paths(), *self._discovery.paths()]
+
+    def _of_process(self, call: Call) -> Response:
+        """Raises 406."""
+        from kubegate.server import zpages  # for people who look for something, not for every start
+
+        if call.path == "/flagz":
+            return zpages.flagz(call, self._flags())
+        return zpages.statusz(
+            call, started=self._started, now=self._clock.now(), paths=self._listed(), go_version=version()["goVersion"]
+        )
 
     def _of_issuer(self, call: Call) -> Response:
         """A document of the service account issuer, for those who take its one media type. Raises 404, 405, 406."""

@@ -45,7 +45,7 @@ from kubegate.server.discovery import Discovery
 from kubegate.server.front import Front
 from kubegate.server.limits import Limits
 from kubegate.server.metrics import Metrics
-from kubegate.server.options import Options, UsageError
+from kubegate.server.options import Options, UsageError, values
 from kubegate.server.paths import Paths
 from kubegate.server.preparation import storage_options, write_kubeconfig
 from kubegate.server.responses import Response
@@ -223,6 +223,8 @@ class Server:
                 health_checks,
                 metrics,
                 self._documents(),
+                lambda: values(options),
+                self.clock,
             ),
             auditor=auditor,
             limits=Limits(options.max_requests_inflight, options.max_mutating_requests_inflight, metrics),
