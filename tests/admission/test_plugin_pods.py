@@ -77,6 +77,22 @@ async def test_a_namespace_with_a_whitelist_admits_its_labels_alone(world: World
     assert "pod node label selector labels conflict with its namespace whitelist" in await refusal(selectors, asked)
 
 
+@pytest.mark.parametrize(
+    ("annotation", "text"),
+    [
+        ("a=b=c", "invalid selector: [a b c]"),
+        ("a b=c", '<nil>: Invalid value: "a b": name part must consist of alphanumeric characters'),
+        ("/b=c", '<nil>: Invalid value: "/b": prefix part must be non-empty'),
+        ("a=b c", '[a]: Invalid value: "b c": a valid label must be an empty string or consist of'),
+    ],
+)
+async def test_a_namespaces_selector_that_cannot_be_read_refuses_its_pods(
+    world: World, selectors, annotation: str, text: str
+):
+    world.namespace("ns", annotations={"scheduler.alpha.kubernetes.io/node-selector": annotation})
+    assert (await refusal(selectors, attributes("pods", pod()))).startswith(text)
+
+
 def test_a_selector_that_cannot_be_read_is_refused_at_the_start(world: World):
     configuration = {"podNodeSelectorPluginConfig": {"clusterDefaultNodeSelector": "tier"}}
     with pytest.raises(ConfigurationError, match=r"clusterDefaultNodeSelector: invalid selector: \[tier\]"):

@@ -262,6 +262,11 @@ def test_kubectl_takes_over_from_its_client_side_apply() -> None:
         ({"apiVersion": "x/v2"}, 400, "invalid object type: x/v2, Kind=ConfigMap"),
         ({"metadata": {"name": "a", "managedFields": []}}, 400, "metadata.managedFields must be nil"),
         (
+            {"metadata": "a"},
+            500,
+            "failed to create typed patch object (/; /v1, Kind=ConfigMap): .metadata: expected map, got &{a}",
+        ),
+        (
             {"data": {"k": 5}},
             500,
             "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .data.k: expected string, "

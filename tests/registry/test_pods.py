@@ -68,6 +68,21 @@ async def test_limits_stand_for_requests_and_make_the_quality_of_service(w: Kind
 
 
 @pytest.mark.parametrize(
+    ("resources", "quality"),
+    [
+        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}, "Guaranteed"),
+        ({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}}, "Burstable"),
+        ({"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}, "Burstable"),
+    ],
+)
+async def test_resources_of_the_whole_pod_make_its_quality_of_service(
+    w: KindsWorld, resources: dict[str, Any], quality: str
+) -> None:
+    made = await w.create("pods", pod(resources=resources))
+    assert made["status"]["qosClass"] == quality
+
+
+@pytest.mark.parametrize(
     ("spec", "texts"),
     [
         ({"containers": [{"image": "i"}]}, ["spec.containers[0].name: Required value"]),

@@ -49,6 +49,13 @@ async def test_string_data_is_written_over_data_and_never_read(w: KindsWorld) ->
     assert made["type"] == "Opaque"
 
 
+@pytest.mark.parametrize("kind", ["namespaces", "jobs.batch", "configmaps"])
+async def test_what_has_no_name_is_told_that_it_needs_one(w: KindsWorld, kind: str) -> None:
+    spec = {"template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}}
+    new = {"metadata": {}, **({"spec": spec} if kind == "jobs.batch" else {})}
+    assert await w.wrong(w.create(kind, new)) == ["metadata.name: Required value: name or generateName is required"]
+
+
 @pytest.mark.parametrize(
     ("kind", "texts"),
     [

@@ -13,6 +13,7 @@ from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.pods import annotations_of, spec_of
 from kubegate.admission.refusal import unexpected
 from kubegate.api import Object
+from kubegate.api.field import invalid
 from kubegate.api.names import is_qualified_name, is_valid_label_value
 from kubegate.api.status import StatusError, forbidden, not_found
 
@@ -85,10 +86,11 @@ def parse(text: str) -> dict[str, str]:
         if len(values) != 1:
             raise SelectorError(f"invalid selector: [{' '.join([label, *values])}]")
         label, value = label.strip(), values[0].strip()
-        for problem in is_qualified_name(label):
-            raise SelectorError(f'invalid label key "{label}": {problem}')
-        for problem in is_valid_label_value(value):
-            raise SelectorError(f'invalid label value: "{value}": {problem}')
+        # such a selector is in no field, and the real server says so
+        if wrong := is_qualified_name(label):
+            raise SelectorError(str(invalid("<nil>", label, "; ".join(wrong))))
+        if wrong := is_valid_label_value(value):
+            raise SelectorError(str(invalid(f"[{label}]", value, "; ".join(wrong))))
         labels[label] = value
     return labels
 

@@ -361,14 +361,15 @@ def _check_applied(applied: Object, api_version: str, kind: str) -> None:
         group, slash, version = str(found_version).rpartition("/")
         shown = f"{group}/{version}" if slash else f"/{version}"
         raise bad_request(f"invalid object type: {shown}, Kind={found_kind}")
-    if (applied.get("metadata") or {}).get("managedFields") is not None:
+    metadata = applied.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("managedFields"), list):
         raise bad_request("metadata.managedFields must be nil")
 
 
 def _named(obj: Object) -> str:
     """An object as error texts name it: `NAMESPACE/NAME; GROUP/VERSION, Kind=KIND`."""
-    meta = obj.get("metadata") or {}
-    namespace, name = (meta.get(field, "") for field in ("namespace", "name"))
+    meta = obj.get("metadata")
+    namespace, name = (meta.get(field, "") if isinstance(meta, dict) else "" for field in ("namespace", "name"))
     where = f"{namespace if isinstance(namespace, str) else ''}/{name if isinstance(name, str) else ''}"
     return f"{where}; {_kind_text(obj)}"
 

@@ -53,7 +53,7 @@ def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
     if not spec["manualSelector"]:
         labels = spec["template"]["metadata"].setdefault("labels", {})
         for name in _NAME_LABELS:
-            labels.setdefault(name, meta["name"])
+            labels.setdefault(name, meta.get("name", ""))
         for name in _UID_LABELS:
             labels.setdefault(name, meta["uid"])
         spec["selector"] = spec.get("selector") or {}
@@ -99,10 +99,10 @@ def _generated_selector(obj: Object, before: Object | None) -> list[FieldError]:
     spec, meta = obj["spec"], obj["metadata"]
     if spec.get("manualSelector") or spec.get("selector") is None:
         return []
-    wanted = {_UID_LABELS[0]: meta["uid"], _NAME_LABELS[0]: meta["name"]}
+    wanted = {_UID_LABELS[0]: meta["uid"], _NAME_LABELS[0]: meta.get("name", "")}
     had = _NAME_LABELS[1], _UID_LABELS[1]
     if before is None or all(name in templates.labels_of(before["template"]) for name in had):
-        wanted |= {_UID_LABELS[1]: meta["uid"], _NAME_LABELS[1]: meta["name"]}
+        wanted |= {_UID_LABELS[1]: meta["uid"], _NAME_LABELS[1]: meta.get("name", "")}
     labels, path, errors = templates.labels_of(spec["template"]), "spec.template.metadata.labels", []
     for name, value in wanted.items():
         found = labels.get(name)
@@ -176,7 +176,7 @@ def _warnings(obj: Object, old: Object | None) -> list[str]:
     if old is not None:
         changed = meta.get("generation") != old["metadata"].get("generation")
         return jobspec.warnings_of(obj["spec"], "spec") if changed else []
-    texts = names.is_dns1123_label(meta["name"])
+    texts = names.is_dns1123_label(meta.get("name", ""))
     found = [f"{templates.POD_NAMES}: [{' '.join(texts)}]"] if texts else []
     return found + jobspec.warnings_of(obj["spec"], "spec")
 

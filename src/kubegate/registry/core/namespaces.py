@@ -25,7 +25,7 @@ def _prepare(obj: Object, old: Object | None, scope: Scope) -> None:
         obj["spec"] = old.get("spec", {})
         return
     # The name may have been generated after defaulting.
-    obj["metadata"].setdefault("labels", {})[NAME_LABEL] = obj["metadata"]["name"]
+    obj["metadata"].setdefault("labels", {})[NAME_LABEL] = obj["metadata"].get("name", "")
     spec = obj.setdefault("spec", {})
     finalizers = spec.setdefault("finalizers", [])
     if _KUBERNETES_FINALIZER not in finalizers:

@@ -286,12 +286,15 @@ def pod_level(spec: Object, path: str, claim_names: Collection[str]) -> list[Fie
 def quality_of_service(spec: Object) -> str:
     """BestEffort, Burstable or Guaranteed, by cpu and memory alone."""
     own = spec.get("resources")
-    if isinstance(own, dict) and (own.get("requests") or own.get("limits")):
-        requests = _positive(mapped(own, "requests"))
-        limits = _positive(mapped(own, "limits"))
+    requests: dict[str, Quantity] = {}
+    limits: dict[str, Quantity] = {}
+    guaranteed = True
+    if isinstance(own, dict):
+        # what the pod says as a whole stands for what its containers say, also where it says nothing
+        _add(requests, _positive(mapped(own, "requests")))
+        _add(limits, _positive(mapped(own, "limits")))
         guaranteed = len(limits) == len(_QOS_NAMES)
     else:
-        requests, limits, guaranteed = {}, {}, True
         for container in listed(spec, "containers") + listed(spec, "initContainers"):
             asked = _positive(mapped(container.get("resources"), "requests"))
             bounded = _positive(mapped(container.get("resources"), "limits"))
