@@ -37,6 +37,7 @@ MODULES: dict[str, str] = {
     "job-controller": "jobs",
     "legacy-serviceaccount-token-cleaner-controller": "legacy_token_cleaner",
     "namespace-controller": "namespaces",
+    "node-lifecycle-controller": "node_lifecycle",
     "persistentvolume-binder-controller": "volume_binding",
     "persistentvolume-protection-controller": "volume_protection",
     "persistentvolumeclaim-protection-controller": "claim_protection",
