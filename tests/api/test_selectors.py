@@ -92,6 +92,20 @@ def test_selector_objects_match():
         from_object({"matchExpressions": [{"key": "a", "operator": "Equal"}]})
 
 
+@pytest.mark.parametrize(
+    ("operator", "values", "text"),
+    [
+        ("In", [], "values: Invalid value: null: for 'in', 'notin' operators, values set can't be empty"),
+        ("Exists", ["b", "a"], 'values: Invalid value: ["b","a"]: values set must be empty for exists and'),
+        ("NotIn", ["ok", "b c", "-"], '[values[1][k]: Invalid value: "b c": '),
+    ],
+)
+def test_a_selector_object_that_selects_nothing_is_told_in_its_own_order(operator, values, text):
+    with pytest.raises(SelectorError) as caught:
+        from_object({"matchExpressions": [{"key": "k", "operator": operator, "values": values}]})
+    assert str(caught.value).startswith(text)
+
+
 def test_selector_objects_are_validated():
     errors = selectors.validate_selector(
         {

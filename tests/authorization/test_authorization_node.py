@@ -161,6 +161,7 @@ async def test_pods_are_listed_by_node_name_only() -> None:
     assert await world.reason("list", "pods", namespace="", field_requirements=own) is None
     assert await world.reason("watch", "pods", namespace="", field_requirements=other) == text
     assert await world.reason("watch", "pods", namespace="") == text
+    assert await world.reason("list", "pods", name="p") == "no relationship found between node 'a' and this object"
     assert await world.reason("create", "pods/eviction", name="p") is None
     assert await world.reason("patch", "pods/status", name="p") is None
     assert await world.reason("patch", "pods", name="p") == ""

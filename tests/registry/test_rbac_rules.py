@@ -64,6 +64,10 @@ async def test_a_role_without_rules_shows_null(w: World) -> None:
              "at least one clusterRoleSelector required if aggregationRule is non-nil"),
         ({"clusterRoleSelectors": [{"matchLabels": {"a b": "c"}}]},
          "aggregationRule.clusterRoleSelectors[0].matchLabels: "),
+        ({"clusterRoleSelectors": [{"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}]},
+         "[aggregationRule.clusterRoleSelectors[0].matchExpressions[0].values: Forbidden: "
+         "may not be specified when `operator` is 'Exists' or 'DoesNotExist', "
+         "aggregationRule.clusterRoleSelectors[0]: Invalid value: null: invalid label selector.]"),
     ],
 )  # fmt: skip
 async def test_what_an_aggregation_may_not_say(w: World, aggregation: Any, text: str) -> None:

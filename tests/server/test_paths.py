@@ -96,10 +96,13 @@ async def test_authorizers_are_told_of_no_selectors_on_the_old_watch_paths(clien
     query = "fieldSelector=spec.nodeName%3Dn&timeoutSeconds=1"
     node = {"Impersonate_User": "system:node:n", "Impersonate_Group": "system:nodes"}
     assert (await client.ask("GET", f"/api/v1/pods?watch=1&{query}", **node)).status == 200
-    for path in ("/api/v1/watch/pods", "/api/v1/watch/namespaces/default/pods/p"):
+    for path, why in (
+        ("/api/v1/watch/pods", "can only list/watch pods with spec.nodeName field selector"),
+        ("/api/v1/watch/namespaces/default/pods/p", "no relationship found between node 'n' and this object"),
+    ):
         refused = await client.ask("GET", f"{path}?{query}", **node)
         assert refused.status == 403
-        assert refused.json["message"].endswith(": can only list/watch pods with spec.nodeName field selector")
+        assert refused.json["message"].endswith(f": {why}")
 
 
 @pytest.mark.parametrize(
@@ -169,3 +172,12 @@ async def test_names_are_quoted_in_refusals(client: Client) -> None:
     missing = await client.ask("GET", "/api/v1/namespaces/a%22b")
     assert refused.json["message"].startswith(r'namespaces "a\"b" is forbidden: User "alice" cannot get')
     assert missing.json["message"] == r'namespaces "a\"b" not found'
+
+
+async def test_a_refused_path_without_a_resource_is_told_by_its_group(client: Client) -> None:
+    found = await client.ask("GET", "/apis/example.org/v1//x", token="alice-token")
+    assert (found.status, found.json["message"]) == (
+        403,
+        '.example.org "x" is forbidden: User "alice" cannot get resource "" '
+        'in API group "example.org" at the cluster scope',
+    )

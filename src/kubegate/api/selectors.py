@@ -6,7 +6,7 @@ Follows k8s.io/apimachinery/pkg/labels, pkg/fields and pkg/apis/meta/v1 (LabelSe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from msgspec import Struct
@@ -234,7 +234,7 @@ class _Parser:
             raise SelectorError(f"found '{literal}', expected: {', '.join(_BINARY_OPERATORS)}")
         return operator
 
-    def exact(self) -> Iterable[str]:
+    def exact(self) -> Sequence[str]:
         if self.look()[0] in (_END, ","):
             return ("",)
         token, literal = self.take()
@@ -242,7 +242,7 @@ class _Parser:
             raise SelectorError(f"found '{literal}', expected: identifier")
         return (literal,)
 
-    def values(self) -> Iterable[str]:
+    def values(self) -> Sequence[str]:
         token, literal = self.take()
         if token != "(":
             raise SelectorError(f"found '{literal}' expected: '('")
@@ -273,31 +273,32 @@ class _Parser:
             else:
                 raise SelectorError(f"found '{literal}', expected: ',', or identifier")
         self.take()
-        return found
+        return sorted(found)
 
 
-def requirement(key: str, operator: str, values: Iterable[str]) -> Requirement:
+def requirement(key: str, operator: str, values: Sequence[str]) -> Requirement:
     """A checked requirement. Raises SelectorError with all that is wrong with it."""
-    chosen = tuple(sorted(set(values)))
     errors: list[FieldError] = []
     problems = is_qualified_name(key)
     if problems:
         errors.append(invalid("key", key, "; ".join(problems)))
-    if operator in (IN, NOT_IN) and not chosen:
-        errors.append(invalid("values", list(chosen), "for 'in', 'notin' operators, values set can't be empty"))
+    if operator in (IN, NOT_IN) and not values:
+        errors.append(invalid("values", None, "for 'in', 'notin' operators, values set can't be empty"))
+    if operator in (EXISTS, DOES_NOT_EXIST) and values:
+        errors.append(invalid("values", list(values), "values set must be empty for exists and does not exist"))
     if operator in (GREATER, LESS):
-        for place, value in enumerate(chosen):
+        for place, value in enumerate(values):
             if _int64(value) is None:
                 text = "for 'Gt', 'Lt' operators, the value must be an integer"
                 errors.append(invalid(f"values[{place}]", value, text))
-    for place, value in enumerate(chosen):
+    for place, value in enumerate(values):
         problems = is_valid_label_value(value)
         if problems:
             errors.append(invalid(f"values[{place}][{key}]", value, "; ".join(problems)))
     if errors:
         texts = list(dict.fromkeys(str(error) for error in errors))
         raise SelectorError(texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]")
-    return Requirement(key, operator, chosen)
+    return Requirement(key, operator, tuple(sorted(set(values))))
 
 
 def parse_labels(text: str) -> LabelSelector:

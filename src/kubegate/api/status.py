@@ -81,10 +81,10 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
     """What admission and escalation checks say: `pods "p" is forbidden: WHY` (`pods is forbidden` without name)."""
-    subject = f"{qualified(group, resource)} {quoted(name)}" if name else qualified(group, resource)
-    if not resource:
-        subject = ""
-    text = f"{subject} is forbidden: {why}" if subject else f"forbidden: {why}"
+    text = f"forbidden: {why}"
+    if group or resource:
+        subject = f"{qualified(group, resource)} {quoted(name)}" if name else qualified(group, resource)
+        text = f"{subject} is {text}"
     return StatusError(403, "Forbidden", text, details(group, resource, name))
 
 

@@ -292,7 +292,7 @@ class NodeAuthorizer:
 
     def _service_account(self, node: str, a: Attributes) -> Decision:
         if a.verb == "get" and not a.subresource:
-            return self._related(node, a)
+            return self._read_related(node, a)
         if a.verb != "create" or not a.name:
             return _no("can only create tokens for individual service accounts")
         if a.subresource != "token":
@@ -356,6 +356,8 @@ class NodeAuthorizer:
             case "", ("list" | "watch"):
                 if _selects(a, "spec.nodeName", node):
                     return _ALLOWED
+                if a.name:  # by a field selector for one name
+                    return self._related(node, a)
                 return _no("can only list/watch pods with spec.nodeName field selector")
             case ("", ("create" | "delete")) | ("status", ("update" | "patch")) | ("eviction", "create"):
                 return _ALLOWED

@@ -27,21 +27,20 @@ def validate(role: Object, old: Object | None, scope: Scope) -> list[FieldError]
     for place, selector in enumerate(selectors):
         where = field.index(path, place)
         errors += validate_selector(selector, where, allow_invalid_values=tolerant)
-        problem = _unreadable(selector)
-        if problem:
-            errors.append(field.invalid(where, None, f"invalid label selector: {problem}"))
+        if not _readable(selector):
+            errors.append(field.invalid(where, None, "invalid label selector."))
     return errors
 
 
-def _unreadable(selector: dict[str, Any]) -> str:
-    """Why the controller could not select by it, "" where it can: beside what is wrong with single fields."""
+def _readable(selector: dict[str, Any]) -> bool:
+    """Whether the controller could select by it: told beside what is wrong with single fields."""
     try:
-        for key, value in sorted((selector.get("matchLabels") or {}).items()):
+        for key, value in (selector.get("matchLabels") or {}).items():
             requirement(key, EQUALS, [value])
         from_object(selector)
-    except SelectorError as error:
-        return str(error)
-    return ""
+    except SelectorError:
+        return False
+    return True
 
 
 def _has_invalid_values(role: Object) -> bool:
