@@ -134,8 +134,39 @@ async def test_an_approved_request_is_signed_and_an_old_one_goes(tmp_path: Path)
         pem = base64.b64decode(world.must(kind, "jane", "")["status"]["certificate"])
         [signed] = certificates.parse_certificates(pem)
         assert certificates.subject_of(signed).common_name == "jane"
-        await world.advance(3601)
+        await world.advance(3600)  # when requests are looked at: this one was decided just now
+        assert world.get(kind, "jane", "") is not None
+        await world.advance(3600)
         assert world.get(kind, "jane", "") is None
+
+
+@pytest.mark.parametrize(
+    ("conditions", "hours"),
+    [
+        ([], 25),
+        ([{"type": "Denied", "status": "True", "lastUpdateTime": "2020-01-01T00:00:00Z"}], 1),
+        ([{"type": "Failed", "status": "True", "lastUpdateTime": "2020-01-01T00:00:00Z"}], 1),
+        ([{"type": "Denied", "status": "True"}], 2),
+        ([{"type": "Approved", "status": "True", "lastUpdateTime": "2020-01-01T00:00:00Z"}], None),
+        ([{"type": "Thoughtful", "status": "True", "lastUpdateTime": "2020-01-01T00:00:00Z"}], None),
+    ],
+)
+async def test_requests_are_looked_at_every_hour(
+    world: ControllersWorld, conditions: list[Object], hours: int | None
+) -> None:
+    world.run("certificatesigningrequest-cleaner-controller")
+    kind = "certificatesigningrequests.certificates.k8s.io"
+    asked = certificates.new_request(keys.generate(), certificates.Subject("jane"))
+    request = base64.b64encode(certificates.request_pem(asked)).decode()
+    spec = {"request": request, "signerName": "example.org/hand", "usages": ["client auth"]}
+    await world.create(kind, {"metadata": {"name": "jane"}, "spec": spec}, "")
+    changed = {**world.must(kind, "jane", ""), "status": {"conditions": conditions}}
+    await world.client.update_subresource(kind, "", "jane", "approval", changed)
+    stayed = 0
+    while stayed < 30 and world.get(kind, "jane", "") is not None:
+        stayed += 1
+        await world.advance(3600)
+    assert stayed == (30 if hours is None else hours)
 
 
 async def test_a_flow_schema_tells_whether_its_priority_level_exists(world: ControllersWorld) -> None:
