@@ -89,6 +89,14 @@ async def test_a_quota_on_cpu_obliges_every_container_to_ask_for_some(world: Wor
     )
 
 
+async def test_a_pod_with_resources_of_its_own_obliges_no_container_to_ask(world: World, chain):
+    quota(world, hard={"requests.cpu": "1", "limits.memory": "1Gi"})
+    asked = asking()
+    asked["spec"]["resources"] = {"requests": {"cpu": "600m"}}
+    await run(chain, attributes("pods", asked))
+    assert used_of(world) == {"limits.memory": "0", "requests.cpu": "600m"}
+
+
 @pytest.mark.parametrize(
     ("scope", "inside", "outside"),
     [

@@ -41,6 +41,16 @@ def greatest(left: Resources, right: Resources) -> Resources:
     return most
 
 
+def has_own(spec: Object) -> bool:
+    """Whether the pod itself asks for anything, or limits it, beside its containers."""
+    own = spec.get("resources") or {}
+    return any(_is_of_pod(name) for sort in ("requests", "limits") for name in own.get(sort) or ())
+
+
+def _is_of_pod(name: str) -> bool:
+    return name in _POD_LEVEL or name.startswith("hugepages-")
+
+
 def of_pod(
     spec: Object, sort: str, *, overhead: bool = False, statuses: Mapping[str, Object] | None = None
 ) -> Resources:
@@ -65,7 +75,7 @@ def of_pod(
         starting = greatest(starting, needs)
     total = greatest(total, starting)
     for name, amount in amounts((spec.get("resources") or {}).get(sort)).items():
-        if name in _POD_LEVEL or name.startswith("hugepages-"):
+        if _is_of_pod(name):
             total[name] = amount
     if overhead:
         for name, amount in amounts(spec.get("overhead")).items():

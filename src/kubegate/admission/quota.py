@@ -248,15 +248,13 @@ class Pods(Struct, frozen=True):
 
     def missing(self, names: Iterable[str], object: Object) -> str:
         spec = object.get("spec") or {}
-        of_pod = _as_used(
-            amounts.amounts((spec.get("resources") or {}).get("requests")),
-            amounts.amounts((spec.get("resources") or {}).get("limits")),
-        )
+        if amounts.has_own(spec):
+            return ""
         silent: dict[str, set[str]] = {}
         for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
             resources = container.get("resources") or {}
             said = _as_used(amounts.amounts(resources.get("requests")), amounts.amounts(resources.get("limits")))
-            for name in _OBLIGING.intersection(names) - said.keys() - of_pod.keys():
+            for name in _OBLIGING.intersection(names) - said.keys():
                 silent.setdefault(name, set()).add(container.get("name", ""))
         if not silent:
             return ""
