@@ -60,6 +60,14 @@ async def test_a_token_secret_of_nobody_goes(world: ControllersWorld) -> None:
     assert world.names("secrets") == []
 
 
+async def test_a_token_secret_that_is_gone_goes_from_its_account_s_list(world: ControllersWorld) -> None:
+    world.run("serviceaccount-token-controller")
+    await world.create("serviceaccounts", {"metadata": {"name": "robot"}, "secrets": [{"name": "key"}, {"name": "x"}]})
+    await world.create("secrets", token_secret("robot"))
+    await world.delete("secrets", "key")
+    assert world.must("serviceaccounts", "robot")["secrets"] == [{"name": "x"}]
+
+
 async def test_before_1_24_every_account_had_a_secret_in_its_list() -> None:
     async with controllers_world(Flags(service_account_legacy_tokens=True)) as world:
         world.run("serviceaccount-token-controller")

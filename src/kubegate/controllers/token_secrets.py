@@ -23,11 +23,13 @@ from kubegate.storage import ObjectEvent
 TYPE = "kubernetes.io/service-account-token"
 ACCOUNT_NAME = "kubernetes.io/service-account.name"
 ACCOUNT_UID = "kubernetes.io/service-account.uid"
-_ACCOUNT, _SECRET = "account:", "secret:"
+_ACCOUNT, _SECRET, _REFERENCE = "account:", "secret:", "reference:"
 
 
 class TokenSecrets(Loop):
-    """Keys are `secret:NAMESPACE/NAME` and `account:NAMESPACE/NAME`."""
+    """Keys are `secret:NAMESPACE/NAME`, `account:NAMESPACE/NAME`, and of a secret that is gone
+    `reference:NAMESPACE/ACCOUNT/NAME`.
+    """
 
     name = "serviceaccount-token-controller"
     account = "tokens-controller"
@@ -55,6 +57,9 @@ class TokenSecrets(Loop):
         account = (metadata["namespace"], _annotations(secret).get(ACCOUNT_NAME, ""))
         if event is ObjectEvent.DELETED:
             self._of_account.get(account, set()).discard(metadata["name"])
+            owner = self._reader.get("serviceaccounts", *account)
+            if owner is not None and _annotations(secret).get(ACCOUNT_UID) in ("", None, owner["metadata"]["uid"]):
+                self.queue.add(f"{_REFERENCE}{key_of(owner)}/{metadata['name']}")
             if self._legacy:
                 self.queue.add(f"{_ACCOUNT}{account[0]}/{account[1]}")
             return
@@ -73,6 +78,9 @@ class TokenSecrets(Loop):
 
     async def sync(self, key: str) -> None:
         sort, _, rest = key.partition(":")
+        if sort + ":" == _REFERENCE:
+            await self._forget(*rest.split("/"))
+            return
         namespace, name = split_key(rest)
         if sort + ":" == _ACCOUNT:
             await self._sync_account(namespace, name)
@@ -99,6 +107,15 @@ class TokenSecrets(Loop):
         owner = {ACCOUNT_NAME: account["metadata"]["name"], ACCOUNT_UID: account["metadata"]["uid"]}
         metadata = {**secret["metadata"], "annotations": {**annotations, **owner}}
         await tolerant(self._client.update("secrets", namespace, name, {**secret, "metadata": metadata, "data": data}))
+
+    async def _forget(self, namespace: str, account: str, name: str) -> None:
+        """Take a secret that is gone off its account's list."""
+        found = await self._client.get("serviceaccounts", namespace, account)
+        listed = (found or {}).get("secrets") or []
+        kept = [reference for reference in listed if reference.get("name") != name]
+        if found is not None and len(kept) < len(listed):
+            changed = {**found, "secrets": kept}
+            await tolerant(self._client.update("serviceaccounts", namespace, account, changed), "NotFound")
 
     async def _filled(self, secret: Object, account: Object) -> dict[str, str]:
         data = dict(secret.get("data") or {})
