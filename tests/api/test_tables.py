@@ -314,6 +314,22 @@ def test_quotas_tell_requests_and_limits_apart():
     assert cells("", "resourcequotas", {"status": status}) == ["a", "pods: 3/10", "limits.cpu: 0/4", "60m"]
 
 
+def test_default_classes_are_marked():
+    def named(group, name, annotation):
+        obj = {"metadata": {**meta(), "annotations": {annotation: "true"}}}
+        return tables.table(resource(group, name), [obj], {}, now=NOW)["rows"][0]["cells"][0]
+
+    name = meta()["name"]
+    assert (
+        named("storage.k8s.io", "storageclasses", "storageclass.kubernetes.io/is-default-class") == f"{name} (default)"
+    )
+    assert (
+        named("networking.k8s.io", "ingressclasses", "ingressclass.kubernetes.io/is-default-class")
+        == f"{name} (default)"
+    )
+    assert named("storage.k8s.io", "storageclasses", "ingressclass.kubernetes.io/is-default-class") == name
+
+
 def test_endpoints_are_cut_after_three():
     subset = {"addresses": [{"ip": f"10.0.0.{n}"} for n in range(5)], "ports": [{"port": 80}]}
     row = cells("", "endpoints", {"subsets": [subset]})

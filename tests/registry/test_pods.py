@@ -157,6 +157,52 @@ async def test_a_resize_changes_resources_and_nothing_else(w: KindsWorld) -> Non
     assert await w.wrong(too_much) == [f"spec.containers[0].resources.requests: {text}"]
 
 
+async def test_init_containers_are_resized_too_unless_that_restarts_them(w: KindsWorld) -> None:
+    def init(cpu: str, **more: Any) -> dict[str, Any]:
+        amounts = {"requests": {"cpu": cpu}, "limits": {"cpu": "1"}}
+        return {"spec": {"initContainers": [{"name": "i", "image": "i", "resources": amounts, **more}]}}
+
+    await w.create("pods", pod(**init("100m")["spec"]))
+    resized = await w.patch("pods", "p", init("200m"), "resize")
+    assert resized["spec"]["initContainers"][0]["resources"]["requests"] == {"cpu": "200m"}
+    restarting = init("300m", resizePolicy=[{"resourceName": "cpu", "restartPolicy": "RestartContainer"}])
+    assert await w.wrong(w.patch("pods", "p", restarting, "resize")) == [
+        'spec.initContainers[0].resizePolicy[0].restartPolicy: Invalid value: "RestartContainer": '
+        "must not be set to 'RestartContainer' for non-sidecar initContainers",
+        "spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer "
+        "cannot be resized",
+    ]
+
+
+async def test_a_pods_own_amounts_are_resized_but_not_taken_away(w: KindsWorld) -> None:
+    await w.create("pods", pod(resources={"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}}))
+    resized = await w.patch("pods", "p", {"spec": {"resources": {"limits": {"cpu": "3"}}}}, "resize")
+    assert resized["spec"]["resources"]["limits"]["cpu"] == "3"
+    assert await w.wrong(w.patch("pods", "p", {"spec": {"resources": {"limits": {"memory": None}}}}, "resize")) == [
+        "spec.resources.limits: Forbidden: pod-level resource limits cannot be removed"
+    ]
+
+
+async def test_the_quality_of_service_goes_by_the_pods_own_amounts_first(w: KindsWorld) -> None:
+    made = await w.create("pods", pod(resources={"limits": {"cpu": "2", "memory": "1Gi"}}))
+    assert made["status"]["qosClass"] == "Guaranteed"
+    containers = [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "500m"}}}]
+    made = await w.create("pods", pod("q", containers, resources={"limits": {"cpu": "2", "memory": "1Gi"}}))
+    assert made["status"]["qosClass"] == "Burstable"
+
+
+async def test_a_rule_may_restart_the_whole_pod(w: KindsWorld) -> None:
+    def restarting(action: str) -> list[Any]:
+        rule = {"action": action, "exitCodes": {"operator": "In", "values": [1]}}
+        return [{"name": "c", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [rule]}]
+
+    await w.create("pods", pod("p", restarting("RestartAllContainers")))
+    assert await w.wrong(w.create("pods", pod("q", restarting("Reboot")))) == [
+        'spec.containers[0].restartPolicyRules[0].action: Unsupported value: "Reboot": '
+        'supported values: "Restart", "RestartAllContainers"'
+    ]
+
+
 async def test_a_binding_sets_the_node_once(w: KindsWorld) -> None:
     await w.create("pods", pod())
     labels = {"topology.kubernetes.io/zone": "z"}

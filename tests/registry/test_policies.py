@@ -169,6 +169,27 @@ async def test_an_autoscalers_bounds_agree(w: KindsWorld) -> None:
     assert await w.wrong(w.create(kind, {**meta("h"), "spec": spec})) == [
         "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`",
         "spec.scaleTargetRef.kind: Required value",
+        'spec.scaleTargetRef.apiVersion: Invalid value: "": apiVersion must specify API group',
+    ]
+    spec = {"scaleTargetRef": {"kind": "ReplicationController", "name": "r"}}
+    assert await w.wrong(w.create(kind, {**meta("h"), "spec": spec})) == [
+        "spec.maxReplicas: Required value: must be set and greater than 0",
+        "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
+    ]
+
+
+async def test_what_an_autoscaler_scales_tells_its_group(w: KindsWorld) -> None:
+    kind = "horizontalpodautoscalers.autoscaling@v2"
+    target = {"apiVersion": "v1", "kind": "ReplicationController", "name": "d"}
+    made = await w.create(kind, {**meta("h"), "spec": {"maxReplicas": 3, "scaleTargetRef": target}})
+    assert made["spec"]["scaleTargetRef"] == target
+    change = {"spec": {"scaleTargetRef": {"kind": "Deployment"}}}
+    assert await w.wrong(w.patch(kind, "h", change)) == [
+        'spec.scaleTargetRef.apiVersion: Invalid value: "v1": apiVersion must specify API group'
+    ]
+    change = {"spec": {"scaleTargetRef": {"kind": "Deployment", "apiVersion": "a/b/c"}}}
+    assert await w.wrong(w.patch(kind, "h", change)) == [
+        'spec.scaleTargetRef.apiVersion: Invalid value: "a/b/c": unexpected GroupVersion string: a/b/c'
     ]
 
 

@@ -145,3 +145,11 @@ async def test_what_is_no_json_in_a_secret_of_docker_s_is_told_as_go_tells_it(w:
         "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character 'o' in literal null "
         "(expecting 'u')"
     ]
+
+
+async def test_a_runtime_class_names_a_handler_and_amounts(w: KindsWorld) -> None:
+    kind = "runtimeclasses.node.k8s.io"
+    assert await w.wrong(w.create(kind, {**meta("r"), "handler": "", "overhead": {"podFixed": {"cpu": "-1"}}})) == [
+        "handler: Required value",
+        'overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0',
+    ]

@@ -260,3 +260,23 @@ async def test_fields_of_features_that_are_off_are_left_out(w: KindsWorld) -> No
     made = await w.create("statefulsets.apps", workload(updateStrategy=rolling, template=spec))
     assert made["spec"]["updateStrategy"]["rollingUpdate"] == {"partition": 0}
     assert "schedulingGroup" not in made["spec"]["template"]["spec"]
+
+
+async def test_the_resources_of_a_suspended_job_may_change_while_no_pod_runs(w: KindsWorld) -> None:
+    def asking(cpu: str, image: str = "i") -> dict[str, Any]:
+        containers = [{"name": "c", "image": image, "resources": {"requests": {"cpu": cpu}}}]
+        return {"template": {"spec": {**pod(restartPolicy="Never")["spec"], "containers": containers}}}
+
+    await w.create("jobs.batch", {**meta("j"), "spec": {"suspend": True, **asking("1")}})
+    changed = await w.patch("jobs.batch", "j", {"spec": asking("2")})
+    assert changed["spec"]["template"]["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "2"}}
+    [text] = await w.wrong(w.patch("jobs.batch", "j", {"spec": asking("2", "other")}))
+    assert text.startswith('spec.template.spec: Invalid value: {"Volumes":null,')
+    assert text.endswith(": field is immutable")
+    status = {"startTime": "2024-01-01T00:00:00Z", "active": 1}
+    await w.patch("jobs.batch", "j", {"status": status}, "status")
+    [text] = await w.wrong(w.patch("jobs.batch", "j", {"spec": asking("3")}))
+    assert text.startswith("spec.template: Invalid value: ")
+    condition = {"type": "Suspended", "status": "True"}
+    await w.patch("jobs.batch", "j", {"status": {"active": None, "conditions": [condition]}}, "status")
+    await w.patch("jobs.batch", "j", {"spec": asking("3")})

@@ -15,7 +15,7 @@ import orjson
 from kubegate.api import Object, gojson, jsonpath
 from kubegate.api.field import invalid
 from kubegate.api.metadata import partial
-from kubegate.api.printers import Printer, cells, printer_for
+from kubegate.api.printers import Printer, cells, default_marks, printer_for
 from kubegate.api.resources import Resource, data
 from kubegate.api.status import bad_request
 
@@ -90,11 +90,12 @@ def table(
     definitions = list(column_definitions(resource))
     # Events are told by when they were seen; their name is their last cell, where their printer puts it.
     named = definitions[0]["name"] == "Name"
+    marks = default_marks(resource.group, resource.resource) if resource.custom is None else ()
     rows = []
     objects = list(objects)
     for obj, shown in zip(objects, objects if printed is None else printed, strict=True):
         made = _cells(shown, printer, custom, now)
-        row: Object = {"cells": [cells.meta(obj).get("name") or "", *made] if named else made}
+        row: Object = {"cells": [_name(obj, marks), *made] if named else made}
         if resource.resource == "pods" and not resource.group:
             done = _DONE.get((obj.get("status") or {}).get("phase", ""))
             if done is not None:
@@ -108,6 +109,12 @@ def table(
         "columnDefinitions": definitions if columns else None,
         "rows": rows,
     }
+
+
+def _name(obj: Mapping[str, Any], marks: Sequence[str]) -> str:
+    name = str(cells.meta(obj).get("name") or "")
+    annotations = cells.meta(obj).get("annotations") or {} if marks else {}
+    return f"{name} (default)" if any(annotations.get(mark) == "true" for mark in marks) else name
 
 
 def column_definitions(resource: Resource) -> Sequence[Mapping[str, Any]]:

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 Printer = Callable[[Mapping[str, Any], float], list[Any]]
+# Annotations that make a class the default one, which its name tells.
+_DEFAULTS: Final = {
+    ("networking.k8s.io", "ingressclasses"): ("ingressclass.kubernetes.io/is-default-class",),
+    ("storage.k8s.io", "storageclasses"): (
+        "storageclass.kubernetes.io/is-default-class",
+        "storageclass.beta.kubernetes.io/is-default-class",
+    ),
+}
 
 
 @cache
@@ -20,3 +28,8 @@ def printer_for(group: str, resource: str) -> Printer | None:
 
     tables = (core.PRINTERS, workloads.PRINTERS, policies.PRINTERS, storage.PRINTERS)
     return next((table[(group, resource)] for table in tables if (group, resource) in table), None)
+
+
+def default_marks(group: str, resource: str) -> tuple[str, ...]:
+    """Annotations of which one that is "true" adds " (default)" to an object's name."""
+    return _DEFAULTS.get((group, resource), ())

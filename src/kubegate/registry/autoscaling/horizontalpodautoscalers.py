@@ -77,14 +77,19 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     errors = []
     if least is not None and least < lowest:
         errors.append(field.invalid("spec.minReplicas", least, f"must be greater than or equal to {lowest}"))
-    if most < 1:
-        errors.append(field.invalid("spec.maxReplicas", most, "must be greater than 0"))
+    if most == 0:
+        errors.append(field.required("spec.maxReplicas", "must be set and greater than 0"))
+    elif most < 0:
+        errors.append(field.invalid("spec.maxReplicas", most, "must be greater than or equal to 1"))
     if least is not None and most < least:
         errors.append(field.invalid("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`"))
-    errors += _reference(mapped(spec, "scaleTargetRef"), "spec.scaleTargetRef")
-    metrics = listed(spec, "metrics")
+    before = None if old is None else _as_v2(old)["spec"]
+    target, metrics = mapped(spec, "scaleTargetRef"), listed(spec, "metrics")
+    errors += _reference(target, "spec.scaleTargetRef") + _scaled_version(target, before)
+    # What described objects of no version were let in once, may stay and be joined by others.
+    lenient = any(_version_error(_described(metric)) for metric in listed(before, "metrics"))
     for position, metric in enumerate(metrics):
-        errors += _metric(metric, field.index("spec.metrics", position))
+        errors += _metric(metric, field.index("spec.metrics", position), lenient=lenient)
     if least == 0 and not any(metric.get("type") in ("Object", "External") for metric in metrics):
         text = "must specify at least one Object or External metric to support scaling to zero replicas"
         errors.append(field.forbidden("spec.metrics", text))
@@ -104,8 +109,30 @@ def _reference(reference: Object, path: str) -> list[FieldError]:
     return _segment(reference, "kind", path) + _segment(reference, "name", path)
 
 
+def _scaled_version(target: Object, before: Object | None) -> list[FieldError]:
+    """Whether the apiVersion tells a group, as that of all that scales does but for ReplicationControllers."""
+    given, kind = target.get("apiVersion", ""), target.get("kind", "")
+    old = mapped(before, "scaleTargetRef")
+    if before is not None and (old.get("apiVersion", ""), old.get("kind", "")) == (given, kind):
+        return []
+    text = _version_error(target)
+    if not text and not given.rpartition("/")[0] and kind != "ReplicationController":
+        text = "apiVersion must specify API group"
+    return [field.invalid("spec.scaleTargetRef.apiVersion", given, text)] if text else []
+
+
+def _version_error(reference: Object) -> str:
+    given = reference.get("apiVersion", "")
+    return f"unexpected GroupVersion string: {given}" if given.count("/") > 1 else ""
+
+
+def _described(metric: Object) -> Object:
+    """What a metric of type Object is measured of."""
+    return mapped(mapped(metric, "object"), "describedObject") if metric.get("type") == "Object" else {}
+
+
 # ---------------------------------------------------------------------- metrics
-def _metric(metric: Object, path: str) -> list[FieldError]:
+def _metric(metric: Object, path: str, *, lenient: bool) -> list[FieldError]:
     kind, where = metric.get("type", ""), field.child(path, "type")
     errors = []
     if not kind:
@@ -114,7 +141,7 @@ def _metric(metric: Object, path: str) -> list[FieldError]:
         errors.append(field.not_supported(where, kind, _TYPES))
     present = [name for name in _SOURCES if metric.get(name) is not None]
     if present:
-        errors += _source(present[0], metric[present[0]], field.child(path, present[0]))
+        errors += _source(present[0], metric[present[0]], field.child(path, present[0]), lenient=lenient)
     expected = next((name for name, shown in _SOURCES.items() if shown == kind), "")
     if not expected:
         errors.append(field.not_supported(where, kind, _TYPES))
@@ -127,11 +154,14 @@ def _metric(metric: Object, path: str) -> list[FieldError]:
     return errors
 
 
-def _source(name: str, source: Object, path: str) -> list[FieldError]:
+def _source(name: str, source: Object, path: str, *, lenient: bool) -> list[FieldError]:
     target, where = mapped(source, "target"), field.child(path, "target")
     errors: list[FieldError] = []
     if name == "object":
-        errors += _reference(mapped(source, "describedObject"), field.child(path, "describedObject"))
+        described, here = mapped(source, "describedObject"), field.child(path, "describedObject")
+        errors += _reference(described, here)
+        text = "" if lenient else _version_error(described)
+        errors += [field.invalid(field.child(here, "apiVersion"), described["apiVersion"], text)] if text else []
     if name in ("object", "external", "pods"):
         errors += _segment(mapped(source, "metric"), "name", field.child(path, "metric"), "must specify a metric name")
     elif not source.get("name"):

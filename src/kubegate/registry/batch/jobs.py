@@ -10,7 +10,7 @@ from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.apps import templates
 from kubegate.registry.batch import jobspec, jobstatus
 from kubegate.registry.canonical import Defaulted, with_blank_status
-from kubegate.registry.checks import mapped
+from kubegate.registry.checks import listed, mapped
 from kubegate.registry.core.podspec.options import Options
 from kubegate.registry.objectmeta import checked
 
@@ -140,11 +140,36 @@ def _completions(spec: Object, before: Object) -> list[FieldError]:
 
 def _template_update(spec: Object, old: Object) -> list[FieldError]:
     template, before = spec["template"], old["spec"]["template"]
-    if old["spec"].get("suspend") and not mapped(old, "status").get("startTime"):
-        before = _with_directives(before, template)
-    if template == before:
+    if not _may_change(old):
+        same = template == before
+        return [] if same else [field.invalid("spec.template", goshape.template(template), field.IMMUTABLE)]
+    pod = template["spec"]
+    if pod == _with_resources(_with_directives(before, template)["spec"], pod):
         return []
-    return [field.invalid("spec.template", goshape.template(template), field.IMMUTABLE)]
+    return [field.invalid("spec.template.spec", goshape.shape(pod, "PodSpec"), field.IMMUTABLE)]
+
+
+def _may_change(old: Object) -> bool:
+    """Whether no pod runs, and none will before somebody lets the Job go on."""
+    status = mapped(old, "status")
+    if not old["spec"].get("suspend") or status.get("active"):
+        return False
+    return not status.get("startTime") or any(
+        condition.get("type") == "Suspended" and condition.get("status") == "True"
+        for condition in listed(status, "conditions")
+    )
+
+
+def _with_resources(before: Object, pod: Object) -> Object:
+    """The stored pod with the resources of the new one's containers, as far as they are the same ones."""
+    for name in ("containers", "initContainers"):
+        old, new = listed(before, name), listed(pod, name)
+        if len(old) != len(new):
+            continue
+        for mine, other in zip(old, new, strict=True):
+            if mine.get("name") == other.get("name"):
+                _take(mine, other, "resources")
+    return before
 
 
 def _with_directives(before: Object, template: Object) -> Object:

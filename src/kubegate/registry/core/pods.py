@@ -418,10 +418,9 @@ def _validate_resize(pod: Object, old: Object | None, scope: Scope) -> list[Fiel
             if "resources" not in one:
                 errors.append(field.forbidden("spec", "Pod running on node without support for resize"))
             break
-    errors += _resize_order(new, before)
-    if errors:
-        return errors
-    return _resize_changes(new, before)
+    errors += _pod_level_resize(new.get("resources"), before.get("resources"))
+    order = _resize_order(new, before)
+    return errors + (order or _resize_changes(new, before))
 
 
 def _resize_order(new: Object, before: Object) -> list[FieldError]:
@@ -439,35 +438,49 @@ def _resize_order(new: Object, before: Object) -> list[FieldError]:
 
 
 def _resize_changes(new: Object, before: Object) -> list[FieldError]:
-    errors = []
+    """What was taken away, and what was changed besides the amounts of cpu and memory."""
+    taken: list[FieldError] = []
+    changed: dict[str, list[FieldError]] = {"containers": [], "initContainers": []}
     for name in ("initContainers", "containers"):
         for position, (container, own) in enumerate(zip(listed(new, name), listed(before, name), strict=True)):
-            here = field.child(field.index(field.child("spec", name), position), "resources")
-            if name == "initContainers" and own.get("restartPolicy") != "Always":
-                if container != own:
-                    errors.append(field.forbidden("spec", "resources for non-sidecar init containers are immutable"))
-                continue
+            here = field.index(field.child("spec", name), position)
             for which in ("requests", "limits"):
                 kept = mapped(container.get("resources"), which)
                 if mapped(own.get("resources"), which).keys() - kept.keys():
-                    errors.append(field.forbidden(field.child(here, which), f"resource {which} cannot be removed"))
-            if _without_cpu_and_memory(container) != _without_cpu_and_memory(own):
-                errors.append(field.forbidden("spec", "only cpu and memory resources are mutable"))
-    errors += _pod_level_resize(new.get("resources"), before.get("resources"))
+                    where = field.child(field.child(here, "resources"), which)
+                    taken.append(field.forbidden(where, f"resource {which} cannot be removed"))
+            changed[name] += _container_resize(container, own, here if name == "initContainers" else "")
+    return taken + changed["containers"] + changed["initContainers"]
+
+
+def _container_resize(container: Object, own: Object, init: str) -> list[FieldError]:
+    """`init` is the path of an init container, or empty."""
+    if container == own:
+        return []
+    errors = []
+    if _without_cpu_and_memory(container) != _without_cpu_and_memory(own):
+        text = "only cpu and memory resources are mutable"
+        if init:
+            text = "only cpu and memory resources for init or sidecar containers are mutable"
+        errors.append(field.forbidden(init or "spec", text))
+    restarts = any(one.get("restartPolicy") == "RestartContainer" for one in listed(container, "resizePolicy"))
+    if init and own.get("restartPolicy") != "Always" and restarts:
+        text = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized"
+        errors.append(field.forbidden(init, text))
     return errors
 
 
 def _without_cpu_and_memory(container: Object) -> Object:
     rest: Object = {name: value for name, value in container.items() if name not in ("resources", "resizePolicy")}
-    rest["resources"] = {
-        which: {
-            name: value
-            for name, value in mapped(container.get("resources"), which).items()
-            if name not in ("cpu", "memory")
-        }
+    rest["resources"] = _other_amounts(container.get("resources"))
+    return rest
+
+
+def _other_amounts(found: Any) -> Object:
+    return {
+        which: {name: value for name, value in mapped(found, which).items() if name not in ("cpu", "memory")}
         for which in ("requests", "limits")
     }
-    return rest
 
 
 def _pod_level_resize(new: Any, before: Any) -> list[FieldError]:
@@ -478,6 +491,8 @@ def _pod_level_resize(new: Any, before: Any) -> list[FieldError]:
         if mapped(before, which).keys() - mapped(new, which).keys():
             text = f"pod-level resource {which} cannot be removed"
             errors.append(field.forbidden(f"spec.resources.{which}", text))
+    if _other_amounts(new) != _other_amounts(before):
+        errors.append(field.forbidden("spec", "only cpu and memory resources are mutable at pod-level"))
     return errors
 
 

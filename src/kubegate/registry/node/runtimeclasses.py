@@ -13,10 +13,11 @@ from kubegate.registry.objectmeta import checked
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
-    errors = dns_label(obj.get("handler", ""), "handler")
+    handler = obj.get("handler", "")
+    errors = dns_label(handler, "handler") if handler else [field.required("handler")]
     if obj.get("overhead") is not None:
         fixed = mapped(mapped(obj, "overhead"), "podFixed")
-        errors += resources.requirements({"limits": fixed}, "overhead.podFixed", ())
+        errors += resources.requirements({"limits": fixed}, "overhead", ())
     found = obj.get("scheduling")
     if found is not None:
         errors += validate_labels(mapped(found, "nodeSelector"), "scheduling.nodeSelector")

@@ -346,6 +346,7 @@ def _member(value: str, path: str, supported: Collection[str]) -> list[FieldErro
     return [] if value in supported else [field.not_supported(path, value, supported)]
 
 
+_RESTART_ACTIONS: Final = ("Restart", "RestartAllContainers")
 _RESTART_NEEDED: Final = "must specify restartPolicy when restart rules are used"
 
 
@@ -376,8 +377,8 @@ def _restart_policy(container: Object, path: str) -> list[FieldError]:
         errors.append(field.too_many(rules_path, len(rules), 20))
     for position, rule in enumerate(rules):
         here = field.index(rules_path, position)
-        if rule.get("action", "") != "Restart":
-            errors.append(field.not_supported(field.child(here, "action"), rule.get("action", ""), ("Restart",)))
+        if rule.get("action", "") not in _RESTART_ACTIONS:
+            errors.append(field.not_supported(field.child(here, "action"), rule.get("action", ""), _RESTART_ACTIONS))
         codes, codes_path = rule.get("exitCodes"), field.child(here, "exitCodes")
         if not isinstance(codes, dict):
             errors.append(field.required(codes_path, "must be specified"))
