@@ -35,19 +35,15 @@ POLICY = schema("networking.k8s.io/v1.NetworkPolicy")
 
 def update(live: Object | None, new: Object, kind: Schema, **more: Any) -> Object:
     options: Object = {"manager": "me", "api_version": "v1", "subresource": "", "time": TIMES[1], **more}
-    return managedfields.update(live, new, schema=kind, **options)
+    write = managedfields.Write(schema=kind, **options)
+    return managedfields.create(new, write) if live is None else managedfields.update(live, new, write)
 
 
 def apply(live: Object | None, applied: Object, of: Schema, **more: Any) -> Object:
-    options: Object = {
-        "manager": "me",
-        "api_version": "v1",
-        "subresource": "",
-        "time": TIMES[1],
-        "force": False,
-        **more,
-    }
-    return managedfields.apply(live, applied, schema=of, **options)
+    options: Object = {"force": False}
+    options |= {name: more.pop(name) for name in ("force", "kind", "default") if name in more}
+    who: Object = {"manager": "me", "api_version": "v1", "subresource": "", "time": TIMES[1], **more}
+    return managedfields.apply(live, applied, managedfields.Write(schema=of, **who), **options)
 
 
 def config(data: Object | None = None, **meta: Any) -> Object:
@@ -397,12 +393,8 @@ def test_without_a_schema_maps_merge_and_lists_are_atomic() -> None:
     made = managedfields.apply(
         None,
         {"apiVersion": "x/v1", "kind": "X", "metadata": {"name": "x"}, "a": {"b": [1], "c": {}}},
-        manager="me",
+        managedfields.Write("me", "x/v1", "", TIMES[0], None),
         force=False,
-        api_version="x/v1",
-        subresource="",
-        time=TIMES[0],
-        schema=None,
     )
     assert owners(made) == {"me": {"f:a": {".": {}, "f:b": {}, "f:c": {}}}}
 

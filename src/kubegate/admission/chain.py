@@ -64,37 +64,10 @@ class Chain:
         self._validating.clear()
 
     async def admit(self, attributes: Attributes) -> None:
-        """The mutating pass: `attributes.object` may be another afterwards. Raises StatusError where one refuses."""
-        await self._mutate(attributes)
-        if attributes.reinvoke:
-            attributes.reinvoke, attributes.reinvoking = False, True
-            await self._mutate(attributes)
+        """The mutating pass: `attributes.object` may be another afterwards. Raises StatusError where one refuses.
 
-    async def validate(self, attributes: Attributes) -> None:
-        """The validating pass, for the object as it will be stored. Raises StatusError where one refuses."""
-        stages = attributes.trace.stages
-        for turn in self._route(self._validating, attributes, "validate"):
-            if turn.idle():
-                stages.append(turn.idly)
-                continue
-            start = time.perf_counter()
-            stage = Stage(turn.idly.name, "allow", "validate")
-            try:
-                await turn.ask(attributes)
-            except Exception as error:
-                raise _refused(stage, turn.plugin, error) from error
-            finally:
-                stage.seconds = time.perf_counter() - start
-                stages.append(stage)
-
-    async def close(self) -> None:
-        """Let go of what plugins hold (connections); afterwards the chain is not asked again."""
-        for plugin in self._plugins:
-            close = getattr(plugin, "close", None)
-            if close is not None:
-                await close()
-
-    async def _mutate(self, attributes: Attributes) -> None:
+        Where a plugin wants those before it to look once more, all are asked a second time.
+        """
         shown = attributes.resource.resource not in _NEVER_SHOWN or bool(attributes.resource.group)
         before = b""
         stages = attributes.trace.stages
@@ -122,6 +95,33 @@ class Chain:
                 before = after
             else:
                 before = b""
+        if attributes.reinvoke and not attributes.reinvoking:
+            attributes.reinvoke, attributes.reinvoking = False, True
+            await self.admit(attributes)
+
+    async def validate(self, attributes: Attributes) -> None:
+        """The validating pass, for the object as it will be stored. Raises StatusError where one refuses."""
+        stages = attributes.trace.stages
+        for turn in self._route(self._validating, attributes, "validate"):
+            if turn.idle():
+                stages.append(turn.idly)
+                continue
+            start = time.perf_counter()
+            stage = Stage(turn.idly.name, "allow", "validate")
+            try:
+                await turn.ask(attributes)
+            except Exception as error:
+                raise _refused(stage, turn.plugin, error) from error
+            finally:
+                stage.seconds = time.perf_counter() - start
+                stages.append(stage)
+
+    async def close(self) -> None:
+        """Let go of what plugins hold (connections); afterwards the chain is not asked again."""
+        for plugin in self._plugins:
+            close = getattr(plugin, "close", None)
+            if close is not None:
+                await close()
 
     def _route(self, routes: dict[_Key, tuple[_Turn, ...]], attributes: Attributes, turn: str) -> tuple[_Turn, ...]:
         key = (attributes.operation, attributes.resource, attributes.subresource)

@@ -138,6 +138,12 @@ def complete(value: Mapping[str, Any], schema: Schema) -> Object:
     return found
 
 
+def is_plain_text(schema: Schema) -> bool:
+    """Whether a value that is a text, and not empty, is right as it stands."""
+    formless = not schema.format and not schema.int_or_string and schema.name != _QUANTITY
+    return schema.type == "string" and formless
+
+
 def normalize_metadata(meta: Any) -> Normalized:
     """The metadata of a custom object, which alone is typed. Raises TypeMismatch."""
     found = _Found()
@@ -443,9 +449,9 @@ def _struct(schema: Schema) -> Walk:
     for name, child in schema.properties.items():
         go = go_fields.get(name)
         text = go.text if go is not None else _plain_type(child)
-        plain: type | None = None
-        if not child.format and not child.int_or_string and child.name != _QUANTITY:
-            plain = {"string": str, "boolean": bool}.get(child.type)
+        plain: type | None = bool if child.type == "boolean" and not child.format else None
+        if is_plain_text(child):
+            plain = str
         value_type = _is_struct(child)
         drop = go is not None and go.omit_empty and not go.pointer and not value_type
         fields[name] = (plain, _walker_of(child, text), drop, text)

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from kubegate.api import selectors
 from kubegate.api.names import path_segment_name
 
 _READS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NO_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+_LONG_RUNNING = frozenset({"watch", "proxy"})
+_LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
 
@@ -33,6 +36,12 @@ class RequestInfo(Struct, frozen=True, cache_hash=True):
     name: str = ""
     parts: tuple[str, ...] = ()
     verb_in_path: bool = False
+    long_running: bool = False
+    """A watch, or what connects to something: it may last as long as the client likes. Not to be given."""
+
+    def __post_init__(self) -> None:
+        lasts = self.verb in _LONG_RUNNING or (self.resource_request and self.subresource in _LONG_RUNNING_SUBRESOURCES)
+        force_setattr(self, "long_running", lasts)
 
 
 class Undetermined(ValueError):

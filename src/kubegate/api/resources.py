@@ -55,15 +55,18 @@ class Resource(Struct, frozen=True):
     group_resource: str = ""
     """`pods`, `deployments.apps`: as texts and `storage.Reader` name it."""
     storage_api_version: str = ""
+    persistent: bool = True
+    """Whether objects are stored at all (reviews and bindings are not)."""
 
     def __post_init__(self) -> None:
-        """What every request asks for is put together once: the last three fields are not to be given."""
+        """What every request asks for is put together once: the last four fields are not to be given."""
         made = {
             "api_version": f"{self.group}/{self.version}" if self.group else self.version,
             "group_resource": f"{self.resource}.{self.group}" if self.group else self.resource,
             "storage_api_version": (
                 f"{self.storage_group}/{self.storage_version}" if self.storage_group else self.storage_version
             ),
+            "persistent": "watch" in self.verbs,
         }
         for name, value in made.items():
             force_setattr(self, name, value)
@@ -73,11 +76,6 @@ class Resource(Struct, frozen=True):
         """The group resource under which objects are kept (events.events.k8s.io are kept as events)."""
         name = self.storage_resource or self.resource
         return f"{name}.{self.storage_group}" if self.storage_group else name
-
-    @property
-    def persistent(self) -> bool:
-        """Whether objects are stored at all (reviews and bindings are not)."""
-        return "watch" in self.verbs
 
     @property
     def list_kind(self) -> str:

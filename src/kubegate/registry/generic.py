@@ -661,7 +661,8 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, subresource: str, obj: Object, context: Context
     ) -> Object:
         """POST to a subresource that does something (`eviction`, `token`), or to a resource that is not stored."""
-        handler = self.rules_of(resource).connect.get(subresource)
+        rules = self.rules_of(resource)
+        handler = rules.connect.get(subresource)
         if handler is None:
             raise status.method_not_supported(resource.group, resource.resource, "create")
         target = resource.subresources.get(subresource)
@@ -679,7 +680,7 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         scope = self.scope(resource, subresource, context)
-        own = self.rules_of(resource).subresources.get(subresource)
+        own = rules.subresources.get(subresource)
         if own is not None and own.prepare is not None:
             own.prepare(attributes.object, self.reader.get(resource.group_resource, namespace, name), scope)
         await self.admission.validate(attributes)

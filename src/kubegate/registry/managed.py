@@ -16,24 +16,10 @@ class Manager:
         self._clock = clock
 
     def created(self, resource: Resource, obj: Object, context: Context, subresource: str = "") -> Object:
-        return self._update(resource, None, obj, context, subresource)
+        return managedfields.create(obj, self._write(resource, context, subresource))
 
     def updated(self, resource: Resource, current: Object, obj: Object, context: Context, subresource: str) -> Object:
-        return self._update(resource, current, obj, context, subresource)
-
-    def _update(
-        self, resource: Resource, live: Object | None, obj: Object, context: Context, subresource: str
-    ) -> Object:
-        return managedfields.update(
-            live,
-            obj,
-            manager=context.field_manager,
-            api_version=resource.api_version,
-            subresource=subresource,
-            time=rfc3339(self._clock.now()),
-            schema=schema_of(resource),
-            reset_fields=managedfields.reset_fields(resource, subresource),
-        )
+        return managedfields.update(current, obj, self._write(resource, context, subresource))
 
     def applied(
         self,
@@ -45,18 +31,17 @@ class Manager:
         force: bool,
         default: Callable[[Object], None],
     ) -> Object:
-        return managedfields.apply(
-            live,
-            applied,
-            manager=context.field_manager,
-            force=force,
-            api_version=resource.api_version,
-            subresource=subresource,
-            time=rfc3339(self._clock.now()),
-            schema=schema_of(resource),
-            reset_fields=managedfields.reset_fields(resource, subresource),
-            kind=resource.kind,
-            default=default,
+        write = self._write(resource, context, subresource)
+        return managedfields.apply(live, applied, write, force=force, kind=resource.kind, default=default)
+
+    def _write(self, resource: Resource, context: Context, subresource: str) -> managedfields.Write:
+        return managedfields.Write(
+            context.field_manager,
+            resource.api_version,
+            subresource,
+            rfc3339(self._clock.now()),
+            schema_of(resource),
+            managedfields.reset_fields(resource, subresource),
         )
 
 

@@ -26,20 +26,9 @@ class ScaleChange:
 
 def applier(applied: Object, context: Context, force: bool, merged_well: Callable[[], None]) -> ScaleChange:
     """Server-side apply of a Scale. `merged_well` is called when there was no conflict."""
-    schema = schema_for("autoscaling", "v1", "Scale")
 
     def apply(current: Object) -> Object:
-        merged = managedfields.apply(
-            current,
-            applied,
-            manager=context.field_manager,
-            force=force,
-            api_version=managed_scale.SCALE_VERSION,
-            subresource="scale",
-            time="",
-            schema=schema,
-            kind="Scale",
-        )
+        merged = managedfields.apply(current, applied, _write(context), force=force, kind="Scale")
         merged_well()
         return merged
 
@@ -109,13 +98,10 @@ def _owners(resource: Resource, old: Object, scale: Object, change: ScaleChange,
     if resource.custom is not None:
         return []
     if not change.applies:
-        scale = managedfields.update(
-            old,
-            {**scale, "metadata": scale.get("metadata") or {}},
-            manager=context.field_manager,
-            api_version=managed_scale.SCALE_VERSION,
-            subresource="scale",
-            time="",
-            schema=schema_for("autoscaling", "v1", "Scale"),
-        )
+        scale = managedfields.update(old, {**scale, "metadata": scale.get("metadata") or {}}, _write(context))
     return scale["metadata"].get("managedFields")
+
+
+def _write(context: Context) -> managedfields.Write:
+    schema = schema_for("autoscaling", "v1", "Scale")
+    return managedfields.Write(context.field_manager, managed_scale.SCALE_VERSION, "scale", "", schema)

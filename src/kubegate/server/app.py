@@ -33,7 +33,7 @@ from kubegate.server.audit import Auditor
 from kubegate.server.call import SHORT_PATH, Call, parse_query
 from kubegate.server.certificates import client_chain
 from kubegate.server.fairness import Turns
-from kubegate.server.limits import Limits, check_timeout, long_running
+from kubegate.server.limits import Limits, check_timeout
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
@@ -147,7 +147,7 @@ class App:
 
     async def _answer(self, call: Call, scope: Scope) -> Response:
         allowed = 0.0
-        if call.query and (timeout := call.parameter("timeout")) and not long_running(call.info):
+        if call.query and (timeout := call.parameter("timeout")) and not call.info.long_running:
             try:
                 allowed = check_timeout(timeout)
             except StatusError as error:

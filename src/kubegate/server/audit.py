@@ -19,7 +19,6 @@ from kubegate.api.clock import Clock, rfc3339_micro
 from kubegate.authentication import Headers, user_info
 from kubegate.server import audit_objects
 from kubegate.server.call import Call
-from kubegate.server.limits import long_running
 from kubegate.server.metrics import Metrics
 from kubegate.server.responses import Response
 
@@ -68,7 +67,7 @@ class Auditor:
             self.panicked(call)
             return
         lasts = response.stream is not None or response.session is not None
-        if lasts or long_running(call.info):
+        if lasts or call.info.long_running:
             self.emit(pending, "ResponseStarted")
         if not lasts:
             self.over(call)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from kubegate.api import Object, clone, codec, field, gojson, gotypes, negotiate, normalize, patch, status
+from kubegate.api import Object, clone, codec, field, gojson, gotypes, negotiate, normalize, patch, plain, status
 from kubegate.api.codec import DecodeError, Document, decode_yaml, json_type
 from kubegate.api.requestinfo import truth
 from kubegate.api.resources import Resource, Subresource
@@ -34,10 +34,14 @@ def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Obj
     that is stored. Raises 400, 415."""
     media_type = negotiate.body_media_type(call.header("content-type") or None)
     expected = (resource.group, resource.version, resource.kind)
-    strict = context.field_validation != "Ignore"
-    known = gotypes.registered if resource.custom is None else None
-    document = codec.decode_object(body, media_type, expected, known, strict=strict)
-    found = _fitting(document, resource, expected, context)
+    found = None
+    if media_type == negotiate.JSON and resource.custom is None:
+        found = plain.decode(body, expected, completing=resource.persistent)
+    if found is None:
+        strict = context.field_validation != "Ignore"
+        known = gotypes.registered if resource.custom is None else None
+        document = codec.decode_object(body, media_type, expected, known, strict=strict)
+        found = _fitting(document, resource, expected, context)
     if call.audit is not None:
         call.audit.sent(found)
     return found

@@ -12,14 +12,11 @@ from contextlib import AbstractContextManager, nullcontext
 from msgspec import Struct
 
 from kubegate.api import durations, status
-from kubegate.api.requestinfo import RequestInfo
 from kubegate.authentication import MASTERS_GROUP
 from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
 from kubegate.transport.metrics import Sample
 
-_LONG_RUNNING = frozenset({"watch", "proxy"})
-_LONG_RUNNING_SUBRESOURCES = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _READS = frozenset({"get", "list", "watch"})
 
 
@@ -29,11 +26,6 @@ def check_timeout(text: str) -> float:
         return durations.parse(text)
     except ValueError as error:
         raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from None
-
-
-def long_running(info: RequestInfo) -> bool:
-    """Watches, and what connects to something: such a request may last as long as the client likes."""
-    return info.verb in _LONG_RUNNING or (info.resource_request and info.subresource in _LONG_RUNNING_SUBRESOURCES)
 
 
 class _Bound:
@@ -89,7 +81,7 @@ class Limits:
     def admit(self, call: Call) -> AbstractContextManager[None]:
         """Raises 429."""
         info = call.info
-        if not info.resource_request or long_running(info):
+        if info.long_running or not info.resource_request:
             return _FREE
         bound = self._reads if info.verb in _READS else self._writes
         if not bound.limit:

@@ -1,7 +1,7 @@
 """Who set which field: metadata.managedFields, and server-side apply.
 
-Follows k8s.io/apimachinery/pkg/util/managedfields over sigs.k8s.io/structured-merge-diff. `update` is for every write
-but apply, `apply` for apply. Both are called before admission, as kube-apiserver does.
+Follows k8s.io/apimachinery/pkg/util/managedfields over sigs.k8s.io/structured-merge-diff. `create` and `update` are for
+every write but apply, `apply` for apply. All are called before admission, as kube-apiserver does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from kubegate.api import Object, clone, gojson
 from kubegate.api.managedfields import added, entries, sets, typed
@@ -20,7 +21,7 @@ from kubegate.api.managedfields.zero import zero
 from kubegate.api.schema import ANY, Schema
 from kubegate.api.status import StatusError, bad_request
 
-__all__ = ["LAST_APPLIED", "ResetFields", "apply", "reset_fields", "restore_times", "update"]
+__all__ = ["LAST_APPLIED", "ResetFields", "Write", "apply", "create", "reset_fields", "restore_times", "update"]
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _BEFORE_FIRST_APPLY = "before-first-apply"
@@ -52,27 +53,47 @@ _UNTRACKED_METADATA = frozenset(
 _SERVER_FIELDS = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 
 
-def update(
-    live: Object | None,
-    new: Object,
-    *,
-    manager: str,
-    api_version: str,
-    subresource: str,
-    time: str,
-    schema: Schema | None,
-    reset_fields: ResetFields = NOTHING,
-) -> Object:
-    """`new` with the managedFields that a create (`live` is None), update or patch leaves.
+class Write(Struct, frozen=True):
+    """Who writes what: the manager's name, the version of the object, the subresource, when, and the kind's schema.
 
-    What `manager` changed it owns from now on, others do not. Fields in `reset_fields` are not counted, because the
-    write does not keep them. Where `new` brings managedFields of its own they take the place of live's; `[{}]` clears
-    them. Entries keep their time where nothing changed. Nothing is changed in place.
+    Fields in `reset_fields` are not counted, because the write does not keep them.
     """
-    schema = schema or ANY
-    if live is None and new["metadata"].get("managedFields") is None:
-        return _with_first_entry(new, manager or entries.UNKNOWN, api_version, subresource, time, schema, reset_fields)
-    managed, as_live = _starting_point(live, new, subresource)
+
+    manager: str
+    api_version: str
+    subresource: str
+    time: str
+    schema: Schema | None
+    reset_fields: ResetFields = NOTHING
+
+
+def create(new: Object, write: Write) -> Object:
+    """`new` with the managedFields that a create leaves: its maker owns what not every empty object of the kind has.
+
+    Where `new` brings managedFields of its own they are heeded, as in an `update`. Nothing is changed in place.
+    """
+    if new["metadata"].get("managedFields") is not None:
+        return update(None, new, write)
+    reset = write.reset_fields
+    try:
+        fields = reset.counted(_fields_of_new(write.schema or ANY, new)) if reset.owned else None
+    except typed.NotTyped:
+        fields = None
+    if not fields:
+        return _with_entries(new, [])
+    name = write.manager or entries.UNKNOWN
+    entry = entries.written(name, UPDATE, write.api_version, write.subresource, write.time, fields)
+    return _with_entries(new, [entry])
+
+
+def update(live: Object | None, new: Object, write: Write) -> Object:
+    """`new` with the managedFields that an update or patch of `live` leaves.
+
+    What the manager changed it owns from now on, others do not. Where `new` brings managedFields of its own they take
+    the place of live's; `[{}]` clears them. Entries keep their time where nothing changed. Nothing is changed in place.
+    """
+    schema, reset = write.schema or ANY, write.reset_fields
+    managed, as_live = _starting_point(live, new, write.subresource)
     if live is not None and not managed:
         # Once they are gone, the fields of an object are tracked from the next apply on.
         return _with_entries(new, [])
@@ -82,37 +103,31 @@ def update(
         return _with_entries(new, [])
     if changed is None and removed is None and as_live and live is not None:
         return _with_entries(new, live["metadata"].get("managedFields") or [])
-    changed, removed = reset_fields.counted(changed or {}), reset_fields.counted(removed or {})
-    who = entries.manager(manager, UPDATE, api_version, subresource)
-    managed = _after_update(managed, who if reset_fields.owned else None, changed, removed, api_version, time)
+    changed, removed = reset.counted(changed or {}), reset.counted(removed or {})
+    who = entries.manager(write.manager, UPDATE, write.api_version, write.subresource) if reset.owned else None
+    managed = _after_update(managed, who, changed, removed, write.api_version, write.time)
     return _with_entries(new, entries.encode(entries.capped(managed)))
 
 
 def apply(
     live: Object | None,
     applied: Object,
+    write: Write,
     *,
-    manager: str,
     force: bool,
-    api_version: str,
-    subresource: str,
-    time: str,
-    schema: Schema | None,
-    reset_fields: ResetFields = NOTHING,
     kind: str = "",
     default: Callable[[Object], None] | None = None,
 ) -> Object:
     """What an apply of the configuration `applied` makes of `live` (None: it makes a new object).
 
-    Fields that `manager` applied before and no longer does are removed, unless others own them. `default` is given
+    Fields that the manager applied before and no longer does are removed, unless others own them. `default` is given
     the merged object to fill in. Raises StatusError: 409 with the conflicting managers as causes unless `force`; 400
     where version or kind are others or `applied` brings managedFields; 500 (as kube-apiserver does) where it does not
     fit the schema. Nothing is changed in place.
     """
-    _check_applied(applied, api_version, kind)
-    schema = schema or ANY
-    who = entries.manager(manager, APPLY, api_version, subresource)
-    applying = _Applying(schema, who, api_version, time, reset_fields)
+    _check_applied(applied, write.api_version, kind)
+    applying = _Applying(write)
+    schema, who = applying.schema, applying.who
     base = _without_entries(live) if live is not None else {}
     managed = _decode_live(live)
     if live is not None and not managed:
@@ -121,19 +136,19 @@ def apply(
         merged, managed = applying.apply(base, applied, managed, force)
     except _Conflicts as conflicts:
         remaining = conflicts.paths
-        if manager == "kubectl" and live is not None:
-            remaining = _not_from_last_applied(schema, base, api_version, remaining)
+        if write.manager == "kubectl" and live is not None:
+            remaining = _not_from_last_applied(schema, base, write.api_version, remaining)
         if remaining:
             raise _conflict_error(remaining) from None
         merged, managed = applying.apply(base, applied, managed, force=True)
     if merged is not None:
         owned = managed.get(who)
         if owned is not None:
-            managed[who] = Owned(owned.fields, owned.api_version, time)
+            managed[who] = Owned(owned.fields, owned.api_version, write.time)
         result = clone(merged) if default is None else _defaulted(merged, applied, schema, default)
     else:
         result = base
-    if manager == "kubectl" and _last_applied(result):
+    if write.manager == "kubectl" and _last_applied(result):
         result = _with_last_applied(result, applied)
     return _with_entries(result, entries.encode(managed))
 
@@ -184,19 +199,6 @@ def wrong(found: Any) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _with_first_entry(
-    new: Object, manager: str, api_version: str, subresource: str, time: str, schema: Schema, reset_fields: ResetFields
-) -> Object:
-    """A new object of one who sent it: all that is in it, and not in every empty one, is its maker's."""
-    try:
-        fields = reset_fields.counted(_fields_of_new(schema, new)) if reset_fields.owned else None
-    except typed.NotTyped:
-        fields = None
-    if not fields:
-        return _with_entries(new, [])
-    return _with_entries(new, [entries.written(manager, UPDATE, api_version, subresource, time, fields)])
 
 
 def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
@@ -273,9 +275,10 @@ class _Conflicts(Exception):
 class _Applying:
     """One apply: what stays the same between the first attempt and a forced second one."""
 
-    def __init__(self, schema: Schema, who: Manager, api_version: str, time: str, reset_fields: ResetFields) -> None:
-        self.schema, self.who, self.api_version = schema, who, api_version
-        self.time, self.reset_fields = time, reset_fields
+    def __init__(self, write: Write) -> None:
+        self.schema, self.reset_fields = write.schema or ANY, write.reset_fields
+        self.time, self.api_version = write.time, write.api_version
+        self.who = entries.manager(write.manager, APPLY, write.api_version, write.subresource)
 
     def unmanaged(self, live: Object) -> Managed:
         """Entries for an object whose fields were not tracked: whoever set them came before the first apply."""

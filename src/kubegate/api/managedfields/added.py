@@ -24,10 +24,10 @@ _NOT_ITS_OWN = frozenset({"apiVersion", "kind", "metadata"})
 
 class _Plan(Struct, frozen=True):
     """`paths`: those of the fields, as if there was nothing below them. `below`: the element, name and type of those
-    whose value matters, and what an empty object has there."""
+    whose value matters, and what an empty object has there; for structs what to work out for them, None for others."""
 
     paths: FieldSet
-    below: tuple[tuple[str, str, Schema, Any], ...]
+    below: tuple[tuple[str, str, Schema, Any, str | None], ...]
 
 
 def of_object(schema: Schema, new: Object, empty: Object) -> FieldSet:
@@ -81,16 +81,29 @@ def _planned(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort:
         element = f"f:{name}"
         paths[element] = MEMBER
         if before is not _ABSENT or not typed.is_always_atomic(field):
-            below.append((element, name, field, before))
+            below.append((element, name, field, before, _sort_of_struct(field, before)))
     return _Plan(paths, tuple(below))
+
+
+def _sort_of_struct(schema: Schema, before: Any) -> str | None:
+    if not schema.properties or schema.map_type == "atomic":
+        return None
+    return _WHOLLY_NEW if before is _ABSENT else _PARTLY_NEW if isinstance(before, dict) else None
 
 
 def _followed(plan: _Plan, value: dict[str, Any]) -> FieldSet:
     if not plan.below:
         return plan.paths
     found = plan.paths.copy()
-    for element, name, field, before in plan.below:
-        paths = of_value(field, value[name]) if before is _ABSENT else _changed(field, before, value[name])
+    for element, name, field, before, sort in plan.below:
+        item = value[name]
+        paths: FieldSet | None
+        if sort is not None and item and type(item) is dict:
+            paths = _of_fields(field, item, {} if before is _ABSENT else before, sort) or None
+        elif before is _ABSENT:
+            paths = of_value(field, item)
+        else:
+            paths = _changed(field, before, item)
         if paths is None:
             del found[element]
         else:

@@ -62,7 +62,9 @@ def validate_local(spec: Mapping[str, Any], namespace: str) -> list[FieldError]:
 
 
 def validate_metadata(review: Object, scope: Scope, *, namespaced: bool) -> list[FieldError]:
-    metadata = review.get("metadata") or {}
+    metadata = review.get("metadata")
+    if not metadata:
+        return []
     free = {"managedFields", "namespace"} if namespaced else {"managedFields"}
     if not any(value for key, value in metadata.items() if key not in free):
         return []
@@ -74,10 +76,9 @@ def validate_metadata(review: Object, scope: Scope, *, namespaced: bool) -> list
 
 def with_managed_fields(review: Object, scope: Scope) -> Object:
     """A review is written to nowhere, yet answered with the managedFields of whoever sent it."""
-    metadata = review.get("metadata") or {}
-    if metadata.get("managedFields"):
+    if review["metadata"].get("managedFields"):
         return review
-    return scope.registry.managed.created(scope.resource, {**review, "metadata": metadata}, scope.context)
+    return scope.registry.managed.created(scope.resource, review, scope.context)
 
 
 def refuse(errors: list[FieldError]) -> None:
