@@ -75,14 +75,34 @@ def device_class(spec: Object, path: str) -> list[FieldError]:
 
 def administration(spec: Object, namespace: str, scope: Scope) -> list[FieldError]:
     """Whether devices that others use may be asked for here."""
-    requests = listed(mapped(spec, "devices"), "requests")
-    if not any(mapped(request, "exactly").get("adminAccess") for request in requests):
+    for place, request in enumerate(listed(mapped(spec, "devices"), "requests")):
+        if mapped(request, "exactly").get("adminAccess"):
+            return _in_administration(namespace, f"spec.devices.requests[{place}].adminAccess", scope)
+    return []
+
+
+def granted_administration(after: Object, before: Object, namespace: str, scope: Scope) -> list[FieldError]:
+    """Whether a claim's status may say that devices are given which others use, where it did not say so before."""
+    if _administered(before) is not None:
         return []
+    place = _administered(after)
+    if place is None:
+        return []
+    return _in_administration(namespace, f"status.allocation.devices.results[{place}].adminAccess", scope)
+
+
+def _administered(status: Object) -> int | None:
+    """The place of the first result with access to devices that others use."""
+    results = listed(mapped(mapped(status, "allocation"), "devices"), "results")
+    return next((place for place, result in enumerate(results) if result.get("adminAccess")), None)
+
+
+def _in_administration(namespace: str, path: str, scope: Scope) -> list[FieldError]:
     found = scope.reader.get("namespaces", "", namespace) or {}
     if mapped(found.get("metadata"), "labels").get(_ADMIN_LABEL) == "true":
         return []
     text = f"admin access to devices requires the `{_ADMIN_LABEL}: true` label on the containing namespace"
-    return [field.forbidden("", text)]
+    return [field.forbidden(path, text)]
 
 
 def _each(values: list[Any], path: str, check: Callable[[Any, str], list[FieldError]]) -> list[FieldError]:

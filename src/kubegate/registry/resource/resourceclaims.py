@@ -7,7 +7,7 @@ from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted, with_blank_status
 from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
-from kubegate.registry.resource import devices
+from kubegate.registry.resource import claimrights, devices
 
 _TYPE = "io.k8s.api.resource.v1.ResourceClaim"
 
@@ -31,5 +31,5 @@ RULES = Rules(
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,
-    subresources={"status": Rules(prepare=keeping(*SAID_OF_IT), validate=checked())},
+    subresources={"status": Rules(guard=claimrights.guard_status, prepare=keeping(*SAID_OF_IT), validate=checked())},
 )
