@@ -398,3 +398,12 @@ def test_custom_resources_show_what_their_definition_says():
 def test_paths_of_columns(path, found):
     value = {"a": {"b": 1, "x.y/z": "dotted"}, "list": [{"n": 1, "t": ""}, {"n": 2}, {"n": 3}]}
     assert find(path, value) == found
+
+
+def test_a_path_that_multiplies_what_it_finds_finds_nothing() -> None:
+    """Each `..` of a printer column finds all that is below all that was found."""
+    value: dict[str, object] = {"a": 1}
+    for _ in range(100):
+        value = {"a": value}
+    assert len(find("..a", value)) == 101
+    assert find("..a" * 40, value) == []

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from kinds_world import KindsWorld, kinds_world, meta, pod
 
+from kubegate.registry import goshape
+
 QUALIFIED = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
     "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
@@ -306,3 +308,18 @@ async def test_a_probe_by_grpc_names_the_service_that_is_asked(w: KindsWorld) ->
     probe = {"grpc": {"port": 1}}
     made = await w.create("pods", pod(containers=[{"name": "c", "image": "i", "readinessProbe": probe}]))
     assert made["spec"]["containers"][0]["readinessProbe"]["grpc"] == {"port": 1, "service": ""}
+
+
+@pytest.mark.parametrize("changed", [0, 2, 4])
+def test_a_change_in_one_place_is_told_alike_however_large_the_spec_is(
+    monkeypatch: pytest.MonkeyPatch, changed: int
+) -> None:
+    """In one that is too large to look for the shortest difference, too."""
+    before = {"hostAliases": [{"ip": f"10.0.0.{number}"} for number in range(5)]}
+    after = {"hostAliases": [*before["hostAliases"]]}
+    after["hostAliases"][changed] = {"ip": "10.9.9.9"}
+    told = goshape.diff(before, after, "PodSpec")
+    assert told.startswith("@@ -") and told.count("\n-") == told.count("\n+") == 1
+    monkeypatch.setattr(goshape, "_MOST_COMPARED", 0)
+    assert goshape.diff(before, after, "PodSpec") == told
+    assert goshape.diff(before, before, "PodSpec") == ""

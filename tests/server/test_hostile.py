@@ -385,6 +385,70 @@ def test_an_object_with_very_many_parts_holds_up_the_server_for_seconds_at_most(
     assert_alive(server)
 
 
+def settings_of(count: int, value: str) -> list[dict[str, str]]:
+    return [{"name": f"k{number}", "value": value} for number in range(count)]
+
+
+def test_patches_of_very_many_elements_hold_up_the_server_for_seconds_at_most(server: ServerProcess) -> None:
+    """Elements are put in order, and what may not change is told as a difference: neither by the square of both."""
+    made = pod() | {"metadata": {"name": "patched"}}
+    made["spec"]["containers"][0]["env"] = settings_of(MANY, "v")
+    assert status_of(exchange(server, request("POST", PODS, orjson.dumps(made)))) == 201
+    names = [{"name": f"c{number}"} for number in range(MANY)]
+    ordered = {"$setElementOrder/containers": names, "containers": [{**name, "image": "x"} for name in names]}
+    retained = {f"k{number}": "v" for number in range(3 * MANY)}
+    applied = {"apiVersion": "v1", "kind": "Pod", **made}
+    applied["spec"] = {"containers": [{"name": "c", "image": "x", "env": settings_of(MANY, "w")}]}
+    for kind, body, expected in (
+        ("strategic-merge-patch+json", {"spec": ordered}, 422),
+        ("strategic-merge-patch+json", {"metadata": {"labels": {"$retainKeys": list(retained), **retained}}}, 422),
+        ("apply-patch+yaml", applied, 422),
+    ):
+        path = f"{PODS}/patched?fieldManager=hostile&force=true"
+        answer = soon(server, request("PATCH", path, orjson.dumps(body), f"application/{kind}"))
+        assert status_of(answer) in (expected, 413), answer[:300]
+    assert_alive(server)
+
+
+def test_patches_add_up_to_no_object_without_end(server: ServerProcess) -> None:
+    path = "/apis/apps/v1/namespaces/default/deployments"
+    labels = {"app": "grows"}
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod()["spec"]}}
+    body = orjson.dumps({"metadata": {"name": "grows"}, "spec": {"replicas": 0, **spec}})
+    assert status_of(exchange(server, request("POST", path, body))) == 201
+    codes = []
+    for number in range(4):
+        added = [{"name": f"k{number}-{i}", "value": "v" * 9000} for i in range(150)]
+        patch = {"spec": {"template": {"spec": {"containers": [{"name": "c", "env": added}]}}}}
+        sent = request("PATCH", f"{path}/grows", orjson.dumps(patch), "application/strategic-merge-patch+json")
+        codes.append(status_of(answer := exchange(server, sent)))
+    assert codes == [200, 200, 413, 413]
+    assert b"Request entity too large: limit is 3145728" in answer
+    assert status_of(exchange(server, request("DELETE", f"{path}/grows"))) == 200
+
+
+def test_defaults_multiply_to_no_object_without_end(server: ServerProcess) -> None:
+    item = {"type": "object", "properties": {"text": {"type": "string", "default": "x" * 100_000}}}
+    schema = {"type": "object", "properties": {"list": {"type": "array", "items": item}}}
+    definition = {
+        "metadata": {"name": "bombs.hostile.example.org"},
+        "spec": {
+            "group": "hostile.example.org",
+            "scope": "Namespaced",
+            "names": {"plural": "bombs", "kind": "Bomb"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    assert status_of(exchange(server, request("POST", crds, orjson.dumps(definition)))) == 201
+    path = FREES.replace("frees", "bombs")
+    while status_of(exchange(server, request("GET", path))) != 200:
+        pass
+    body = {"apiVersion": "hostile.example.org/v1", "kind": "Bomb", "metadata": {"name": "x"}, "list": [{}] * MANY}
+    assert status_of(soon(server, request("POST", path, orjson.dumps(body)))) == 413
+    assert status_of(exchange(server, request("POST", path, orjson.dumps({**body, "list": [{}] * 20})))) == 201
+
+
 def test_a_custom_resource_that_is_wrong_a_hundred_thousand_times_is_refused_soon(server: ServerProcess) -> None:
     texts = {"type": "array", "items": {"type": "string"}}
     properties = {

@@ -7,7 +7,7 @@ that is sent; the functions below make the usual ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from kubegate.api.field import FieldError, aggregate, quoted
 
@@ -128,6 +128,13 @@ def too_many_requests(message: str, retry_after: int = 1) -> StatusError:
         {"retryAfterSeconds": retry_after} if retry_after else None,
         headers={"Retry-After": str(retry_after)} if retry_after else None,
     )
+
+
+LARGEST_OBJECT: Final = 3 * 1024 * 1024
+"""Bytes that an object may have in the store, unless larger ones may be sent: as many as may be sent by default.
+
+Patches and defaults add to what was sent. With etcd as it comes a kube-apiserver stores half as much.
+"""
 
 
 def too_large(limit: int) -> StatusError:

@@ -171,10 +171,11 @@ def _retain_keys(original: Object, patch: Object) -> None:
     retained = patch.pop(_RETAIN_KEYS)
     if not isinstance(retained, list):
         raise bad_request(_BAD_RETAIN_KEYS)
+    names = {name for name in retained if isinstance(name, str)}
     for key, value in patch.items():
-        if value is not None and not key.startswith((_DELETE_FROM, _ORDER)) and key not in retained:
+        if value is not None and not key.startswith((_DELETE_FROM, _ORDER)) and key not in names:
             raise bad_request(_BAD_RETAIN_KEYS)
-    for key in [key for key in original if key not in retained]:
+    for key in [key for key in original if key not in names]:
         del original[key]
 
 
@@ -202,8 +203,7 @@ def _merge_ordered_lists(original: Object, patch: Object, schema: Schema) -> Non
             # Merging changes the list; where its elements stood before is needed below.
             merged = _merge_list_field(list(current), wanted, field, deleting=False)
         if merge_key:
-            for element in merged:
-                _find(order, merge_key, _identity(element, merge_key))
+            _find_all(merged, order, merge_key)
         if not current and not wanted:
             raise _failed("no elements in any of the given slices")
         _check_elements(current, wanted)
@@ -240,13 +240,13 @@ def _check_order(wanted: Sequence[Any], order: Sequence[Any], merge_key: str) ->
         )
 
 
-def _find(elements: Sequence[Any], merge_key: str, value: Any) -> None:
-    """Look for an element; all those before it must be maps."""
-    for position, element in enumerate(elements):
-        if not isinstance(element, dict):
-            raise _failed(f"value for key {position} is not a map")
-        if element.get(merge_key) == value:
-            return
+def _find_all(elements: Sequence[Any], order: Sequence[Any], merge_key: str) -> None:
+    """Look for each element in the order list, from its start: all that is passed on the way must be maps."""
+    wrong = next((position for position, value in enumerate(order) if not isinstance(value, dict)), len(order))
+    before = {orjson.dumps(value.get(merge_key), option=orjson.OPT_SORT_KEYS) for value in order[:wrong]}
+    for element in elements:
+        if _token(element, merge_key) not in before and wrong < len(order):
+            raise _failed(f"value for key {wrong} is not a map")
 
 
 # ------------------------------------------------------------------ lists

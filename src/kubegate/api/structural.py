@@ -13,6 +13,7 @@ from msgspec import Struct, field
 
 from kubegate.api import Object
 from kubegate.api.schema import Schema, from_openapi, object_meta
+from kubegate.api.status import LARGEST_OBJECT, too_large
 
 _META_FIELDS: Final = frozenset({"apiVersion", "kind", "metadata"})
 
@@ -81,6 +82,7 @@ class Structural:
         "any_of",
         "cache",
         "default",
+        "default_size",
         "embedded",
         "has_default",
         "int_or_string",
@@ -110,6 +112,7 @@ class Structural:
         self.map_type: str = raw.get("x-kubernetes-map-type") or ""
         self.has_default = raw.get("default") is not None
         self.default: Any = raw.get("default")
+        self.default_size = len(orjson.dumps(self.default)) if self.has_default else 0
         self.properties = {name: Structural(child) for name, child in (raw.get("properties") or {}).items()}
         additional = raw.get("additionalProperties")
         self.additional: Structural | bool | None = (
@@ -209,28 +212,48 @@ def _prune_map(value: Object, schema: Structural | None, path: str, unknown: lis
 def default(value: Any, schema: Structural, *, keep_nulls: bool = False) -> None:
     """Fill in defaults, in place. A null where none is allowed counts as not given.
 
-    `keep_nulls`: where there is no default it stays all the same, to be refused: it came from admission.
+    `keep_nulls`: where there is no default it stays all the same, to be refused: it came from admission. Raises
+    StatusError where the defaults alone are more than an object may be: a list of `{}` multiplies them.
     """
+    _default(value, schema, keep_nulls, _Room())
+
+
+class _Room:
+    """How many bytes of defaults may still be filled in."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = LARGEST_OBJECT
+
+    def copy(self, schema: Structural) -> Any:
+        self.left -= schema.default_size
+        if self.left < 0:
+            raise too_large(LARGEST_OBJECT)
+        return _copy(schema.default)
+
+
+def _default(value: Any, schema: Structural, keep_nulls: bool, room: _Room) -> None:
     if isinstance(value, dict):
         for name, child in schema.properties.items():
             if child.has_default and (name not in value or (value[name] is None and not child.nullable)):
-                value[name] = _copy(child.default)
+                value[name] = room.copy(child)
         for name in list(value):
             known = schema.child(name)
             if known is None:
                 continue
             if value[name] is None and not known.nullable:
                 if known.has_default:
-                    value[name] = _copy(known.default)
+                    value[name] = room.copy(known)
                 elif name in schema.properties and not keep_nulls:
                     del value[name]
                     continue
-            default(value[name], known, keep_nulls=keep_nulls)
+            _default(value[name], known, keep_nulls, room)
     elif isinstance(value, list) and schema.items is not None:
         for position, item in enumerate(value):
             if item is None and not schema.items.nullable and schema.items.has_default:
-                value[position] = _copy(schema.items.default)
-            default(value[position], schema.items, keep_nulls=keep_nulls)
+                value[position] = room.copy(schema.items)
+            _default(value[position], schema.items, keep_nulls, room)
 
 
 def _copy(value: Any) -> Any:

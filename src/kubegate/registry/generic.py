@@ -95,6 +95,7 @@ class Registry:
         self.reader = CacheReader(cache, keys)
         self.random = SystemRandom()
         self.managed = Manager(clock)
+        self.largest = status.LARGEST_OBJECT
         self.conversions: Conversions | None = None
         self.extensions: dict[str, Any] = {}
         """What rules of single resources share (allocators, signers), by name; set where the server is put together."""
@@ -260,10 +261,17 @@ class Registry:
             return obj
         try:
             with context.trace.stage("store"):
-                revision = await self.cache.put(key, wire.encode(stored), 0, ttl=self._ttl(resource))
+                revision = await self.cache.put(key, self._encoded(stored), 0, ttl=self._ttl(resource))
         except RevisionConflict as conflict:
             raise self._exists(resource, name, self.cache.get(key)) from conflict
         return await self._served(resource, stored, revision)
+
+    def _encoded(self, stored: Object) -> bytes:
+        """What is stored. Raises 413: many patches, each of which may be sent, must not make an object without end."""
+        data = wire.encode(stored)
+        if len(data) > self.largest:
+            raise status.too_large(self.largest)
+        return data
 
     def _exists(self, resource: Resource, name: str, existing: Entry | None) -> status.StatusError:
         error = status.already_exists(resource.group, resource.resource, name)
@@ -507,7 +515,7 @@ class Registry:
             return Written(await self._served(resource, stored, entry.revision))
         try:
             with context.trace.stage("store"):
-                revision = await self.cache.put(key, wire.encode(stored), entry.revision, ttl=self._ttl(resource))
+                revision = await self.cache.put(key, self._encoded(stored), entry.revision, ttl=self._ttl(resource))
         except RevisionConflict as conflict:
             if pinned:
                 raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
