@@ -206,7 +206,7 @@ async def test_tokens_are_for_pods_of_the_node(chain):
         "the UID in the bound object reference (other) does not match the UID in record. "
         "The object might have been deleted and then recreated"
     )
-    assert await refused_token(chain, token("gone")) == 'pods "gone" not found'
+    assert await refused_token(chain, token("gone")) == 'pod "gone" not found'
 
 
 async def test_tokens_are_for_audiences_that_the_pod_names(world: World, chain):

@@ -147,7 +147,7 @@ class NodeRestriction:
             raise forbidden(attributes, f'node "{node}" must not set blockOwnerDeletion on an owner reference')
         stored = self._reader.get("nodes", "", node)
         if stored is None:
-            raise not_found("", "nodes", node)
+            raise not_found("", "node", node)  # in the words of an informer
         if owner.get("uid") != stored["metadata"].get("uid"):
             expected, got = owner.get("uid", ""), stored["metadata"].get("uid", "")
             raise forbidden(attributes, f"node {node} UID mismatch: expected {expected} got {got}")
@@ -185,7 +185,7 @@ class NodeRestriction:
     def _stored_pod(self, attributes: Attributes, name: str) -> Object:
         found = self._reader.get("pods", attributes.namespace, name)
         if found is None:
-            raise not_found("", "pods", name)
+            raise not_found("", "pod", name)  # in the words of an informer
         return found
 
     # ---------------------------------------------------------------- the node itself
