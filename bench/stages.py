@@ -23,7 +23,8 @@ from kubegate.api import Object, clone, metadata
 from kubegate.authentication import Request
 from kubegate.registry import wire
 from kubegate.server import accept, bodies
-from kubegate.server.app import authorization_attributes
+from kubegate.server.app import App, authorization_attributes
+from kubegate.server.call import Call
 from kubegate.server.certificates import client_chain
 from kubegate.server.options import parse
 from kubegate.server.process import Server
@@ -101,9 +102,16 @@ def common(client: Client, scope: dict[str, Any], receive: Any) -> Iterator[tupl
     decision = finish(app._authorizer.authorize(attributes))
     yield "request to RequestInfo, query, headers", fastest(lambda: app._call(scope, receive))
     yield "authentication (static token)", fastest(lambda: finish(app._authenticator.authenticate(request)))
-    yield "bounds and turns", fastest(lambda: (app._limits.admit(call), app._turns.take(who.user.name, 0.0)))
+    yield "bounds and turns", fastest(lambda: bounded(app, call))
     yield "authorization", fastest(lambda: finish(app._authorizer.authorize(authorization_attributes(call))))
     yield "trace and metrics", fastest(lambda: app._record_decision(call, decision, 0.0))
+
+
+def bounded(app: App, call: Call) -> None:
+    bound = app._limits.admit(call)
+    app._turns.take(call.user.name, 0.0)
+    if bound is not None:
+        bound.give_back(call.user.name)
 
 
 def get_stages(client: Client) -> Iterator[tuple[str, float]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from msgspec import Struct, field
@@ -100,11 +101,17 @@ class Headers:
 
     def any_begins(self, prefix: bytes) -> bool:
         """Whether there is a header whose name begins so."""
-        return b"\n" + prefix in b"\n".join((b"", *self._first))
+        return _any_begins(tuple(self._first), prefix)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         for name, value in self._fields:
             yield _text(name), _text(value)
+
+
+@lru_cache(1024)
+def _any_begins(names: tuple[bytes, ...], prefix: bytes) -> bool:
+    """A client sends the same headers again and again."""
+    return any(name.startswith(prefix) for name in names)
 
 
 def _text(value: bytes) -> str:
@@ -147,7 +154,10 @@ class Request(Struct):
 
 
 class Authenticator(Protocol):
-    """One that never waits may have `identify(request)` as well, which does the same without a coroutine."""
+    """One may have `identify(request)` as well, which says without a coroutine what can be said at once.
+
+    Where that is all that it has to say it never waits; where `waits` is True, `authenticate` may say more.
+    """
 
     async def authenticate(self, request: Request) -> Authenticated | None: ...
 

@@ -40,19 +40,23 @@ class BearerAuthenticator:
     """Tokens in the Authorization header."""
 
     name = "bearer"
+    waits = True
 
     def __init__(self, tokens: TokenUnion) -> None:
         self._tokens = tokens
 
     async def authenticate(self, request: Request) -> Authenticated | None:
         token = token_of(request)
-        if not token:
+        return await _authenticate(self._tokens, token, request) if token else None
+
+    def identify(self, request: Request) -> Authenticated | None:
+        token = token_of(request)
+        if not token or request.audiences is not None:
             return None
         try:
-            found = self._tokens.known(token) if request.audiences is None else None
-        except AuthenticationError:  # told below, with what the others say
-            found = None
-        return found or await _authenticate(self._tokens, token, request)
+            return self._tokens.known(token)
+        except AuthenticationError:  # told by `authenticate`, with what the others say
+            return None
 
 
 class WebSocketAuthenticator:

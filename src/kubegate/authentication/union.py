@@ -111,16 +111,19 @@ class Union:
     def __init__(
         self, authenticators: Sequence[Authenticator], anonymous: Authenticator | None, api_audiences: tuple[str, ...]
     ) -> None:
-        self._ways: list[tuple[Authenticator, Callable[[Request], Authenticated | None] | None]] = [
-            (each, getattr(each, "identify", None)) for each in authenticators
-        ]
+        self._ways: list[tuple[Authenticator, Callable[[Request], Authenticated | None] | None, bool]] = []
+        for each in authenticators:
+            identify = getattr(each, "identify", None)
+            self._ways.append((each, identify, identify is None or getattr(each, "waits", False)))
         self._anonymous, self._api_audiences = anonymous, api_audiences
 
     async def authenticate(self, request: Request) -> Authenticated | None:
         errors: list[AuthenticationError] | None = None
-        for authenticator, identify in self._ways:
+        for authenticator, identify, waits in self._ways:
             try:
-                found = await authenticator.authenticate(request) if identify is None else identify(request)
+                found = None if identify is None else identify(request)
+                if found is None and waits:
+                    found = await authenticator.authenticate(request)
             except AuthenticationError as error:
                 if errors is None:
                     errors = []

@@ -186,7 +186,8 @@ class App:
         try:
             if call.impersonates:
                 await self._impersonate(call)
-            with self._limits.admit(call):
+            bound = self._limits.admit(call)
+            try:
                 turn = self._turns.take(call.authenticated_user.name, now)
                 if turn is not None:
                     await turn
@@ -207,6 +208,9 @@ class App:
                     refusal = forbidden_error(attributes, decision)
                     refusal.headers["X-Content-Type-Options"] = "nosniff"
                     response = _refusal(refusal, call)  # raised, it and this frame would keep each other
+            finally:
+                if bound is not None:
+                    bound.give_back(call.user.name)
         except Exception as error:
             response = _failure(error, call)
             panicked = not isinstance(error, StatusError | StoreUnavailable)

@@ -7,9 +7,6 @@ queue would only move the wait from the client, who can tell why, to the server,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
-
-from msgspec import Struct
 
 from kubegate.api import durations, status
 from kubegate.authentication import MASTERS_GROUP
@@ -28,7 +25,7 @@ def check_timeout(text: str) -> float:
         raise status.bad_request(f"invalid timeout specified in the request URL - time: {error}") from None
 
 
-class _Bound:
+class Bound:
     """A number of places; no user takes more than half of them while others are there."""
 
     __slots__ = ("half", "held", "limit", "users")
@@ -43,52 +40,41 @@ class _Bound:
         mine = self.users.get(user, 0)
         return len(self.users) - (mine > 0) == 0 or mine < self.half
 
+    def take(self, user: str) -> None:
+        self.held += 1
+        self.users[user] = self.users.get(user, 0) + 1
 
-class Place(Struct):
-    """A place in flight, given back when the request ends. `with limits.admit(call): …`"""
-
-    bound: _Bound
-    user: str
-
-    def __enter__(self) -> None:
-        bound = self.bound
-        bound.held += 1
-        bound.users[self.user] = bound.users.get(self.user, 0) + 1
-
-    def __exit__(self, *_: object) -> None:
-        bound = self.bound
-        bound.held -= 1
-        left = bound.users[self.user] - 1
+    def give_back(self, user: str) -> None:
+        self.held -= 1
+        left = self.users[user] - 1
         if left:
-            bound.users[self.user] = left
+            self.users[user] = left
         else:
-            del bound.users[self.user]
-
-
-_FREE = nullcontext()
+            del self.users[user]
 
 
 class Limits:
     """0 means no bound. Members of system:masters are never refused, so that an operator can always look."""
 
     def __init__(self, reads: int, writes: int, metrics: Metrics) -> None:
-        self._reads, self._writes, self._metrics = _Bound(reads), _Bound(writes), metrics
+        self._reads, self._writes, self._metrics = Bound(reads), Bound(writes), metrics
 
     def held(self) -> Iterable[Sample]:
         """Requests in flight of each kind."""
         return [(("readOnly",), float(self._reads.held)), (("mutating",), float(self._writes.held))]
 
-    def admit(self, call: Call) -> AbstractContextManager[None]:
-        """Raises 429."""
+    def admit(self, call: Call) -> Bound | None:
+        """Takes a place for the call's user, who is to give it back; None where none is needed. Raises 429."""
         info = call.info
         if info.long_running or not info.resource_request:
-            return _FREE
+            return None
         bound = self._reads if info.verb in _READS else self._writes
         if not bound.limit:
-            return _FREE
+            return None
         name = call.user.name
         # while less than half is taken nobody can have more than that
         if bound.held >= bound.half and not bound.has_room(name) and MASTERS_GROUP not in call.user.groups:
             self._metrics.rejected.add(("concurrency-limit",))
             raise status.too_many_requests("Too many requests, please try again later.", 1)
-        return Place(bound, name)
+        bound.take(name)
+        return bound
