@@ -36,6 +36,10 @@ class Client(Protocol):
         self, resource: str, namespace: str, name: str, subresource: str, object: Object
     ) -> Object: ...
 
+    async def scale(self, resource: str, namespace: str, name: str, replicas: int) -> None:
+        """Set the replicas through the scale subresource."""
+        ...
+
     async def apply(
         self, resource: str, namespace: str, name: str, object: Object, manager: str, subresource: str = ""
     ) -> Object:

@@ -34,6 +34,7 @@ MODULES: dict[str, str] = {
     "ephemeral-volume-controller": "ephemeral_volumes",
     "flowschema-status-controller": "flowschema_status",  # kube-apiserver's own
     "garbage-collector-controller": "garbage",
+    "horizontal-pod-autoscaler-controller": "pod_autoscaling",
     "job-controller": "jobs",
     "legacy-serviceaccount-token-cleaner-controller": "legacy_token_cleaner",
     "namespace-controller": "namespaces",

@@ -83,6 +83,14 @@ class Internal:
     async def update_status(self, resource: str, namespace: str, name: str, object: Object) -> Object:
         return await self.update_subresource(resource, namespace, name, "status", object)
 
+    async def scale(self, resource: str, namespace: str, name: str, replicas: int) -> None:
+        """Set the replicas through the scale subresource."""
+        from kubegate.registry import scale
+
+        change = scale.ScaleChange(lambda current: {**current, "spec": {"replicas": replicas}})
+        context = self._context("UpdateOptions")
+        await scale.write(self.registry, self._resource(resource), namespace, name, change, context)
+
     async def apply(
         self, resource: str, namespace: str, name: str, object: Object, manager: str, subresource: str = ""
     ) -> Object:
