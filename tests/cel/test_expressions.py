@@ -8,7 +8,7 @@ import pytest
 
 from kubegate import cel
 from kubegate.cel import types
-from kubegate.cel.values import Duration, Optional, Timestamp
+from kubegate.cel.values import Duration, Optional, Timestamp, parse_duration
 
 POD = {
     "metadata": {"name": "web", "labels": {"app": "shop"}},
@@ -395,3 +395,9 @@ def test_what_is_made_must_be_an_object_of_a_declared_type():
     ):
         column = expression.index("{") + 1
         assert refusal(expression).splitlines()[0] == f"ERROR: <input>:1:{column}: {text}"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000 + "h", "0." + "9" * 5000 + "h", "1h" * 10_000 + "x"])
+def test_durations_of_very_many_digits_are_read_or_refused(text: str) -> None:
+    """int() of Python takes no more than 4,300 digits; Go cuts fractions off."""
+    assert parse_duration(text) == (Duration(3600 * 10**9 - 1) if text.startswith("0.") else None)

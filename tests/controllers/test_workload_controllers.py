@@ -9,6 +9,7 @@ import pytest
 from controllers_world import ControllersWorld, controllers_world
 
 from kubegate.controllers import schedules
+from kubegate.controllers.deploymentstatus import scaled
 from kubegate.controllers.objects import controller_reference
 from kubegate.controllers.templates import template_hash
 
@@ -457,3 +458,8 @@ def test_a_schedule_comes_due(schedule: str, zone: str | None, after: str, due: 
 
 def test_a_day_that_never_comes_is_given_up() -> None:
     assert schedules.parse("0 0 30 2 *").after(0.0) is None
+
+
+def test_a_share_of_very_many_digits_is_none() -> None:
+    assert scaled("25%", 10, up=True) == 3
+    assert scaled("9" * 5000 + "%", 10, up=True) == scaled("9" * 500 + "%", 10, up=False) == 0

@@ -508,6 +508,53 @@ def test_a_role_that_multiplies_out_to_a_billion_rights_is_refused_soon(server: 
     assert_alive(server)
 
 
+# ------------------------------------------------------------------ numbers and blocks of many letters
+JOB = {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}
+DIGITS = "9" * 5000
+SCHEDULES = {
+    "a number of many digits": f"{DIGITS} * * * *",
+    "a step of many digits": f"0-59/{DIGITS} * * * *",
+    "an hour of many digits": f"@every {DIGITS}h",
+    "longer than a duration can be": "@every 2562048h",
+    "a fraction of many digits": f"@every 0.{DIGITS}x",
+    "hours without end": "@every " + "1h" * 500_000 + "x",
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_of_very_many_letters_is_refused_soon(server: ServerProcess, name: str) -> None:
+    """int() of Python refuses numbers of more than 4,300 digits: CVE-2020-10735, of what it did before."""
+    body = {"metadata": {"name": "scheduled"}, "spec": {"schedule": SCHEDULES[name], "jobTemplate": {"spec": JOB}}}
+    path = "/apis/batch/v1/namespaces/default/cronjobs"
+    assert status_of(answer := soon(server, request("POST", path, orjson.dumps(body)))) == 422, answer[:300]
+    assert_alive(server)
+
+
+BEGIN = b"-----BEGIN CERTIFICATE REQUEST-----\n"
+BLOCKS = {
+    "beginnings": BEGIN * 25_000,
+    "beginnings with a line": (BEGIN + b"A" * 64 + b"\n") * 9000,
+    "beginnings and one end": BEGIN * 25_000 + b"-----END CERTIFICATE REQUEST-----\n",
+    "headers": b"-----BEGIN X-----\n" + b"a: b\n" * 150_000,
+    "ends": BEGIN + b"-----END X-----\n" * 50_000,
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_pem_of_nothing_but_beginnings_is_refused_soon(server: ServerProcess, name: str) -> None:
+    """CVE-2025-61723: Go took the square of the time."""
+    encoded = base64.b64encode(BLOCKS[name]).decode()
+    spec = {"request": encoded, "signerName": "example.com/signer", "usages": ["client auth"]}
+    csrs = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+    body = orjson.dumps({"metadata": {"name": "many"}, "spec": spec})
+    assert status_of(soon(server, request("POST", csrs, body))) == 422
+    for pair in ({"tls.crt": encoded, "tls.key": ""}, {"tls.crt": "", "tls.key": encoded}):
+        secret = {"metadata": {"generateName": "many-"}, "type": "kubernetes.io/tls", "data": pair}
+        answer = soon(server, request("POST", "/api/v1/namespaces/default/secrets", orjson.dumps(secret)))
+        assert status_of(answer) == 201, answer[:300]
+    assert_alive(server)
+
+
 # ------------------------------------------------------------------ queries
 def token(**value: object) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")

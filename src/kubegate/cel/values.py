@@ -436,6 +436,7 @@ def parse_timestamp(text: str) -> Timestamp | None:
 
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_MOST_DIGITS = 19
 _DURATION_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 
 
@@ -449,10 +450,10 @@ def parse_duration(text: str) -> Duration | None:
         found = _DURATION_PART.match(rest, at)
         if found is None or not (found[1] or found[2]):
             return None
-        unit = _UNITS[found[3]]
-        total += int(found[1] or 0) * unit
-        if found[2]:
-            total += int(found[2]) * unit // 10 ** len(found[2])
+        unit, whole, fraction = _UNITS[found[3]], found[1].lstrip("0"), (found[2] or "")[:_MOST_DIGITS]
+        if len(whole) > _MOST_DIGITS:
+            return None
+        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
         at = found.end()
     if not rest or not INT_MIN <= sign * total <= INT_MAX:
         return None

@@ -11,13 +11,17 @@ from kubegate.api.clock import parse_rfc3339
 from kubegate.controllers.objects import condition, without_empty
 
 _NO_DEADLINE = 2**31 - 1
+_MOST_DIGITS = 18
 _AVAILABLE, _TIMED_OUT = "NewReplicaSetAvailable", "ProgressDeadlineExceeded"
 
 
 def scaled(value: Any, total: int, *, up: bool) -> int:
-    """An IntOrString of `total`: `25%`, or a number."""
+    """An IntOrString of `total`: `25%`, or a number. Nothing for a text that Go reads as no number."""
     if isinstance(value, str):
-        part = total * int(value.removesuffix("%")) / 100
+        percent = value.removesuffix("%")
+        if not percent.isdecimal() or len(percent) > _MOST_DIGITS:
+            return 0
+        part = total * int(percent) / 100
         return math.ceil(part) if up else math.floor(part)
     return int(value or 0)
 

@@ -166,7 +166,8 @@ def format_indexes(indexes: set[int]) -> str:
 
 def _number(pod: Object, annotation: str, otherwise: int) -> int:
     value = str((pod["metadata"].get("annotations") or {}).get(annotation, ""))
-    return int(value) if value.isascii() and value.isdigit() and int(value) < 2**31 else otherwise
+    small = value.isascii() and value.isdigit() and len(value) <= 10 and int(value) < 2**31
+    return int(value) if small else otherwise
 
 
 def _path(pod: Object) -> str:

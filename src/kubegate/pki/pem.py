@@ -22,51 +22,51 @@ class Block(Struct, frozen=True):
 
 
 def blocks(text: bytes) -> Iterator[Block]:
-    """Every block in a text, in order; what stands around them, and what only looks like one, is passed over."""
-    rest = text
-    while True:
-        found = _next(rest)
-        if found is None:
-            return
-        block, rest = found
-        yield block
+    """Every block in a text, in order; what stands around them, and what only looks like one, is passed over.
 
-
-def _next(rest: bytes) -> tuple[Block, bytes] | None:
+    In a time that grows with the text, whatever is in it: where a block ends is looked for once.
+    """
+    at = end = 0
     while True:
-        if rest.startswith(_BEGIN):
-            rest = rest[len(_BEGIN) :]
-        else:
-            _, found, rest = rest.partition(b"\n" + _BEGIN)
-            if not found:
-                return None
-        line, rest = _line(rest)
+        if not text.startswith(_BEGIN, at):
+            at = text.find(b"\n" + _BEGIN, at) + 1
+            if not at:
+                return
+        line, body = _line(text, at + len(_BEGIN))
+        at = body
         if not line.endswith(_DASHES):
             continue
         kind, headers = line[: -len(_DASHES)], False
-        while rest:
-            line, following = _line(rest)
+        while at < len(text):
+            line, following = _line(text, at)
             if b":" not in line:
                 break
-            headers, rest = True, following
+            headers, at = True, following
         else:
-            return None
-        start = 0 if not headers and rest.startswith(_END) else rest.find(b"\n" + _END)
-        if start < 0:
-            continue
-        last, after = _line(rest[start:].lstrip(b"\n"))
-        if last != _END + kind + _DASHES:
+            return
+        if not headers and text.startswith(_END, at):
+            end = at
+        elif end <= at:
+            end = text.find(b"\n" + _END, at) + 1
+            if not end:
+                return
+        last, after = _line(text, end)
+        if last != _END + kind + _DASHES or text.find(b"-", at, end) >= 0:
             continue
         try:
-            data = base64.b64decode(_BLANK.sub(b"", rest[:start]), validate=True)
+            data = base64.b64decode(_BLANK.sub(b"", text[at:end]), validate=True)
         except binascii.Error:
             continue
-        return Block(kind.decode("latin-1"), data, headers), after
+        yield Block(kind.decode("latin-1"), data, headers)
+        at = after
 
 
-def _line(text: bytes) -> tuple[bytes, bytes]:
-    line, _, rest = text.partition(b"\n")
-    return line.removesuffix(b"\r").rstrip(b" \t"), rest
+def _line(text: bytes, start: int) -> tuple[bytes, int]:
+    """The line that begins there, without its end, and where the next one begins."""
+    end = text.find(b"\n", start)
+    if end < 0:
+        end = len(text)
+    return text[start:end].removesuffix(b"\r").rstrip(b" \t"), end + 1
 
 
 # ---------------------------------------------------------------------- the beginning of DER

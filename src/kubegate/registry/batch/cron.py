@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 _DESCRIPTORS: Final = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-_UNITS: Final = ("ns", "us", "µs", "μs", "ms", "s", "m", "h")
+# In nanoseconds, of which a duration has no more than a signed 64-bit number holds.
+_UNITS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_LONGEST: Final = 2**63 - 1
+_PART: Final = re.compile(r"([0-9.]*)([^0-9.]*)")
+_MOST_DIGITS: Final = 19
 _MONTH_NAMES: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: place for place, name in enumerate(_MONTH_NAMES, 1)}
 _DAYS = {name: place for place, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
@@ -58,23 +72,30 @@ def _descriptor(text: str) -> None:
 
 
 def _duration(text: str, whole: str) -> None:
-    rest = text[1:] if text[:1] in "+-" else text
+    rest = text[1:] if text[:1] in ("+", "-") else text
     problem = ScheduleError(f'failed to parse duration {whole}: time: invalid duration "{text}"')
     if rest == "0":
         return
-    if not rest:
-        raise problem
-    while rest:
-        cut = next((place for place, char in enumerate(rest) if not (char.isdigit() or char == ".")), len(rest))
-        number, rest = rest[:cut], rest[cut:]
-        if not number.replace(".", "", 1).isdigit():
+    total = place = 0
+    while place < len(rest):
+        part = _PART.match(rest, place)
+        assert part is not None, "it matches anything"
+        place = part.end()
+        number, unit = part[1], part[2]
+        if not any(map(str.isdigit, number)) or number.count(".") > 1:
             raise problem
-        cut = next((place for place, char in enumerate(rest) if char.isdigit() or char == "."), len(rest))
-        unit, rest = rest[:cut], rest[cut:]
         if not unit:
             raise ScheduleError(f'failed to parse duration {whole}: time: missing unit in duration "{text}"')
         if unit not in _UNITS:
             raise ScheduleError(f'failed to parse duration {whole}: time: unknown unit "{unit}" in duration "{text}"')
+        digits, _, fraction = number.partition(".")
+        if len(digits.lstrip("0")) > _MOST_DIGITS:
+            raise problem
+        total += int(float(f"{digits or '0'}.{fraction[:_MOST_DIGITS]}") * _UNITS[unit])
+        if total > _LONGEST:
+            raise problem
+    if not rest:
+        raise problem
 
 
 def _field(text: str, bounds: _Bounds) -> None:
@@ -121,7 +142,8 @@ def _number(text: str) -> int:
     digits = text[1:] if text[:1] in ("+", "-") else text
     if not (digits.isascii() and digits.isdigit()):
         raise ScheduleError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax')
-    number = int(text)
+    if len(digits.lstrip("0")) > _MOST_DIGITS or abs(number := int(text)) > _LONGEST:
+        raise ScheduleError(f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": value out of range')
     if number < 0:
         raise ScheduleError(f"negative number ({number}) not allowed: {text}")
     return number
