@@ -241,6 +241,13 @@ async def test_tokens_are_for_audiences_that_the_pod_names(world: World, chain):
     assert await refused_token(chain, token("mine", audiences=["vault", "bank"])) == (
         "node may only request 0 or 1 audiences"
     )
+    lost = [{"name": "p", "persistentVolumeClaim": {"claimName": "none"}}, {"name": "c", "csi": {"driver": "lost"}}]
+    world.objects.put("pods", bound("mine", "a", volumes=[*volumes, *lost]))
+    assert await refused_token(chain, token("mine", audiences=["bank"])) == (
+        'error validating audience "bank": [persistentvolumeclaim "none" not found, '
+        'csidriver.storage.k8s.io "lost" not found]'
+    )
+    world.objects.put("pods", bound("mine", "a", volumes=volumes))
     world.allowed.add(("system:node:a", "request-serviceaccounts-token-audience", "bank", "robot"))
     request = token("mine", audiences=["bank"])
     await run(chain, attributes("serviceaccounts", request, subresource="token", name="robot", user=NODE))

@@ -14,7 +14,8 @@ from kubegate.admission import Attributes, Operation, certificates, pods
 from kubegate.admission.dependencies import Dependencies
 from kubegate.admission.refusal import forbidden
 from kubegate.api import Object
-from kubegate.api.status import not_found
+from kubegate.api.field import aggregate, quoted
+from kubegate.api.status import StatusError, not_found
 from kubegate.authentication import UserInfo
 
 _USER_PREFIX = "system:node:"
@@ -145,9 +146,7 @@ class NodeRestriction:
             raise forbidden(attributes, f"{only} pods with a controller owner reference set to itself")
         if owner.get("blockOwnerDeletion"):
             raise forbidden(attributes, f'node "{node}" must not set blockOwnerDeletion on an owner reference')
-        stored = self._reader.get("nodes", "", node)
-        if stored is None:
-            raise not_found("", "node", node)  # in the words of an informer
+        stored = self._looked_up("node", "", "", node)
         if owner.get("uid") != stored["metadata"].get("uid"):
             expected, got = owner.get("uid", ""), stored["metadata"].get("uid", "")
             raise forbidden(attributes, f"node {node} UID mismatch: expected {expected} got {got}")
@@ -183,10 +182,7 @@ class NodeRestriction:
             raise forbidden(attributes, f"node {node} can only evict pods with spec.nodeName set to itself")
 
     def _stored_pod(self, attributes: Attributes, name: str) -> Object:
-        found = self._reader.get("pods", attributes.namespace, name)
-        if found is None:
-            raise not_found("", "pod", name)  # in the words of an informer
-        return found
+        return self._looked_up("pod", "", attributes.namespace, name)
 
     # ---------------------------------------------------------------- the node itself
     async def _node(self, node: str, attributes: Attributes) -> None:
@@ -250,8 +246,11 @@ class NodeRestriction:
         if len(audiences) > 1:
             raise forbidden(attributes, "node may only request 0 or 1 audiences")
         audience = audiences[0] if audiences else ""
-        if audience in self._audiences_of(pod):
+        errors: list[str] = []
+        if self._names_audience(pod, audience, errors):
             return
+        if errors:
+            raise forbidden(attributes, f"error validating audience {quoted(audience)}: {aggregate(errors)}")
         decision = await self._authorize(
             authorization.Attributes(
                 user=attributes.user,
@@ -271,19 +270,26 @@ class NodeRestriction:
             raise forbidden(attributes, why)
         raise forbidden(attributes, f"{said}, {user} is not authorized to request tokens for this audience")
 
-    def _audiences_of(self, pod: Object) -> set[str]:
-        found = set()
+    def _names_audience(self, pod: Object, audience: str, errors: list[str]) -> bool:
+        """Whether a volume of the pod is for this audience; what could not be looked up is added to `errors`."""
         for volume in pod["spec"].get("volumes") or ():
             for source in (volume.get("projected") or {}).get("sources") or ():
-                if source.get("serviceAccountToken") is not None:
-                    found.add(source["serviceAccountToken"].get("audience", ""))
-            driver = self._reader.get("csidrivers.storage.k8s.io", "", self._driver(pod, volume))
-            for request in ((driver or {}).get("spec") or {}).get("tokenRequests") or ():
-                found.add(request.get("audience", ""))
-        return found
+                token = source.get("serviceAccountToken")
+                if token is not None and token.get("audience", "") == audience:
+                    return True
+            try:
+                name = self._driver(pod, volume)
+                driver = self._looked_up("csidriver", "storage.k8s.io", "", name) if name else {}
+            except StatusError as error:
+                errors.append(error.message)
+                continue
+            wanted = (driver.get("spec") or {}).get("tokenRequests") or ()
+            if any(request.get("audience", "") == audience for request in wanted):
+                return True
+        return False
 
     def _driver(self, pod: Object, volume: Object) -> str:
-        """The CSI driver behind a volume, directly or through a claim and what it is bound to."""
+        """The CSI driver behind a volume, directly or through a claim and what it is bound to. Raises StatusError."""
         if volume.get("csi") is not None:
             return str(volume["csi"].get("driver", ""))
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
@@ -291,11 +297,19 @@ class NodeRestriction:
             claim = f"{pod['metadata']['name']}-{volume.get('name', '')}"
         if not claim:
             return ""
-        found = self._reader.get("persistentvolumeclaims", pod["metadata"].get("namespace", ""), claim)
-        bound = ((found or {}).get("spec") or {}).get("volumeName", "")
-        persistent = self._reader.get("persistentvolumes", "", bound) if bound else None
-        csi = ((persistent or {}).get("spec") or {}).get("csi") or {}
+        found = self._looked_up("persistentvolumeclaim", "", pod["metadata"].get("namespace", ""), claim)
+        bound = (found.get("spec") or {}).get("volumeName", "")
+        persistent = self._looked_up("persistentvolume", "", "", bound)
+        csi = (persistent.get("spec") or {}).get("csi") or {}
         return str(csi.get("driver", ""))
+
+    def _looked_up(self, singular: str, group: str, namespace: str, name: str) -> Object:
+        """Raises StatusError (404) in the words of an informer, which names the kind in the singular."""
+        resource = f"{singular}s.{group}" if group else f"{singular}s"
+        found = self._reader.get(resource, namespace, name)
+        if found is None:
+            raise not_found(group, singular, name)
+        return found
 
     async def _lease(self, node: str, attributes: Attributes) -> None:
         if attributes.namespace != _LEASE_NAMESPACE:
