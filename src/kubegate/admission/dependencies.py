@@ -60,6 +60,10 @@ class Objects(Protocol):
         """Fill in, in place, what the API's defaulting fills in. Idempotent."""
         ...
 
+    def defaulted(self, kind: GroupVersionKind, object: Object) -> Object:
+        """The same for an object that was put together, not decoded. Raises ValueError where a value does not fit."""
+        ...
+
     def complete(self, kind: GroupVersionKind, object: Object) -> Object:
         """The object as kube-apiserver writes it: with the empty values that Go does not leave out."""
         ...
@@ -84,6 +88,9 @@ class AsTheyAre:
 
     def default(self, kind: GroupVersionKind, object: Object) -> None:
         pass
+
+    def defaulted(self, kind: GroupVersionKind, object: Object) -> Object:
+        return object
 
     def complete(self, kind: GroupVersionKind, object: Object) -> Object:
         return object

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from kubegate.api import Object, gotypes, quantity
+from kubegate.api import Object, clone, gotypes, quantity
 from kubegate.api.codec import Document, decode_object, handled_as, json_type, strict_error, warnings
 from kubegate.api.schema import Schema, from_openapi, named, schema_for
 
@@ -142,6 +142,20 @@ def is_plain_text(schema: Schema) -> bool:
     """Whether a value that is a text, and not empty, is right as it stands."""
     formless = not schema.format and not schema.int_or_string and schema.name != _QUANTITY
     return schema.type == "string" and formless
+
+
+def defaulted(merged: Object, schema: Schema, default: Callable[[Object], None]) -> Object:
+    """What `default` makes of an object that was put together, not read. Raises TypeMismatch.
+
+    The values of such an object are converted: some fit that would not, if they were sent.
+    """
+    result = clone(merged)
+    try:
+        default(result)
+    except TypeMismatch:
+        result = clone(normalize(merged, schema, converting=True).value)
+        default(result)
+    return result
 
 
 def normalize_metadata(meta: Any) -> Normalized:

@@ -245,7 +245,10 @@ class MutatingPolicies:
         if patched is current:
             return
         patched = orjson.loads(orjson.dumps(patched))
-        self._objects.default(kind, patched)
+        try:
+            patched = self._objects.defaulted(kind, patched)
+        except ValueError as error:
+            raise PatchFailed(str(error)) from None
         if patched["apiVersion"] != attributes.kind.api_version:
             try:
                 patched = await self._objects.convert(patched, attributes.kind)

@@ -154,22 +154,15 @@ def apply(
 
 
 def _defaulted(merged: Object, applied: Object, schema: Schema, default: Callable[[Object], None]) -> Object:
-    from kubegate.api.normalize import TypeMismatch, normalize
+    from kubegate.api.normalize import TypeMismatch, defaulted
 
-    result = clone(merged)
     try:
-        default(result)
-    except TypeMismatch:
-        # The values of a merged object are converted, not read: some fit that would not, if they were sent.
-        try:
-            result = clone(normalize(merged, schema, converting=True).value)
-        except TypeMismatch as error:
-            text = f"unable to convert unstructured object to {_kind_text(applied)}: {error.conversion}"
-            raise StatusError(
-                500, "", f"failed to convert new object ({_named(applied)}) to proper version: {text}"
-            ) from None
-        default(result)
-    return result
+        return defaulted(merged, schema, default)
+    except TypeMismatch as error:
+        text = f"unable to convert unstructured object to {_kind_text(applied)}: {error.conversion}"
+        raise StatusError(
+            500, "", f"failed to convert new object ({_named(applied)}) to proper version: {text}"
+        ) from None
 
 
 def restore_times(new: Object, live: Object) -> Object:

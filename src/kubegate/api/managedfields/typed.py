@@ -93,7 +93,12 @@ def _key_element(schema: Schema, item: Any) -> str:
             f"associative list with keys has an element that omits all key fields [{keys}] "
             "(and doesn't have default values for any key fields)"
         )
-    return f"k:{orjson.dumps(pairs, option=orjson.OPT_SORT_KEYS).decode()}"
+    return f"k:{orjson.dumps(pairs, default=_undefined, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def _undefined(value: Any) -> str:
+    """A `Foreign` among the keys of an element, for the errors that tell of it."""
+    return UNDEFINED.removeprefix("v:")
 
 
 def grouped(schema: Schema, items: list[Any] | None) -> dict[str, list[Any]]:

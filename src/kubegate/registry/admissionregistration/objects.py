@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
 
 from kubegate.admission import GroupVersionKind
 from kubegate.api import Object, structural
-from kubegate.api.codec import go_type, not_registered, split_api_version
-from kubegate.api.normalize import TypeMismatch, complete, normalize, normalize_metadata
+from kubegate.api.codec import check_type_meta, go_type, not_registered, split_api_version
+from kubegate.api.normalize import TypeMismatch, complete, defaulted, normalize, normalize_metadata
 from kubegate.api.resources import Resource
 from kubegate.api.schema import Schema, schema_for
 from kubegate.registry import conversion
@@ -23,6 +24,7 @@ class RegistryObjects:
 
     def decode(self, kind: GroupVersionKind, object: Object, *, strict: bool = False) -> Object:
         """Unknown fields of built-in kinds go; a custom resource is pruned later, with the request's own object."""
+        check_type_meta(object)
         resource = self._resource(kind)
         if resource is not None and resource.custom is not None:
             return _decoded_custom(object)
@@ -48,6 +50,17 @@ class RegistryObjects:
             structural.default(object, resource.custom.structural, keep_nulls=True)
         else:
             self._registry.default(resource, object)
+
+    def defaulted(self, kind: GroupVersionKind, object: Object) -> Object:
+        schema = schema_for(kind.group, kind.version, kind.kind)
+        if schema is None:
+            self.default(kind, object)
+            return object
+        try:
+            return defaulted(object, schema, partial(self.default, kind))
+        except TypeMismatch as error:
+            what = f"{kind.group}/{kind.version}, Kind={kind.kind}"
+            raise ValueError(f"unable to convert unstructured object to {what}: {error.conversion}") from None
 
     def complete(self, kind: GroupVersionKind, object: Object) -> Object:
         schema = schema_for(kind.group, kind.version, kind.kind)
