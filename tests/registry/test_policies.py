@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from kinds_world import KindsWorld, kinds_world, meta, pod
 
+from kubegate.admission import Attributes
+
 SCALED = {"scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}, "maxReplicas": 3}
 
 
@@ -99,6 +101,98 @@ async def test_an_eviction_counts_in_the_budget(w: KindsWorld) -> None:
     status = w.get("poddisruptionbudgets.policy", "b")["status"]
     assert status["disruptionsAllowed"] == 0
     assert list(status["disruptedPods"]) == ["p"]
+
+
+async def test_who_watches_an_evicted_pod_sees_why_it_goes(w: KindsWorld) -> None:
+    await w.create("pods", {**pod(nodeName="n"), **meta("p")})
+    before = w.get("pods", "p")["metadata"]
+    assert (await w.post("pods", "p", "eviction", meta("p")))["status"] == "Success"
+    found = w.get("pods", "p")
+    assert found["metadata"]["deletionTimestamp"]
+    [told] = found["status"]["conditions"]
+    assert told == {
+        "type": "DisruptionTarget",
+        "lastTransitionTime": found["metadata"]["creationTimestamp"],
+        "status": "True",
+        "lastProbeTime": None,
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    }
+    assert found["metadata"]["managedFields"] == before["managedFields"]
+    revision = found["metadata"]["resourceVersion"]
+    await w.post("pods", "p", "eviction", meta("p"))
+    assert w.get("pods", "p")["metadata"]["resourceVersion"] == revision
+
+
+async def test_an_eviction_of_another_pod_than_is_meant_leaves_it_alone(w: KindsWorld) -> None:
+    await w.create("pods", {**pod(nodeName="n"), **meta("p")})
+    body = {**meta("p"), "deleteOptions": {"preconditions": {"uid": "other"}}}
+    error = await w.refusal(w.post("pods", "p", "eviction", body))
+    assert (error.code, error.reason) == (409, "Conflict")
+    assert "conditions" not in w.get("pods", "p")["status"]
+    revision = w.get("pods", "p")["metadata"]["resourceVersion"]
+    body = {**meta("p"), "deleteOptions": {"preconditions": {"resourceVersion": revision}}}
+    assert (await w.post("pods", "p", "eviction", body))["status"] == "Success"
+
+
+async def test_no_delete_is_admitted_for_an_eviction(w: KindsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    await w.create("pods", {**pod(), **meta("p")})
+    operations = []
+
+    async def admit(attributes: Attributes) -> None:
+        operations.append((str(attributes.operation), attributes.subresource))
+
+    monkeypatch.setattr(w.registry.admission, "admit", admit)
+    await w.post("pods", "p", "eviction", meta("p"))
+    assert operations == [("CREATE", "eviction")]
+
+
+@pytest.mark.parametrize(("policy", "code"), [("AlwaysAllow", 0), ("IfHealthyBudget", 429)])
+async def test_pods_that_are_not_ready_may_go_where_the_budget_says_so(w: KindsWorld, policy: str, code: int) -> None:
+    await w.create("poddisruptionbudgets.policy", budget(minAvailable=1, unhealthyPodEvictionPolicy=policy))
+    status = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 1, "observedGeneration": 1}
+    await w.patch("poddisruptionbudgets.policy", "b", {"status": status}, "status")
+    await w.create("pods", {**pod(), **meta("p", labels={"a": "b"})})
+    await w.patch("pods", "p", {"status": {"phase": "Running"}}, "status")
+    if code:
+        assert (await w.refusal(w.post("pods", "p", "eviction", meta("p")))).code == code
+    else:
+        assert (await w.post("pods", "p", "eviction", meta("p")))["status"] == "Success"
+
+
+async def test_a_budget_with_an_empty_selector_is_about_all_pods(w: KindsWorld) -> None:
+    await w.create(
+        "poddisruptionbudgets.policy", {**budget(minAvailable=1), "spec": {"minAvailable": 1, "selector": {}}}
+    )
+    await w.create("pods", {**pod(), **meta("p")})
+    await w.patch("pods", "p", {"status": {"phase": "Running"}}, "status")
+    assert (await w.refusal(w.post("pods", "p", "eviction", meta("p")))).code == 429
+
+
+@pytest.mark.parametrize(
+    ("healthy", "condition", "text"),
+    [
+        (1, {}, "The disruption budget b needs 1 healthy pods and has 1 currently"),
+        (2, {}, "The disruption budget b does not allow evicting pods currently"),
+        (
+            1,
+            {"reason": "SyncFailed", "message": "no controller"},
+            "The disruption budget b does not allow evicting pods currently because it failed sync: no controller",
+        ),
+        (
+            2,
+            {"reason": "Other", "message": "just so"},
+            "The disruption budget b does not allow evicting pods currently (Other): just so",
+        ),
+    ],
+)
+async def test_what_holds_a_pod_is_told(w: KindsWorld, healthy: int, condition: dict[str, str], text: str) -> None:
+    await _budget_and_pod(w, 0)
+    told = {"type": "DisruptionAllowed", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z", **condition}
+    status = {"currentHealthy": healthy, "conditions": [told] if condition else []}
+    await w.patch("poddisruptionbudgets.policy", "b", {"status": status}, "status")
+    error = await w.refusal(w.post("pods", "p", "eviction", meta("p")))
+    assert error.details == {"causes": [{"reason": "DisruptionBudget", "message": text}]}
 
 
 async def test_a_budget_says_one_thing(w: KindsWorld) -> None:

@@ -199,6 +199,7 @@ class NodeLifecycle(Loop):
             if ready is None or ready.get("status") == "False":
                 continue
             told = {**ready, "status": "False", "lastTransitionTime": rfc3339(self._clock.now())}
+            told["observedGeneration"] = pod["metadata"].get("generation", 0)
             conditions = [told if one is ready else one for one in pod["status"]["conditions"]]
             metadata, changed = pod["metadata"], {**pod, "status": {**pod["status"], "conditions": conditions}}
             written = self._client.update_status("pods", metadata["namespace"], metadata["name"], changed)

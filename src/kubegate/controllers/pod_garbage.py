@@ -67,6 +67,7 @@ class PodGarbage(Loop):
 
     async def _end(self, pod: Object) -> None:
         metadata, status = pod["metadata"], pod.get("status") or {}
+        seen = {"observedGeneration": metadata.get("generation", 0)}
         namespace, name = metadata["namespace"], metadata["name"]
         if pod_phase(pod) not in ("Succeeded", "Failed"):
             told = {
@@ -76,9 +77,10 @@ class PodGarbage(Loop):
                 "lastTransitionTime": rfc3339(self._clock.now()),
                 "reason": "DeletionByPodGC",
                 "message": "PodGC: node no longer exists",
+                **seen,
             }
             others = [one for one in status.get("conditions") or () if one["type"] != "DisruptionTarget"]
-            changed = {**pod, "status": {**status, "phase": "Failed", "conditions": [*others, told]}}
+            changed = {**pod, "status": {**status, **seen, "phase": "Failed", "conditions": [*others, told]}}
             if await tolerant(self._client.update_status("pods", namespace, name, changed)) is None:
                 return
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}

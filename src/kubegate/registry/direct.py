@@ -19,7 +19,8 @@ async def guaranteed_update(
 ) -> Object:
     """Read, `change` a copy in place, compare-and-set; again while others were faster.
 
-    Answers with what was stored (or would be, on a dry run). Raises 404, 409, and whatever `change` raises.
+    What stays as it was is not written. Answers with what was stored (or would be, on a dry run). Raises 404, 409, and
+    whatever `change` raises.
     """
     registry = scope.registry
     resource = registry.resources.by_group_resource(group_resource)
@@ -29,7 +30,7 @@ async def guaranteed_update(
         entry = registry.entry(resource, namespace, name)
         changed = clone(entry.object())
         change(changed)
-        if scope.context.dry_run:
+        if scope.context.dry_run or changed == entry.object():
             return changed
         try:
             revision = await registry.cache.put(key, wire.encode(changed), entry.revision)

@@ -590,18 +590,27 @@ class Registry:
 
     # ------------------------------------------------------------------ deleting
     async def delete(
-        self, resource: Resource, namespace: str, name: str, options: Object, context: Context, *, named: bool = True
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        options: Object,
+        context: Context,
+        *,
+        named: bool = True,
+        admit: bool = True,
     ) -> Deleted:
         """Delete, or mark to go where grace or finalizers hold it. Raises 404, 409, 422, 403.
 
-        Admission hears of a name only where the request has one (`named`), as with kube-apiserver.
+        Admission hears of a name only where the request has one (`named`), as with kube-apiserver, and nothing of a
+        delete that is part of another request (`admit` False).
         """
         deletion.check_options(options)
         key = self.keys.key(resource.group_resource, namespace, name)
         rules = self.rules_of(resource)
         if named and name in rules.undeletable:
             raise status.forbidden(resource.group, resource.resource, name, rules.undeletable[name])
-        admitted = False
+        admitted = not admit
         for _ in range(_ATTEMPTS):
             await self.cache.fresh()
             entry = self.cache.get(key)
