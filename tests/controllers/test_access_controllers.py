@@ -318,6 +318,25 @@ async def test_a_namespace_ends_as_soon_as_what_held_it_goes(world: ControllersW
     assert world.get("namespaces", "n", "") is None
 
 
+async def test_what_guards_pods_outlives_them_in_a_namespace_that_ends(world: ControllersWorld) -> None:
+    """CVE-2024-7598: without its NetworkPolicy a pod that was slow to end could be reached."""
+    world.run("namespace-controller")
+    await world.create("namespaces", {"metadata": {"name": "n"}}, "")
+    spec = {"containers": [{"name": "c", "image": "x"}]}
+    await world.create("pods", {"metadata": {"name": "slow", "finalizers": ["example.org/hold"]}, "spec": spec}, "n")
+    await world.create(
+        "networkpolicies.networking.k8s.io", {"metadata": {"name": "guard"}, "spec": {"podSelector": {}}}, "n"
+    )
+    await world.delete("namespaces", "n", "")
+    assert world.must("networkpolicies.networking.k8s.io", "guard", "n")["metadata"].get("deletionTimestamp") is None
+    conditions = {one["type"]: one for one in world.must("namespaces", "n", "")["status"]["conditions"]}
+    told = "Some resources are remaining: pods. has 1 resource instances"
+    assert conditions["NamespaceContentRemaining"]["message"] == told
+    await world.update("pods", "slow", lambda found: found["metadata"].update(finalizers=[]), "n")
+    assert world.get("networkpolicies.networking.k8s.io", "guard", "n") is None
+    assert world.get("namespaces", "n", "") is None
+
+
 async def test_nodes_are_told_how_long_to_keep_what_they_read(world: ControllersWorld) -> None:
     world.run("ttl-controller")
     await world.create("nodes", {"metadata": {"name": "a"}}, "")
