@@ -264,6 +264,11 @@ async def test_warnings_tell_what_will_not_do_what_was_meant(w: KindsWorld) -> N
     ]
 
 
+async def test_a_volume_from_a_repository_is_told_to_be_of_no_use(w: KindsWorld) -> None:
+    found = await w.warnings("pods", pod(volumes=[{"name": "v", "gitRepo": {"repository": "r"}}]))
+    assert found == ["spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+"]
+
+
 async def test_warnings_tell_of_paths_names_and_selectors_that_clash_or_are_missing(w: KindsWorld) -> None:
     items = [{"key": "a", "path": "a"}, {"key": "b", "path": "a/b/"}]
     names = {"downwardAPI": {"items": [{"path": "t", "fieldRef": {"fieldPath": "metadata.name"}}]}}

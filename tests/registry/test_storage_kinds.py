@@ -110,6 +110,16 @@ async def test_a_driver_gets_the_defaults_of_its_kind(w: KindsWorld) -> None:
     }
 
 
+async def test_tokens_in_secrets_are_those_a_driver_asks_for(w: KindsWorld) -> None:
+    spec: dict[str, Any] = {"serviceAccountTokenInSecrets": True}
+    assert await w.wrong(w.create("csidrivers.storage.k8s.io", {**meta("d.example.org"), "spec": spec})) == [
+        "spec.serviceAccountTokenInSecrets: Invalid value: true: "
+        "serviceAccountTokenInSecrets is set but no tokenRequests are specified"
+    ]
+    spec["tokenRequests"] = [{"audience": "a"}]
+    await w.create("csidrivers.storage.k8s.io", {**meta("d.example.org"), "spec": spec})
+
+
 async def test_a_new_node_may_bring_its_status(w: KindsWorld) -> None:
     made = await w.create("nodes", {**meta("n"), "status": {"capacity": {"cpu": "4"}}})
     assert made["status"]["capacity"] == made["status"]["allocatable"] == {"cpu": "4"}

@@ -1,4 +1,4 @@
-"""What ResourceClaims, their templates and DeviceClasses say of devices.
+"""What ResourceClaims, their templates, DeviceClasses and ResourceSlices say of devices.
 
 Follows pkg/apis/resource of Kubernetes v1.36.
 """
@@ -17,10 +17,13 @@ from kubegate.api.field import FieldError
 from kubegate.cel import types
 from kubegate.registry import Scope
 from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped, one_of, qualified_name, wrong
+from kubegate.registry.core.podspec import resources
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 
-_MOST: Final = 32
+MOST: Final = 32
 _MOST_CHOICES: Final = 8
+_MOST_CONDITIONS: Final = 4
+_LONGEST_POOL: Final = 253
 _LONGEST_EXPRESSION = _LONGEST_PARAMETERS = 10 * 1024
 _LONGEST_IDENTIFIER: Final = 32
 _ADMIN_LABEL: Final = "resource.kubernetes.io/admin-access"
@@ -53,24 +56,35 @@ def default_claim(spec: Object) -> None:
 
 def claim(spec: Object, path: str) -> list[FieldError]:
     devices, here = mapped(spec, "devices"), field.child(path, "devices")
-    requests = listed(devices, "requests")
+    known = known_requests(spec)
+    errors = unique(listed(devices, "requests"), field.child(here, "requests"), MOST, _request)
+    errors += each(
+        listed(devices, "constraints"), field.child(here, "constraints"), lambda one, at: _constraint(one, at, known)
+    )
+    return errors + each(
+        listed(devices, "config"),
+        field.child(here, "config"),
+        lambda one, at: references(one, at, known) + configuration(one, at),
+    )
+
+
+def known_requests(spec: Object) -> set[str]:
+    """What a claim's requests are called, and the choices of each: `REQUEST/CHOICE`."""
+    requests = listed(mapped(spec, "devices"), "requests")
     known = {one.get("name", "") for one in requests}
     for one in requests:
         known |= {f"{one.get('name', '')}/{choice.get('name', '')}" for choice in listed(one, "firstAvailable")}
-    errors = _named(requests, field.child(here, "requests"), _MOST, _request)
-    errors += _each(
-        listed(devices, "constraints"), field.child(here, "constraints"), lambda one, at: _constraint(one, at, known)
-    )
-    return errors + _each(
-        listed(devices, "config"),
-        field.child(here, "config"),
-        lambda one, at: _references(one, at, known) + _configuration(one, at),
-    )
+    return known
 
 
 def device_class(spec: Object, path: str) -> list[FieldError]:
-    errors = _each(listed(spec, "selectors"), field.child(path, "selectors"), _selector)
-    return errors + _each(listed(spec, "config"), field.child(path, "config"), _configuration)
+    errors = each(listed(spec, "selectors"), field.child(path, "selectors"), _selector)
+    errors += each(listed(spec, "config"), field.child(path, "config"), configuration)
+    name = spec.get("extendedResourceName")
+    if name is not None and not resources.is_extended(name):
+        text = "must be a valid extended resource name"
+        errors.append(field.invalid(field.child(path, "extendedResourceName"), name, text))
+    return errors
 
 
 def administration(spec: Object, namespace: str, scope: Scope) -> list[FieldError]:
@@ -105,26 +119,34 @@ def _in_administration(namespace: str, path: str, scope: Scope) -> list[FieldErr
     return [field.forbidden(path, text)]
 
 
-def _each(values: list[Any], path: str, check: Callable[[Any, str], list[FieldError]]) -> list[FieldError]:
-    if len(values) > _MOST:
-        return [field.too_many(path, len(values), _MOST)]
+def each(
+    values: list[Any], path: str, check: Callable[[Any, str], list[FieldError]], most: int = MOST
+) -> list[FieldError]:
+    """Too many of them are not looked at."""
+    if len(values) > most:
+        return [field.too_many(path, len(values), most)]
     return [error for position, one in enumerate(values) for error in check(one, field.index(path, position))]
 
 
-def _named(
-    values: list[Object], path: str, most: int, check: Callable[[Object, str], list[FieldError]]
+def unique(
+    values: list[Object],
+    path: str,
+    most: int,
+    check: Callable[[Object, str], list[FieldError]],
+    key: str = "name",
 ) -> list[FieldError]:
     if len(values) > most:
         return [field.too_many(path, len(values), most)]
-    return _each(values, path, check) + _twice([one.get("name", "") for one in values], path)
+    return each(values, path, check, most) + twice([one.get(key, "") for one in values], path)
 
 
-def _twice(values: list[str], path: str) -> list[FieldError]:
-    return [
-        field.duplicate(field.index(path, position), one)
-        for position, one in enumerate(values)
-        if one in values[:position]
-    ]
+def twice(values: list[str], path: str) -> list[FieldError]:
+    errors, seen = [], set[str]()
+    for position, one in enumerate(values):
+        if one in seen:
+            errors.append(field.duplicate(field.index(path, position), one))
+        seen.add(one)
+    return errors
 
 
 def _request(request: Object, path: str) -> list[FieldError]:
@@ -134,7 +156,7 @@ def _request(request: Object, path: str) -> list[FieldError]:
     if choices and exactly is not None:
         errors.append(field.invalid(path, None, f"{text}, but multiple fields are set"))
     elif choices:
-        errors += _named(choices, field.child(path, "firstAvailable"), _MOST_CHOICES, _choice)
+        errors += unique(choices, field.child(path, "firstAvailable"), _MOST_CHOICES, _choice)
     elif exactly is not None:
         errors += _wanted(exactly, field.child(path, "exactly"))
     else:
@@ -149,7 +171,7 @@ def _choice(choice: Object, path: str) -> list[FieldError]:
 def _wanted(wanted: Object, path: str) -> list[FieldError]:
     name, where = wanted.get("deviceClassName", ""), field.child(path, "deviceClassName")
     errors = dns_subdomain(name, where) if name else [field.required(where)]
-    errors += _each(listed(wanted, "selectors"), field.child(path, "selectors"), _selector)
+    errors += each(listed(wanted, "selectors"), field.child(path, "selectors"), _selector)
     mode, count, where = wanted.get("allocationMode", ""), wanted.get("count", 0), field.child(path, "count")
     if mode == "All":
         if count:
@@ -196,23 +218,26 @@ def _selector(selector: Object, path: str) -> list[FieldError]:
     return [field.invalid(where, expression, text)]
 
 
-def _references(holder: Object, path: str, known: set[str]) -> list[FieldError]:
+def references(holder: Object, path: str, known: set[str]) -> list[FieldError]:
     """Which of the claim's requests it is about."""
     where, errors = field.child(path, "requests"), []
     requests = listed(holder, "requests")
-    if len(requests) > _MOST:
-        return [field.too_many(where, len(requests), _MOST)]
+    if len(requests) > MOST:
+        return [field.too_many(where, len(requests), MOST)]
     for position, name in enumerate(requests):
-        here, parts = field.index(where, position), name.split("/")
-        if len(parts) <= 2:
-            errors += [error for part in parts for error in dns_label(part, here)]
-        if name not in known:
-            errors.append(field.invalid(here, name, _NOT_A_REQUEST))
-    return errors + _twice(requests, where)
+        errors += reference(name, field.index(where, position), known)
+    return errors + twice(requests, where)
+
+
+def reference(name: str, path: str, known: set[str]) -> list[FieldError]:
+    """The name of one of the claim's requests, or of one of its choices."""
+    parts = name.split("/")
+    errors = [error for part in parts for error in dns_label(part, path)] if len(parts) <= 2 else []
+    return errors if name in known else [*errors, field.invalid(path, name, _NOT_A_REQUEST)]
 
 
 def _constraint(constraint: Object, path: str, known: set[str]) -> list[FieldError]:
-    errors = _references(constraint, path, known)
+    errors = references(constraint, path, known)
     for name in ("matchAttribute", "distinctAttribute"):
         if name in constraint:
             return errors + _attribute(constraint[name], field.child(path, name))
@@ -221,33 +246,82 @@ def _constraint(constraint: Object, path: str, known: set[str]) -> list[FieldErr
 
 
 def _attribute(name: str, path: str) -> list[FieldError]:
-    if not name:
-        return [field.required(path, "name required"), field.invalid(path, name, "must include a domain")]
+    errors = attribute_name(name, path)
+    if "/" not in name:
+        text = "a fully qualified name must be a domain and a name separated by a slash"
+        errors.append(field.invalid(path, name, text))
+    return errors
+
+
+def attribute_name(name: str, path: str) -> list[FieldError]:
+    """A C identifier, after a domain and a slash where it is not of the driver's own."""
     parts, errors = name.split("/"), []
+    if len(parts) > 2:  # upstream takes these for good
+        return []
     if len(parts) == 2:
-        errors += (
-            csi_driver_name(parts[0], path) if parts[0] else [field.required(path, "the domain must not be empty")]
-        )
-    if len(parts) <= 2:
-        if not parts[-1]:
-            errors.append(field.required(path, "the name must not be empty"))
-        elif len(parts[-1]) > _LONGEST_IDENTIFIER:
-            errors.append(field.too_long(path, _LONGEST_IDENTIFIER))
-        errors += wrong(path, parts[-1], names.is_c_identifier(parts[-1])) if parts[-1] else []
-    return errors if "/" in name else [*errors, field.invalid(path, name, "must include a domain")]
+        domain = parts[0]
+        errors += csi_driver_name(domain, path) if domain else [field.invalid(path, "", "the domain must not be empty")]
+        if not parts[1]:
+            return [*errors, field.invalid(path, "", "the name must not be empty")]
+    if len(parts[-1]) > _LONGEST_IDENTIFIER:
+        errors.append(field.too_long(path, _LONGEST_IDENTIFIER))
+    return errors + wrong(path, parts[-1], names.is_c_identifier(parts[-1]))
 
 
-def _configuration(config: Object, path: str) -> list[FieldError]:
+def configuration(config: Object, path: str) -> list[FieldError]:
     where = field.child(path, "opaque")
     if "opaque" not in config:
         return [field.required(where)]
     opaque = mapped(config, "opaque")
     errors = csi_driver_name(opaque.get("driver", ""), field.child(where, "driver"))
-    parameters, where = opaque.get("parameters"), field.child(where, "parameters")
-    if parameters is None:
-        errors.append(field.required(where))
-    elif len(orjson.dumps(parameters)) > _LONGEST_PARAMETERS:
-        errors.append(field.too_long(where, _LONGEST_PARAMETERS))
-    elif not isinstance(parameters, dict):
-        errors.append(field.invalid(where, "<value omitted>", "must be a valid JSON object"))
+    return errors + raw_object(opaque.get("parameters"), field.child(where, "parameters"))
+
+
+def raw_object(value: Any, path: str) -> list[FieldError]:
+    """A JSON object that only the driver understands."""
+    if value is None:
+        return [field.required(path)]
+    if len(orjson.dumps(value)) > _LONGEST_PARAMETERS:
+        return [field.too_long(path, _LONGEST_PARAMETERS)]
+    if not isinstance(value, dict):
+        return [field.invalid(path, "<value omitted>", "must be a valid JSON object")]
+    return []
+
+
+def pool_name(name: str, path: str) -> list[FieldError]:
+    """DNS subdomains with slashes between them."""
+    if not name:
+        return [field.required(path)]
+    errors = [field.too_long(path, _LONGEST_POOL)] if len(name) > _LONGEST_POOL else []
+    return errors + [error for part in name.split("/") for error in dns_subdomain(part, path)]
+
+
+def binding_conditions(found: Object, path: str) -> list[FieldError]:
+    """What must be true of a device before its pod is bound, and what says that it never will be."""
+    waited, failed = listed(found, "bindingConditions"), listed(found, "bindingFailureConditions")
+    here, there = field.child(path, "bindingConditions"), field.child(path, "bindingFailureConditions")
+    errors = each(waited, here, qualified_name, _MOST_CONDITIONS)
+    errors += each(failed, there, qualified_name, _MOST_CONDITIONS) + twice(waited, here)
+    seen, known = set[str](), set(waited)
+    for position, one in enumerate(failed):
+        where = field.index(there, position)
+        if one in seen:
+            errors.append(field.duplicate(where, one))
+        seen.add(one)
+        if one in known:
+            text = "bindingFailureConditions must not overlap with bindingConditions"
+            errors.append(field.invalid(where, one, text))
+    if failed and not waited:
+        text = "bindingConditions are required to use bindingFailureConditions"
+        errors.append(field.invalid(here, None, text))
+    if waited and not failed:
+        text = "bindingFailureConditions are required to use bindingConditions"
+        errors.append(field.invalid(there, None, text))
     return errors
+
+
+def taint(found: Object, path: str) -> list[FieldError]:
+    value = found.get("value", "")
+    errors = qualified_name(found.get("key", ""), field.child(path, "key"))
+    errors += wrong(field.child(path, "value"), value, names.is_valid_label_value(value)) if value else []
+    return errors + one_of(found.get("effect", ""), field.child(path, "effect"), _EFFECTS)

@@ -6,8 +6,8 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted, with_blank_status
-from kubegate.registry.objectmeta import SAID_OF_IT, checked, keeping
-from kubegate.registry.resource import claimrights, devices
+from kubegate.registry.objectmeta import checked
+from kubegate.registry.resource import claimrights, claimstatus, devices
 
 _TYPE = "io.k8s.api.resource.v1.ResourceClaim"
 
@@ -31,5 +31,9 @@ RULES = Rules(
     prepare=with_blank_status(_TYPE),
     validate=checked(_validate, again="subdomain"),
     status=True,
-    subresources={"status": Rules(guard=claimrights.guard_status, prepare=keeping(*SAID_OF_IT), validate=checked())},
+    subresources={
+        "status": Rules(
+            guard=claimrights.guard_status, prepare=claimstatus.prepare, validate=checked(claimstatus.validate)
+        )
+    },
 )

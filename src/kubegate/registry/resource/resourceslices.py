@@ -9,14 +9,14 @@ from typing import Final
 
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope
+from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted
-from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped
+from kubegate.registry.checks import dns_subdomain, mapped
+from kubegate.registry.core.podspec.scheduling import node_selector
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 from kubegate.registry.objectmeta import checked
+from kubegate.registry.resource import devices, slicedevices
 
-_LONGEST_POOL: Final = 253
-_MOST_DEVICES, _MOST_SPECIAL_DEVICES = 128, 64
 _PLACES: Final = ("nodeName", "nodeSelector", "allNodes", "perDeviceNodeSelection")
 
 
@@ -28,7 +28,7 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
         errors += field.immutable("spec.pool.name", _pool_name(spec), _pool_name(before))
         errors += field.immutable("spec.driver", spec.get("driver", ""), before.get("driver", ""))
         errors += field.immutable("spec.nodeName", spec.get("nodeName"), before.get("nodeName"))
-    return errors + _place(spec) + _devices(listed(spec, "devices"))
+    return errors + _place(spec) + slicedevices.all_devices(spec, mapped(old, "spec"), "spec")
 
 
 def _pool_name(spec: Object) -> str:
@@ -36,13 +36,7 @@ def _pool_name(spec: Object) -> str:
 
 
 def _pool(pool: Object) -> list[FieldError]:
-    name, path, errors = pool.get("name", ""), "spec.pool.name", []
-    if not name:
-        errors.append(field.required(path))
-    else:
-        if len(name) > _LONGEST_POOL:
-            errors.append(field.too_long(path, _LONGEST_POOL))
-        errors += [error for part in name.split("/") for error in dns_subdomain(part, path)]
+    errors = devices.pool_name(pool.get("name", ""), "spec.pool.name")
     count, generation = pool.get("resourceSliceCount", 0), pool.get("generation", 0)
     if count <= 0:
         errors.append(field.invalid("spec.pool.resourceSliceCount", count, "must be greater than zero"))
@@ -65,7 +59,10 @@ def _place(spec: Object) -> list[FieldError]:
             errors.append(field.invalid(path, value, "must be either unset or set to true"))
         else:
             given.append(f"`{name}`")
-            errors += dns_subdomain(value, path) if name == "nodeName" else []
+            if name == "nodeName":
+                errors += dns_subdomain(value, path)
+            elif name == "nodeSelector":
+                errors += _selected(value, path)
     text = f"exactly one of {', '.join(f'`{name}`' for name in _PLACES)} is required"
     if not given:
         errors.append(field.required("spec", text))
@@ -74,21 +71,14 @@ def _place(spec: Object) -> list[FieldError]:
     return errors
 
 
-def _devices(devices: list[Object]) -> list[FieldError]:
-    special = any("taints" in one or "consumesCounters" in one for one in devices)
-    most = _MOST_SPECIAL_DEVICES if special else _MOST_DEVICES
-    if len(devices) > most:
-        return [field.too_many("spec.devices", len(devices), most)]
-    errors: list[FieldError] = []
-    seen: dict[str, int] = {}
-    for position, device in enumerate(devices):
-        errors += dns_label(device.get("name", ""), f"{field.index('spec.devices', position)}.name")
-    for position, device in enumerate(devices):
-        name = device.get("name", "")
-        if name in seen:
-            errors.append(field.duplicate(field.index("spec.devices", position), name))
-        seen[name] = position
-    return errors
+def _selected(selector: Object, path: str) -> list[FieldError]:
+    """With one term, so that the nodes of devices from several slices can be told together."""
+    errors, terms = node_selector(selector, path), selector.get("nodeSelectorTerms")
+    if terms is not None and len(terms) == 1:
+        return errors
+    shown = [goshape.shape(term, "NodeSelectorTerm") for term in terms] if terms is not None else None
+    text = "must have exactly one node selector term"
+    return [*errors, field.invalid(field.child(path, "nodeSelectorTerms"), shown, text)]
 
 
 def _fields(obj: Object) -> dict[str, str]:

@@ -39,6 +39,10 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
     if period is not None and period < _SHORTEST_PERIOD:
         text = f"must be greater than or equal to {_SHORTEST_PERIOD} seconds"
         errors.append(field.invalid("spec.nodeAllocatableUpdatePeriodSeconds", period, text))
+    in_secrets = spec.get("serviceAccountTokenInSecrets")
+    if in_secrets is not None and not listed(spec, "tokenRequests"):
+        text = "serviceAccountTokenInSecrets is set but no tokenRequests are specified"
+        errors.append(field.invalid("spec.serviceAccountTokenInSecrets", in_secrets, text))
     if old is not None:
         before = old["spec"]
         errors += field.immutable("spec.attachedRequired", spec["attachRequired"], before.get("attachRequired"))
