@@ -105,6 +105,7 @@ def test_options_of_deletes_belong_to_every_group():
     ("sent", "error"),
     [
         (b"", "empty data"),
+        (b"k8s\x00", "empty body"),
         (b"{}", "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
         (b"k8s\x00\x0a\xff", "unexpected EOF"),
         (body("v1", "ConfigMap", b"\x0b"), "proto: illegal wireType 3"),

@@ -46,6 +46,8 @@ def envelope(body: bytes) -> tuple[str, str, bytes]:
     if not body.startswith(_PREFIX):
         expected = " ".join(str(byte) for byte in _PREFIX)
         raise ProtobufError(f"provided data does not appear to be a protobuf message, expected prefix [{expected}]")
+    if len(body) == len(_PREFIX):
+        raise ProtobufError("empty body")
     api_version = kind = ""
     raw = b""
     for number, value in _fields(memoryview(body)[len(_PREFIX) :]):
