@@ -84,7 +84,7 @@ class Plugin(Protocol):
     `resources` are those it wants to see (`pods`, `pods/status`, `pods/*` for all subresources, `deployments.apps`),
     None for all: the chain asks it for no others. `changes` tells the chain to look what `admit` did to the object and
     put it on the trace; a plugin that writes its own changes there leaves it off. A plugin that holds connections has
-    `async close()` as well, one that has nothing to do until somebody configures it `idle()`: it is not asked then.
+    `async close()` as well, one with often nothing to do `idle(attributes)`: it is not asked then.
     """
 
     name: str

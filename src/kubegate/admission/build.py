@@ -111,7 +111,7 @@ class _Unconfigured:
         self.name, self.handles, self._broken = name, handles, broken
         setattr(self, "admit" if name.startswith("Mutating") else "validate", self._heed)
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._broken
 
     async def _heed(self, attributes: Attributes) -> None:

@@ -30,7 +30,7 @@ class _Turn(Struct, frozen=True):
 
     plugin: Plugin
     ask: Callable[[Attributes], Awaitable[None]]
-    idle: Callable[[], bool]
+    idle: Callable[[Attributes], bool]
     idly: Stage
 
 
@@ -72,7 +72,7 @@ class Chain:
         before = b""
         stages = attributes.trace.stages
         for turn in self._route(self._mutating, attributes, "admit"):
-            if turn.idle():
+            if turn.idle(attributes):
                 stages.append(turn.idly)
                 continue
             start = time.perf_counter()
@@ -103,7 +103,7 @@ class Chain:
         """The validating pass, for the object as it will be stored. Raises StatusError where one refuses."""
         stages = attributes.trace.stages
         for turn in self._route(self._validating, attributes, "validate"):
-            if turn.idle():
+            if turn.idle(attributes):
                 stages.append(turn.idly)
                 continue
             start = time.perf_counter()
@@ -147,7 +147,7 @@ class Chain:
         return asked
 
 
-def _never() -> bool:
+def _never(attributes: Attributes) -> bool:
     return False
 
 

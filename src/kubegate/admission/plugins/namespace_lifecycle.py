@@ -25,6 +25,9 @@ class NamespaceLifecycle:
     def __init__(self, dependencies: Dependencies) -> None:
         self._reader, self._writer = dependencies.reader, dependencies.writer
 
+    def idle(self, attributes: Attributes) -> bool:
+        return not attributes.namespace and attributes.kind.kind != "Namespace"
+
     async def admit(self, attributes: Attributes) -> None:
         is_namespace = attributes.kind.kind == "Namespace" and not attributes.kind.group
         if attributes.operation is Operation.DELETE:

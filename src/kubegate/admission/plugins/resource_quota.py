@@ -95,7 +95,7 @@ class ResourceQuota:
             if not self._quotas[namespace]:
                 del self._quotas[namespace]
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._quotas and not self._limited
 
     async def validate(self, attributes: Attributes) -> None:

@@ -115,7 +115,7 @@ class MutatingPolicies:
         self._equivalents = equivalents
         self._source = Source(reader, "mutatingadmissionpolic", compile_spec, equivalents)
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._source.bound()
 
     async def admit(self, attributes: Attributes) -> None:

@@ -130,7 +130,7 @@ class ValidatingPolicies:
         self._equivalents = equivalents
         self._source = Source(reader, "validatingadmissionpolic", compile_spec, equivalents)
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._source.bound()
 
     async def validate(self, attributes: Attributes) -> None:

@@ -58,7 +58,7 @@ class MutatingWebhooks:
     async def close(self) -> None:
         await self._caller.dispatcher.close()
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._configurations.webhooks()
 
     async def admit(self, attributes: Attributes) -> None:

@@ -35,7 +35,7 @@ class ValidatingWebhooks:
     async def close(self) -> None:
         await self._caller.dispatcher.close()
 
-    def idle(self) -> bool:
+    def idle(self, attributes: Attributes) -> bool:
         return not self._configurations.webhooks()
 
     async def validate(self, attributes: Attributes) -> None:

@@ -196,7 +196,7 @@ def wrong(found: Any) -> str:
 
 def _fields_of_new(schema: Schema, new: Object) -> FieldSet:
     """What `new` has that an empty object of the kind has not. Raises NotTyped."""
-    found = added.of_object(schema, new, zero(schema))
+    found = added.of_object(schema, new)
     metadata = new["metadata"]
     if metadata.keys() <= _UNTRACKED_METADATA:
         return found

@@ -13,6 +13,7 @@ from msgspec import Struct
 from kubegate.api import Object
 from kubegate.api.managedfields import sets, typed
 from kubegate.api.managedfields.sets import MEMBER, FieldSet
+from kubegate.api.managedfields.zero import zero
 from kubegate.api.schema import ANY, Schema
 
 _ABSENT: Final = object()
@@ -30,12 +31,12 @@ class _Plan(Struct, frozen=True):
     below: tuple[tuple[str, str, Schema, Any, str | None], ...]
 
 
-def of_object(schema: Schema, new: Object, empty: Object) -> FieldSet:
-    """The paths of an object, but for those of its metadata. Raises NotTyped.
+def of_object(schema: Schema, new: Object) -> FieldSet:
+    """The paths that an object has and an empty one of its kind has not, but for those of its metadata.
 
-    `empty` is the empty object of the kind. What comes out may be shared: it is not to be changed.
+    What comes out may be shared: it is not to be changed. Raises NotTyped.
     """
-    return _of_fields(schema, new, empty, _OBJECT)
+    return _of_fields(schema, new, None, _OBJECT)
 
 
 def of_value(schema: Schema, value: Any) -> FieldSet:
@@ -51,8 +52,8 @@ def of_value(schema: Schema, value: Any) -> FieldSet:
     return found
 
 
-def _of_fields(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort: str) -> FieldSet:
-    """`empty` is the same wherever a value of this type is met in this sort."""
+def _of_fields(schema: Schema, value: dict[str, Any], empty: dict[str, Any] | None, sort: str) -> FieldSet:
+    """`empty` is the same wherever a value of this type is met in this sort; None: the empty object of the kind."""
     if not schema.properties:  # the names are somebody's own, and seldom the same
         if sort is _WHOLLY_NEW and typed.is_always_atomic(schema.additional or ANY):
             return {".": MEMBER, **{f"f:{name}": MEMBER for name in sorted(value)}}
@@ -71,7 +72,9 @@ def _of_fields(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sor
     return _followed(plan, value)
 
 
-def _planned(schema: Schema, value: dict[str, Any], empty: dict[str, Any], sort: str) -> _Plan:
+def _planned(schema: Schema, value: dict[str, Any], empty: dict[str, Any] | None, sort: str) -> _Plan:
+    if empty is None:
+        empty = zero(schema)
     paths: FieldSet = {".": MEMBER} if sort is _WHOLLY_NEW else {}
     below = []
     for name in sorted(value):
