@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count, islice
 
 import pytest
 from server_process import ServerProcess, serving
 from test_hostile import MEGABYTE, assert_alive
 
-HEADERS, RESET, SETTINGS, PING, GOAWAY, CONTINUATION = 1, 3, 4, 6, 7, 9
+DATA, HEADERS, PRIORITY, RESET, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS = 1, 4
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -41,6 +41,8 @@ def _length(text: bytes) -> bytes:
 
 
 GET = b"\x82\x87" + literal(b":path", b"/api/v1/namespaces") + literal(b":authority", b"x")
+POST = b"\x83" + GET[1:]
+TOKEN = literal(b"authorization", b"Bearer admin-token")
 
 
 def resets() -> Iterator[bytes]:
@@ -69,15 +71,102 @@ def pings() -> Iterator[bytes]:
         yield frame(PING, 0, 0, b"12345678")
 
 
-@pytest.mark.parametrize("flood", [resets, continuations, remembered_headers, pings])
-def test_a_flood_of_frames_costs_the_server_little(server: ServerProcess, flood: object) -> None:
+def made_you_reset(more: Callable[[int], bytes]) -> Callable[[], Iterator[bytes]]:
+    """CVE-2025-8671 and CVE-2019-9514: frames for which the server itself has to reset the stream."""
+
+    def frames() -> Iterator[bytes]:
+        for stream in count(1, 2):
+            yield frame(HEADERS, END_STREAM | END_HEADERS, stream, GET) + more(stream)
+
+    return frames
+
+
+RESETTING = {
+    "a window past all bounds": lambda stream: frame(WINDOW_UPDATE, 0, stream, b"\x7f\xff\xff\xff") * 2,
+    "a window of nothing": lambda stream: frame(WINDOW_UPDATE, 0, stream, bytes(4)),
+    "a priority of three bytes": lambda stream: frame(PRIORITY, 0, stream, bytes(3)),
+    "a stream that waits for itself": lambda stream: frame(PRIORITY, 0, stream, stream.to_bytes(4, "big") + b"\0"),
+    "data after the end": lambda stream: frame(DATA, 0, stream, b"x"),
+}
+
+
+def settings() -> Iterator[bytes]:
+    """CVE-2019-9515."""
+    while True:
+        yield frame(SETTINGS, 0, 0)
+
+
+def settings_of_two_thousand() -> Iterator[bytes]:
+    """CVE-2020-11080."""
+    while True:
+        yield frame(SETTINGS, 0, 0, b"\0\1\0\0\x10\0" * 2000)
+
+
+def priorities() -> Iterator[bytes]:
+    """CVE-2019-9513."""
+    for stream in count(1, 2):
+        yield frame(PRIORITY, 0, stream, b"\0\0\0\0\1")
+
+
+def headers_without_names() -> Iterator[bytes]:
+    """CVE-2019-9516."""
+    for stream in count(1, 2):
+        yield frame(HEADERS, END_STREAM | END_HEADERS, stream, GET + literal(b"", b"") * 2000)
+
+
+def empty_frames() -> Iterator[bytes]:
+    """CVE-2019-9518."""
+    yield frame(HEADERS, END_HEADERS, 1, POST)
+    while True:
+        yield frame(DATA, 0, 1)
+
+
+def answers_that_nobody_takes() -> Iterator[bytes]:
+    """CVE-2019-9511 and CVE-2019-9517: large answers asked for, and a window of nothing."""
+    yield frame(SETTINGS, 0, 0, b"\0\4" + bytes(4))
+    for stream in count(1, 2):
+        document = b"\x82\x87" + literal(b":path", b"/openapi/v2") + literal(b":authority", b"x") + TOKEN
+        yield frame(HEADERS, END_STREAM | END_HEADERS, stream, document)
+
+
+def trailers() -> Iterator[bytes]:
+    yield frame(HEADERS, END_HEADERS, 1, POST)
+    while True:
+        yield frame(HEADERS, END_HEADERS, 1, literal(b"x-trailer", b"a" * 1000))
+
+
+def tables_of_other_sizes() -> Iterator[bytes]:
+    """CVE-2022-41723 and its kind: work for who reads packed headers."""
+    for stream in count(1, 2):
+        yield frame(HEADERS, END_STREAM | END_HEADERS, stream, b"\x20\x3f\xe1\x1f" * 3000 + GET)
+
+
+FLOODS = [
+    resets,
+    continuations,
+    remembered_headers,
+    pings,
+    settings,
+    settings_of_two_thousand,
+    priorities,
+    headers_without_names,
+    empty_frames,
+    answers_that_nobody_takes,
+    trailers,
+    tables_of_other_sizes,
+]
+NAMED = {flood.__name__: flood for flood in FLOODS} | {name: made_you_reset(more) for name, more in RESETTING.items()}
+
+
+@pytest.mark.parametrize("flood", NAMED.values(), ids=NAMED)
+def test_a_flood_of_frames_costs_the_server_little(server: ServerProcess, flood: Callable[[], Iterator[bytes]]) -> None:
     context = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
     context.set_alpn_protocols(["h2"])
     memory, worked = server.resident(), server.worked()
     with server.connect(context=context) as connection:
         assert connection.selected_alpn_protocol() == "h2"
         connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
-        frames = flood()  # type: ignore[operator]
+        frames = flood()
         try:
             for _ in range(20):
                 connection.sendall(b"".join(islice(frames, 200)))
