@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from controllers_world import ControllersWorld, controllers_world
 
+from kubegate.admission import Attributes
+from kubegate.api.status import forbidden
 from kubegate.controllers import schedules
 from kubegate.controllers.deploymentstatus import scaled
 from kubegate.controllers.objects import controller_reference
@@ -230,6 +232,24 @@ async def test_claims_of_a_stateful_set_go_with_the_pod_or_the_set_that_its_poli
     )
     await world.ready("db-0")
     assert owners() == []
+
+
+async def test_a_stateful_set_whose_pods_are_refused_says_what_there_is(
+    world: ControllersWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Object] = []
+
+    async def refuse_the_first(attributes: Attributes) -> None:
+        if attributes.resource.resource == "pods":
+            told.append(world.must("statefulsets.apps", "db").get("status") or {})
+            if len(told) == 1:
+                raise forbidden("", "pods", "db-0", "not now")
+
+    monkeypatch.setattr(world.registry.admission, "admit", refuse_the_first)
+    await world.create("statefulsets.apps", {**deployment(1), "metadata": {"name": "db"}})
+    assert "observedGeneration" not in told[0]
+    assert (told[1]["observedGeneration"], told[1]["replicas"]) == (1, 0)
+    assert told[1]["updateRevision"].startswith("db-")
 
 
 async def test_a_stateful_set_that_shrinks_waits_for_what_is_not_available(world: ControllersWorld) -> None:

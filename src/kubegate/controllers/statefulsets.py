@@ -69,10 +69,12 @@ class StatefulSets(Loop):
         )
         status = owner.get("status") or {}
         present = next((one for one in known if one["metadata"]["name"] == status.get("currentRevision")), update)
-        if not ending(owner):
-            await self._step(owner, pods, present, update)
-        pods = controlled_by(owner, self._reader.list("pods", namespace))
-        await self._write_status(owner, pods, present, update)
+        try:
+            if not ending(owner):
+                await self._step(owner, pods, present, update)
+        finally:  # what could not be done does not keep from telling what there is
+            pods = controlled_by(owner, self._reader.list("pods", namespace))
+            await self._write_status(owner, pods, present, update)
         live = {present["metadata"]["name"], update["metadata"]["name"]} | {_revision(pod) for pod in pods}
         await revisions.forget(self._client, known, live, owner["spec"].get("revisionHistoryLimit", 10))
 
