@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from controllers_world import ControllersWorld, Flags, certificate_files, controllers_world
 
+from kubegate.authentication import UserInfo
+from kubegate.authorization import Attributes, Decision, Verdict
 from kubegate.controllers.bootstrap_signer import detached
 from kubegate.controllers.manager import MODULES, chosen
 from kubegate.controllers.serviceendpoints import LAST_TRIGGER
 from kubegate.pki import certificates, keys
+from kubegate.registry.internal import Internal
 
 Object = dict[str, Any]
 _TOKEN = "kubernetes.io/service-account-token"
@@ -146,6 +149,54 @@ async def test_an_approved_request_is_signed_and_an_old_one_goes(tmp_path: Path)
         assert world.get(kind, "jane", "") is not None
         await world.advance(3600)
         assert world.get(kind, "jane", "") is None
+
+
+class Kubelets:
+    """An authorizer that allows what nodes may create of certificatesigningrequests."""
+
+    def __init__(self) -> None:
+        self.allowed: set[str] = set()
+
+    async def authorize(self, attributes: Attributes) -> Decision:
+        asked = (attributes.user.name, attributes.verb, attributes.resource)
+        assert asked == ("system:node:n", "create", "certificatesigningrequests")
+        return Decision(Verdict.ALLOW if attributes.subresource in self.allowed else Verdict.NO_OPINION)
+
+
+def node_request(node: str, signer: str = "kubernetes.io/kube-apiserver-client-kubelet") -> Object:
+    asked = certificates.new_request(keys.generate(), certificates.Subject(f"system:node:{node}", ("system:nodes",)))
+    request = base64.b64encode(certificates.request_pem(asked)).decode()
+    return {
+        "metadata": {"name": node},
+        "spec": {"request": request, "signerName": signer, "usages": ["client auth", "digital signature"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("node", "right", "approved"),
+    [("n", "selfnodeclient", True), ("other", "selfnodeclient", False), ("other", "nodeclient", True)],
+)
+async def test_a_kubelet_s_request_is_approved_once_it_may_be(
+    world: ControllersWorld, node: str, right: str, approved: bool
+) -> None:
+    world.run("certificatesigningrequest-approving-controller")
+    world.registry.authorizer = rights = Kubelets()
+    kind = "certificatesigningrequests.certificates.k8s.io"
+    kubelet = Internal(world.registry, UserInfo("system:node:n", groups=("system:nodes",)))
+    await kubelet.create(kind, "", node_request(node))
+    await kubelet.create(kind, "", node_request("none", "example.org/hand"))
+    await world.settle()
+    assert not world.must(kind, node, "").get("status")
+    rights.allowed.add(right)
+    await world.advance(0.2)
+    found = [dict(condition) for condition in (world.must(kind, node, "").get("status") or {}).get("conditions") or ()]
+    for condition in found:
+        assert condition.pop("lastUpdateTime") == condition.pop("lastTransitionTime")
+    whose = "self kubelet" if right == "selfnodeclient" else "kubelet"
+    message = f"Auto approving {whose} client certificate after SubjectAccessReview."
+    wanted = {"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message}
+    assert found == ([wanted] if approved else [])
+    assert not world.must(kind, "none", "").get("status")
 
 
 @pytest.mark.parametrize(

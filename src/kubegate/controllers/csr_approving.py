@@ -1,8 +1,13 @@
-"""Requests for kubelets' client certificates are approved where whoever asks may have them."""
+"""Requests for kubelets' client certificates are approved where whoever asks may have them.
+
+Who may not yet is asked about again, later each time: a role may come. Follows pkg/controller/certificates/approver of
+Kubernetes v1.36.
+"""
 
 from __future__ import annotations
 
 import base64
+from typing import Final
 
 from msgspec import Struct
 
@@ -30,11 +35,19 @@ _RULES = (
 )
 
 
+_FIRST_DELAY: Final = 0.2
+_LONGEST_DELAY: Final = 1000.0
+
+
 class Approving(Loop):
     """Keys are names of requests."""
 
     name = "certificatesigningrequest-approving-controller"
     account = "certificate-controller"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._refused: dict[str, int] = {}
 
     def start(self, world: World) -> None:
         super().start(world)
@@ -47,6 +60,7 @@ class Approving(Loop):
     async def sync(self, key: str) -> None:
         request = await self._client.get(certificates.RESOURCE, "", key)
         if request is None or certificates.decided(request) or certificates.issued(request):
+            self._refused.pop(key, None)
             return
         spec = request["spec"]
         try:
@@ -61,6 +75,9 @@ class Approving(Loop):
                 approved = certificates.with_condition(request, "Approved", "AutoApproved", rule.message, now)
                 await tolerant(self._client.update_subresource(certificates.RESOURCE, "", key, "approval", approved))
                 return
+        count = self._refused.get(key, 0)
+        self._refused[key] = count + 1
+        self.queue.add_at(key, self._clock.monotonic() + min(_FIRST_DELAY * 2 ** min(count, 20), _LONGEST_DELAY))
 
     async def _allowed(self, spec: Object, subresource: str) -> bool:
         attributes = {
@@ -68,7 +85,6 @@ class Approving(Loop):
             "resource": "certificatesigningrequests",
             "verb": "create",
             "subresource": subresource,
-            "version": "*",
         }
         asker = {"user": spec.get("username", ""), "uid": spec.get("uid", ""), "groups": spec.get("groups") or []}
         review = {"spec": {**asker, "extra": spec.get("extra") or {}, "resourceAttributes": attributes}}

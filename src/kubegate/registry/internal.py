@@ -51,10 +51,11 @@ class Internal:
         return None if entry is None else orjson.loads(entry.data)
 
     async def create(self, resource: str, namespace: str, object: Object) -> Object:
-        """Raises StatusError AlreadyExists, Invalid, Forbidden."""
-        return await self.registry.create(
-            self._resource(resource), namespace, clone(object), self._context("CreateOptions")
-        )
+        """The object, or of a review its answer. Raises StatusError AlreadyExists, Invalid, Forbidden."""
+        found, context = self._resource(resource), self._context("CreateOptions")
+        if not found.persistent:
+            return await self.registry.connect(found, namespace, "", "", clone(object), context)
+        return await self.registry.create(found, namespace, clone(object), context)
 
     async def update(self, resource: str, namespace: str, name: str, object: Object) -> Object:
         """Raises StatusError Conflict where the object names an older resourceVersion, NotFound where it is gone."""
