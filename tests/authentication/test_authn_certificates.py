@@ -217,6 +217,7 @@ def test_intermediates_that_the_client_sends_are_used() -> None:
 
 
 def test_an_intermediate_that_is_no_authority_signs_nothing() -> None:
+    """CVE-2016-7075."""
     root = authority()
     leaf = under(root, authority=False)
     assert "cannot sign" in check(root, client(leaf, start=0), der(leaf))
@@ -251,6 +252,7 @@ def test_a_pool_may_hold_a_client_certificate_itself() -> None:
 
 
 def test_a_chain_in_a_circle_ends() -> None:
+    """CVE-2018-16875 and its kind: chains that take for ever to check."""
     root, other = authority("a"), authority("b")
     a_by_b, b_by_a = under(other, "a"), under(authority("a"), "b")
     leaf = client(Authority(a_by_b.certificate, a_by_b.key), start=0)

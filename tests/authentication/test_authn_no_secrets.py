@@ -46,6 +46,7 @@ def basic(pair: str) -> str:
 
 
 async def test_no_secret_is_written_down(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """CVE-2019-11250, 2020-8563, 2020-8564, 2020-8565 and 2020-8566: tokens and passwords in logs."""
     caplog.set_level(logging.DEBUG)
     account = {"metadata": {"namespace": "default", "name": "robot", "uid": "u"}}
     signer = server._authentication.signer

@@ -62,9 +62,17 @@ class IssuerOf:
         ]
         return reply(orjson.dumps({"keys": shown + [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}] * self.extra_keys}))
 
-    def token(self, *, kid: str | None = None, key: keys.PrivateKey | None = None, **claims: Any) -> str:
+    def token(
+        self,
+        *,
+        kid: str | None = None,
+        key: keys.PrivateKey | None = None,
+        header: dict[str, Any] | None = None,
+        **claims: Any,
+    ) -> str:
         signer = TokenSigner(key or self.keys[-1], self.url)
         signer._header["kid"] = f"k{len(self.keys) - 1}" if kid is None else kid
+        signer._header |= header or {}
         now = int(self.clock.time)
         base = {"iss": self.url, "aud": "kubernetes", "sub": "peter", "exp": now + 3600, "iat": now}
         return signer.sign({k: v for k, v in (base | claims).items() if v is not None})
@@ -330,8 +338,9 @@ async def test_a_token_ends_while_it_is_remembered(one: Oidc) -> None:
     assert refused(await one.who(token))
 
 
-@pytest.mark.parametrize("audience", ["nobody", ["a", "b"], [], None, 7, ["kubernetes", 7]])
+@pytest.mark.parametrize("audience", ["nobody", ["a", "b"], [], [""], "", {}, None, 7, ["kubernetes", 7]])
 async def test_tokens_for_others_are_refused(one: Oidc, audience: Any) -> None:
+    """CVE-2020-26160: an audience of another kind counted as none, and none as any."""
     await one.start()
     assert refused(await one.who(one.issuer.token(aud=audience)))
 
@@ -343,6 +352,7 @@ async def test_another_issuers_token_is_not_ours(one: Oidc) -> None:
 
 # ---------------------------------------------------------------------- signatures
 async def test_forgeries_are_refused(one: Oidc) -> None:
+    """CVE-2015-9235 (no signature, or one by a public key), CVE-2018-0114 (a key that the token itself brings)."""
     await one.start()
     stranger = STRANGER
     claims = {"iss": one.issuer.url, "aud": "kubernetes", "sub": "eve", "exp": int(one.world.clock.time) + 60}
@@ -353,6 +363,11 @@ async def test_forgeries_are_refused(one: Oidc) -> None:
         unsigned(claims),
         unsigned(claims, {"alg": "HS256", "kid": "k0"}, b"x" * 32),
         unsigned(claims, {"alg": "RS256", "kid": "k0"}, b"\0" * 256),
+        one.issuer.token(key=stranger, header={"jwk": jose.public_jwk(stranger.public_key(), "RS256", "k0")}),
+        one.issuer.token(key=stranger, header={"jku": f"{one.issuer.url}/keys", "x5u": "https://localhost/x5u"}),
+        one.issuer.token(key=stranger, header={"x5c": ["MIIB"], "x5t": "AAAA"}),
+        one.issuer.token(key=stranger, kid="../../../../dev/null"),
+        one.issuer.token(header={"crit": ["b64"], "b64": False}),
     ):
         assert refused(await one.who(token))
     assert await one.who(one.issuer.token(kid="")) == "oidc:peter"
@@ -408,6 +423,7 @@ async def test_an_issuer_that_calls_itself_otherwise_is_not_believed(one: Oidc) 
 
 
 async def test_a_key_set_of_hostile_size_is_refused(one: Oidc) -> None:
+    """Whoever answers for the issuer fills no memory."""
     one.issuer.extra_keys = 20_000
     await one.start(settles=False)
     await one.failed_once()

@@ -223,7 +223,10 @@ async def test_a_token_that_no_key_signed_is_no_token(world: World, header: dict
 
 
 async def test_the_public_key_is_no_shared_secret(world: World) -> None:
-    """HS256 with the published key as the secret: the classic confusion."""
+    """HS256 with the published key as the secret: the classic confusion.
+
+    CVE-2015-9235, CVE-2016-10555, CVE-2022-29217.
+    """
     import hashlib
     import hmac
 
@@ -283,6 +286,7 @@ async def test_a_token_over_the_limit_is_not_looked_into(world: World) -> None:
     ],
 )
 async def test_claims_of_another_kind_are_refused(world: World, claims: dict[str, Any]) -> None:
+    """CVE-2020-26160 is of audiences of another kind."""
     await start(world)
     assert (await world.who(bearer(signed(world, **claims)))).startswith("refused: [invalid bearer token, ")
 

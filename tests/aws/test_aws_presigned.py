@@ -123,6 +123,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_token_is_refused_for_its_own_reason(name: str) -> None:
+    """CVE-2022-2385: parameters twice, in two cases, changed who somebody was."""
     text, check = HOSTILE[name]
     assert refused(text) == check
 

@@ -441,6 +441,7 @@ async def test_a_start_finds_what_another_has_left(nodes: Nodes) -> None:
 # ---------------------------------------------------------------------- folders
 @pytest.mark.parametrize("path", ["../x", "a/../../x", "/etc/x", "..data", "..x/y", "a//b", "a/./b", "", ".", "a\0b"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path, path: str) -> None:
+    """CVE-2017-1002102 and CVE-2021-25741 are of paths of volumes that lead out of them."""
     with pytest.raises(folders.UnsafePath):
         folders.write(tmp_path / "v", {"good": b"1", path: b"2"})
     assert list(tmp_path.rglob("*")) == []
@@ -464,7 +465,10 @@ def test_whatever_the_paths_nothing_outside_is_touched(tmp_path_factory: Any, fi
 
 
 def test_links_that_a_command_left_are_not_followed(tmp_path: Path) -> None:
-    """Whoever runs in the pod may put links where files were."""
+    """Whoever runs in the pod may put links where files were.
+
+    CVE-2017-1002101, CVE-2017-1002102, CVE-2021-25741.
+    """
     outside = tmp_path / "outside"
     outside.mkdir()
     volume = tmp_path / "v"

@@ -141,6 +141,7 @@ async def test_words_that_cannot_be_are_told(world: World, tty: str) -> None:
 
 
 async def test_odd_messages_harm_nobody(world: World) -> None:
+    """CVE-2020-27813 and its kind."""
     await world.running("a")
     async with world.exec("a", "cat", stdin="true") as socket:
         for odd in (b"", b"\x09x", b"\x04{", b'\x04{"Width": -1, "Height": "x"}', b"\xff\x07", b"\xff", b"\x01x"):

@@ -133,6 +133,7 @@ async def test_an_unknown_authority_reads_as_in_go(serve: Serve) -> None:
 async def test_a_certificate_for_another_host_reads_as_in_go(
     serve: Serve, hosts: tuple[str, ...], name: str, text: str
 ) -> None:
+    """CVE-2025-9708, of another client: whoever had a certificate of the authority was believed to be any server."""
     server = await serve(ok, hosts=hosts)
     client = Client(endpoint(server, server_name=name))
     with pytest.raises(RemoteError) as failure:
@@ -198,6 +199,8 @@ async def test_plain_http_on_a_tls_port_reads_as_in_go() -> None:
 
 
 async def test_redirects_are_not_followed(serve: Serve) -> None:
+    """CVE-2020-8561, CVE-2022-3172."""
+
     async def moved(head: str, body: bytes) -> bytes:
         return reply(b"", "302 Found", "Location: /other")
 

@@ -266,6 +266,7 @@ async def test_a_url_is_sent_as_it_is_written(serve: Serve) -> None:
 
 
 async def test_a_caller_may_replace_headers_but_add_no_lines(serve: Serve) -> None:
+    """CVE-2019-9741 and its kind."""
     server = await serve(ok)
     async with calling(endpoint(server, token="sesame")) as client:
         await client.get(headers={"user-agent": "mine", "Authorization": "Bearer other"})

@@ -120,6 +120,7 @@ HEADS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_a_request_that_is_none_is_refused(server: ServerProcess, name: str) -> None:
+    """CVE-2019-16276 (a space before the colon) and other ways for two readers to read two requests."""
     assert_refused(exchange(server, HEADS[name]))
     assert_alive(server)
 
@@ -184,6 +185,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
     "YAML that indents on and on": ("application/yaml", b"".join(b" " * i + b"a:\n" for i in range(1500))),
     "protobuf that is none": ("application/vnd.kubernetes.protobuf", b"k8s\0" + b"\xff" * 10_000),
     "protobuf that nests deep": ("application/vnd.kubernetes.protobuf", b"k8s\0" + b"\x0a\x80\x08" * 10_000),
+    "YAML of half a character": ("application/yaml", b"\xff\xfe\0"),
     "CBOR": ("application/cbor", b"\xd9\xd9\xf7\x9f" * 1000),
     "a media type of a line": ("text/" + "x" * 30_000, b"{}"),
     "more than may be sent": ("application/json", META + b'"data":{"a":"' + b"a" * (4 * MEGABYTE) + b'"}}'),
@@ -192,6 +194,8 @@ BODIES: dict[str, tuple[str, bytes]] = {
 
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_that_cannot_be_taken_is_refused_soon(server: ServerProcess, name: str) -> None:
+    """CVE-2019-11253 (bombs of YAML), CVE-2019-11254 (its lines), CVE-2020-14040 (half a character), CVE-2021-3121
+    (protobuf), CVE-2021-25738 and CVE-2020-14343 (YAML that makes objects), CVE-2022-28948, CVE-2024-27454 (depth)."""
     content_type, body = BODIES[name]
     before = time.monotonic()
     assert_refused(exchange(server, request("POST", CONFIGMAPS, body, content_type)))
@@ -237,6 +241,7 @@ PATCHES = {
 
 @pytest.mark.parametrize("name", PATCHES)
 def test_a_patch_that_cannot_be_done_is_refused_soon(server: ServerProcess, name: str) -> None:
+    """CVE-2019-1002100: a JSON patch of very many steps."""
     kind, body = PATCHES[name]
     exchange(server, request("POST", CONFIGMAPS, b'{"metadata":{"name":"patched"},"data":{"a":"1"}}'))
     suffix = "yaml" if kind == "apply-patch" else "json"
@@ -715,7 +720,10 @@ def test_memory_stays_bounded_whatever_was_sent(server: ServerProcess) -> None:
 
 
 def test_words_that_clients_make_up_are_not_kept(server: ServerProcess) -> None:
-    """Metrics, caches and discovery must not grow with the names of what is not there."""
+    """Metrics, caches and discovery must not grow with the names of what is not there.
+
+    CVE-2020-8552, CVE-2022-21698 and CVE-2023-45142 (series of metrics without end).
+    """
 
     def ask(first: int, count: int) -> None:
         with server.connect() as connection:

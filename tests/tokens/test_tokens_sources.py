@@ -141,6 +141,7 @@ def test_a_token_without_an_end_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_may_read_is_refused_and_a_broken_one_counts_as_none(tmp_path: Path) -> None:
+    """CVE-2019-11244: kubectl's cache could be written to by everybody."""
     store = Store(tmp_path)
     with store.entry("a") as entry:
         entry.write(Kept(Credential("one", 1e12), "refresh"))
