@@ -156,6 +156,19 @@ async def test_events_of_the_new_group_must_say_when_and_of_what_type(w: KindsWo
     ]
 
 
+async def test_events_of_the_new_group_change_in_their_series_alone(w: KindsWorld) -> None:
+    kind, told = "events.events.k8s.io", {"action": "a", "reportingController": "c", "reportingInstance": "i"}
+    when = {"eventTime": "2026-01-01T00:00:00.000000Z", "type": "Normal", "reason": "r"}
+    await w.create(kind, {**meta("e"), "regarding": {"namespace": NAMESPACE, "name": "p"}, **told, **when})
+    change = {"regarding": {"name": "q"}, "related": {"name": "r"}, "deprecatedSource": {"host": "h"}}
+    rest = '"UID":"","APIVersion":"","ResourceVersion":"","FieldPath":""}: field is immutable'
+    assert await w.wrong(w.patch(kind, "e", change)) == [
+        f'involvedObject: Invalid value: {{"Kind":"","Namespace":"{NAMESPACE}","Name":"q",{rest}',
+        'source: Invalid value: {"Component":"","Host":"h"}: field is immutable',
+        f'related: Invalid value: {{"Kind":"","Namespace":"","Name":"r",{rest}',
+    ]
+
+
 async def test_endpoints_are_addresses_that_others_can_reach(w: KindsWorld) -> None:
     subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 0}]}, {}]
     assert await w.wrong(w.create("endpoints", {**meta("e"), "subsets": subsets})) == [

@@ -274,6 +274,7 @@ _TYPES: Final[dict[str, str]] = {
         "PersistentVolumeReclaimPolicy StorageClassName MountOptions! VolumeMode! NodeAffinity*VolumeNodeAffinity "
         "VolumeAttributesClassName!"
     ),
+    "EventSource": "Component Host",
     "ObjectReference": "Kind Namespace Name UID=uid APIVersion=apiVersion ResourceVersion FieldPath",
     "CSINodeDriver": "Name NodeID=nodeID TopologyKeys! Allocatable*VolumeNodeResources",
     "VolumeNodeResources": "Count!",

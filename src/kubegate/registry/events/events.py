@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubegate.api import Object, clone, field
 from kubegate.api.field import FieldError
-from kubegate.registry import Rules, Scope, conversion
+from kubegate.registry import Rules, Scope, conversion, goshape
 from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import mapped
 from kubegate.registry.core import events
@@ -27,6 +27,7 @@ _IMMUTABLE = (
     "reportingComponent",
     "reportingInstance",
 )
+_SHAPES = {"involvedObject": "ObjectReference", "related": "ObjectReference", "source": "EventSource"}
 _UNSET = "needs to be unset"
 
 
@@ -71,13 +72,17 @@ def _new(event: Object) -> list[FieldError]:
 def _update(event: Object, before: Object) -> list[FieldError]:
     errors = [] if event.get("series") == before.get("series") else _series(event)
     for name in _IMMUTABLE:
-        shown = "reportingController" if name == "reportingComponent" else name
-        errors += field.immutable(shown, event.get(name) or _zero(name), before.get(name) or _zero(name))
+        path = "reportingController" if name == "reportingComponent" else name
+        errors += field.immutable(path, _shown(event, name), _shown(before, name))
     return errors
 
 
-def _zero(name: str) -> object:
-    """How a value that is not there is shown."""
+def _shown(event: Object, name: str) -> object:
+    found = event.get(name)
+    if name in _SHAPES and (found or name != "related"):  # the one that may be missing
+        return goshape.shape(found or {}, _SHAPES[name])
+    if found:
+        return found
     if name in ("reason", "message", "type", "action", "reportingComponent", "reportingInstance"):
         return ""
     return 0 if name == "count" else None
