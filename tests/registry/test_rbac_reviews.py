@@ -157,3 +157,24 @@ def test_what_went_wrong_is_told_beside_the_answer() -> None:
 def test_every_version_is_meant_where_none_is_named() -> None:
     asked = question({"resourceAttributes": resource()}, ALICE)
     assert asked.attributes == Attributes(ALICE, "get", True, "", "*", "pods", "", "ns")
+
+
+class Refusing:
+    async def admit(self, attributes: Any) -> None:
+        pass
+
+    async def validate(self, attributes: Any) -> None:
+        raise StatusError(403, "Forbidden", "no reviews here", {})
+
+
+async def test_what_is_wrong_with_a_review_is_told_before_validating_admission_is_asked(w: World) -> None:
+    w.registry.admission = Refusing()
+    for resource, texts in (
+        ("subjectaccessreviews", "spec.user"),
+        ("selfsubjectaccessreviews", "spec.resourceAttributes"),
+        ("localsubjectaccessreviews", "spec.user"),
+        ("selfsubjectrulesreviews", "no namespace on request"),
+    ):
+        namespace = "ns" if resource.startswith("local") else ""
+        assert texts in await refused(w.review(resource, {}, namespace=namespace))
+    assert await refused(w.review("selfsubjectrulesreviews", asks(namespace="ns"))) == "no reviews here"

@@ -106,7 +106,8 @@ class Rules(Struct, frozen=True):
                finalizers).
     subresources: rules of subresources that are stored as part of the object (`status`, `approval`, …), where they
                differ from the generic ones. Of one that does something on POST (see `connect`), `prepare` is given
-               the object that it belongs to as the stored one, before validating admission.
+               the object that it belongs to as the stored one, before validating admission. So is that of a resource
+               which is not stored; it may raise StatusError.
     connect:   subresources that do something else on POST (`eviction`, `token`, `binding`); "" for the resource itself
                where it is not stored (reviews).
     """

@@ -697,9 +697,10 @@ class Registry:
         await self.admission.admit(attributes)
         assert attributes.object is not None
         scope = self.scope(resource, subresource, context)
-        own = rules.subresources.get(subresource)
+        own = rules.subresources.get(subresource) if subresource else rules
         if own is not None and own.prepare is not None:
-            own.prepare(attributes.object, self.reader.get(resource.group_resource, namespace, name), scope)
+            stored = self.reader.get(resource.group_resource, namespace, name) if subresource else None
+            own.prepare(attributes.object, stored, scope)
         await self.admission.validate(attributes)
         return await handler(namespace, name, attributes.object, scope)
 

@@ -11,12 +11,15 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization.reviews import with_managed_fields
 
 
+def check(review: Object, old: Object | None, scope: Scope) -> None:
+    if not (review.get("spec") or {}).get("token"):
+        raise status.bad_request("token is required for TokenReview in authentication")
+
+
 async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
     """The review with its status; what the sender had put there stays where nothing better is known."""
-    spec = review.get("spec") or {}
-    token = spec.get("token") or ""
-    if not token:
-        raise status.bad_request("token is required for TokenReview in authentication")
+    spec = review["spec"]
+    token = spec["token"]
     authentication = scope.registry.extensions["authentication"]
     wanted = tuple(spec.get("audiences") or authentication.api_audiences) or None
     # the very way that a request with this token would go, anonymous included
@@ -42,4 +45,4 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     return answer
 
 
-RULES = Rules(connect={"": create})
+RULES = Rules(prepare=check, connect={"": create})

@@ -7,11 +7,15 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization import reviews
 
 
-async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+def check(review: Object, old: Object | None, scope: Scope) -> None:
     spec = review.get("spec") or {}
     errors = reviews.validate_subject(spec) + reviews.validate_metadata(review, scope, namespaced=True)
-    reviews.refuse(errors + reviews.validate_local(spec, namespace))
+    reviews.refuse(errors + reviews.validate_local(spec, review["metadata"].get("namespace") or ""))
+
+
+async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+    spec = review["spec"]
     return await reviews.answer(review, reviews.question(spec, reviews.user_of(spec)), scope)
 
 
-RULES = Rules(connect={"": create})
+RULES = Rules(prepare=check, connect={"": create})

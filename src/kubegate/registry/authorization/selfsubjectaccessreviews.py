@@ -7,10 +7,13 @@ from kubegate.registry import Rules, Scope
 from kubegate.registry.authorization import reviews
 
 
+def check(review: Object, old: Object | None, scope: Scope) -> None:
+    errors = reviews.validate_self(review.get("spec") or {})
+    reviews.refuse(errors + reviews.validate_metadata(review, scope, namespaced=False))
+
+
 async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
-    spec = review.get("spec") or {}
-    reviews.refuse(reviews.validate_self(spec) + reviews.validate_metadata(review, scope, namespaced=False))
-    return await reviews.answer(review, reviews.question(spec, scope.context.user), scope)
+    return await reviews.answer(review, reviews.question(review["spec"], scope.context.user), scope)
 
 
-RULES = Rules(connect={"": create})
+RULES = Rules(prepare=check, connect={"": create})

@@ -6,11 +6,13 @@ from kubegate.api import Object, status
 from kubegate.registry import Rules, Scope
 
 
-async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
-    wanted = (review.get("spec") or {}).get("namespace") or ""
-    if not wanted:
+def check(review: Object, old: Object | None, scope: Scope) -> None:
+    if not (review.get("spec") or {}).get("namespace"):
         raise status.bad_request("no namespace on request")
-    rules = await scope.registry.rules.rules_for(scope.context.user, wanted)
+
+
+async def create(namespace: str, name: str, review: Object, scope: Scope) -> Object:
+    rules = await scope.registry.rules.rules_for(scope.context.user, review["spec"]["namespace"])
     found: Object = {
         "resourceRules": rules.resource_rules,
         "nonResourceRules": rules.non_resource_rules,
@@ -27,4 +29,4 @@ async def create(namespace: str, name: str, review: Object, scope: Scope) -> Obj
     }
 
 
-RULES = Rules(connect={"": create})
+RULES = Rules(prepare=check, connect={"": create})
