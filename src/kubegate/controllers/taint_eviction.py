@@ -93,6 +93,7 @@ class TaintEviction(Loop):
         status = pod.get("status") or {}
         condition = {
             "type": "DisruptionTarget",
+            "observedGeneration": pod["metadata"].get("generation", 0),
             "status": "True",
             "lastProbeTime": None,
             "lastTransitionTime": rfc3339(self._clock.now()),
