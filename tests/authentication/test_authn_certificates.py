@@ -244,6 +244,16 @@ def test_name_constraints_hold_for_alternative_names() -> None:
     assert "excluded by a constraint" in check(root, client(excluding, start=0, hosts=["example.org"]), der(excluding))
 
 
+def test_names_are_compared_with_so_many_constraints_and_no_more() -> None:
+    """CVE-2025-58187: names times constraints took minutes; Go refuses as many."""
+    root = authority()
+    constraints = x509.NameConstraints([x509.DNSName(f"{i}.example.org") for i in range(501)], None)
+    middle = under(root, constraints=constraints)
+    hosts = [f"{i}.0.example.org" for i in range(500)]
+    assert check(root, client(middle, start=0, hosts=hosts[1:]), der(middle)) == "jane"
+    assert check(root, client(middle, start=0, hosts=hosts), der(middle)) == "x509: too many constraints"
+
+
 def test_a_pool_may_hold_a_client_certificate_itself() -> None:
     ca = authority()
     made = client(ca)

@@ -120,3 +120,24 @@ def test_comments_name_laws_that_there_are() -> None:
     laws = set(re.findall(r"^(\d)\. \*\*", page("design"), re.MULTILINE))
     named = {n for path in (ROOT / "src").rglob("*.py") for n in re.findall(r"\b[Ll]aw (\d)", path.read_text())}
     assert named and named <= laws
+
+
+def test_each_cve_of_the_page_is_named_by_the_tests_that_it_names() -> None:
+    applying = page("security").partition("## Published CVEs")[2].partition("## Those that do not apply")[0]
+    rows = [row.strip("| ").split(" | ") for row in applying.splitlines() if row.startswith("| 2")]
+    assert len(rows) > 30
+    tests = ROOT / "tests"
+    for numbers, *_, named in rows:
+        folder, text = "", ""
+        for name in re.findall(r"`([\w/.]+\.py)`", named):  # the second of a row may be beside the first
+            folder = str(Path(name).parent) if "/" in name else folder
+            text += (tests / folder / Path(name).name).read_text()
+        for number in re.findall(r"\d{4}-\d+", numbers):
+            assert number in text or number.replace("-", "_") in text, f"no test of {named} names CVE-{number}"
+
+
+def test_each_cve_that_a_test_names_is_on_the_page() -> None:
+    text = page("security")
+    for path in (ROOT / "tests").rglob("*.py"):
+        for number in re.findall(r"CVE-(\d{4}-\d{3,})", path.read_text()):
+            assert number in text, f"{path.name} names CVE-{number}"

@@ -108,6 +108,18 @@ def test_what_is_in_files_is_shown_and_what_has_ended_is_told_by_the_exit_code(p
     assert "has expired" in pki("verify", "old.crt").output
 
 
+def test_a_certificate_of_others_steers_no_terminal(pki: Command) -> None:
+    """CVE-2021-25743 of kubectl: escape sequences in what others wrote."""
+    pki("init")
+    ca = certificates.load_authority(Path("ca.crt"), Path("ca.key"))
+    subject = Subject("eve\x1b]0;owned\x07\u202e", ("dev\x1b[2J",))
+    evil = certificates.issue(ca, keys.generate().public_key(), subject, usages=certificates.CLIENT)
+    Path("evil.crt").write_bytes(certificates.certificate_pem(evil))
+    shown = pki("show", "evil.crt").output
+    assert "user         eve\\x1b]0;owned\\x07\\u202e" in shown and "groups       dev\\x1b[2J" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [

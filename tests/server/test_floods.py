@@ -59,7 +59,7 @@ def continuations() -> Iterator[bytes]:
 
 
 def remembered_headers() -> Iterator[bytes]:
-    """CVE-2019-9518 and its kind: 4 kB that are remembered, and named ten thousand times in each request."""
+    """CVE-2016-6581 and its kind: 4 kB that are remembered, and named ten thousand times in each request."""
     yield frame(HEADERS, END_STREAM | END_HEADERS, 1, GET + literal(b"x-big", b"a" * 4000, b"\x40"))
     for stream in count(3, 2):
         yield frame(HEADERS, END_STREAM | END_HEADERS, stream, GET + b"\xbe" * 10_000)

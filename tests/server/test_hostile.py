@@ -195,7 +195,8 @@ BODIES: dict[str, tuple[str, bytes]] = {
 @pytest.mark.parametrize("name", BODIES)
 def test_a_body_that_cannot_be_taken_is_refused_soon(server: ServerProcess, name: str) -> None:
     """CVE-2019-11253 (bombs of YAML), CVE-2019-11254 (its lines), CVE-2020-14040 (half a character), CVE-2021-3121
-    (protobuf), CVE-2021-25738 and CVE-2020-14343 (YAML that makes objects), CVE-2022-28948, CVE-2024-27454 (depth)."""
+    (protobuf), CVE-2021-25738 and CVE-2020-14343 (YAML that makes objects), CVE-2021-4235, CVE-2022-3064,
+    CVE-2022-28948, CVE-2024-27454 (depth)."""
     content_type, body = BODIES[name]
     before = time.monotonic()
     assert_refused(exchange(server, request("POST", CONFIGMAPS, body, content_type)))
@@ -722,7 +723,7 @@ def test_memory_stays_bounded_whatever_was_sent(server: ServerProcess) -> None:
 def test_words_that_clients_make_up_are_not_kept(server: ServerProcess) -> None:
     """Metrics, caches and discovery must not grow with the names of what is not there.
 
-    CVE-2020-8552, CVE-2022-21698 and CVE-2023-45142 (series of metrics without end).
+    CVE-2020-8552, CVE-2022-21698, CVE-2023-45142 and CVE-2023-47108 (series of metrics without end).
     """
 
     def ask(first: int, count: int) -> None:

@@ -21,6 +21,7 @@ from kubegate.pki import certificates
 from kubegate.remote.errors import expiry_text
 
 MAX_SIGNATURE_CHECKS = 100
+MAX_CONSTRAINT_CHECKS = 250_000
 MAX_CHAIN = 10
 _HANDLED = frozenset(
     {
@@ -209,6 +210,8 @@ def _check_time(certificate: _Certificate, now: datetime) -> None:
 
 def _check_names(names: Sequence[x509.GeneralName], constraints: x509.NameConstraints) -> None:
     permitted, excluded = constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
+    if len(names) * (len(permitted) + len(excluded)) > MAX_CONSTRAINT_CHECKS:
+        raise VerificationError("x509: too many constraints")
     for constraint in (*permitted, *excluded):
         if not isinstance(constraint, x509.DNSName | x509.IPAddress | x509.RFC822Name | x509.UniformResourceIdentifier):
             raise VerificationError("x509: unhandled critical extension")

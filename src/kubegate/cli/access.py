@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from kubegate.cli.errors import fail, telling
+from kubegate.cli.terminal import visible
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import ApiServer
@@ -450,7 +451,6 @@ class _UsageError(Exception):
 
 def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
     """Run it; what cannot be read or understood is one line on stderr, and exit code 2."""
-    import re
 
     from kubegate.analysis.questions import QuestionError
     from kubegate.analysis.sources import SourceError
@@ -546,16 +546,8 @@ _USUAL_RESOURCES = (
 )  # fmt: skip
 
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def _visible(text: str) -> str:
-    """Names of users and roles may hold anything: what would steer the terminal, or turn the line round, is shown."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def _echo(text: str, *, nl: bool = True) -> None:
-    typer.echo(_visible(text), nl=nl)
+    typer.echo(visible(text), nl=nl)
 
 
 def _print_json(value: Any) -> None:
@@ -574,7 +566,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_visible(cell.replace("\n", " "))) for cell in row))
+        table.add_row(*(Text(visible(cell.replace("\n", " "))) for cell in row))
     wide = None if sys.stdout.isatty() else 10_000
     buffer = io.StringIO()
     Console(file=buffer, width=wide or _terminal_width(), force_terminal=wide is None, highlight=False).print(table)

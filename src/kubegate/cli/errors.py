@@ -8,9 +8,11 @@ from typing import NoReturn
 
 import typer
 
+from kubegate.cli.terminal import echo
+
 
 def tell(text: str) -> None:
-    typer.echo(f"kubegate: {text}", err=True)
+    echo(f"kubegate: {text}", err=True)
 
 
 def fail(text: str, code: int = 1) -> NoReturn:

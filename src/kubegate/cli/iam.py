@@ -13,6 +13,7 @@ import typer
 from kubegate.cli import iam_pods
 from kubegate.cli.errors import fail
 from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import ApiServer
@@ -55,7 +56,7 @@ def create(
     with telling():
         if account:
             run(kubeconfig, context, lambda server: _change(server, lambda data: awsauth.with_account(data, account)))
-            typer.echo(f"{account}: each of its identities is the user of its ARN")
+            echo(f"{account}: each of its identities is the user of its ARN")
             return
         found = awsauth.normal(arn)
         if not username:
@@ -66,7 +67,7 @@ def create(
             return awsauth.added(data, found, username, groups)
 
         run(kubeconfig, context, lambda server: _change(server, change))
-        typer.echo(f"{found}: {_shown(username, groups)}")
+        echo(f"{found}: {_shown(username, groups)}")
 
 
 @mapping.command(name="get")
@@ -110,7 +111,7 @@ def delete(
             return changed
 
         run(kubeconfig, context, lambda server: _change(server, change))
-        typer.echo(f"{found}: no longer mapped")
+        echo(f"{found}: no longer mapped")
 
 
 @app.command()
@@ -237,4 +238,4 @@ def _token(text: str) -> str:
 def _table(lines: list[tuple[str, ...]]) -> None:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
-        typer.echo("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        echo("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -11,6 +11,7 @@ import typer
 
 from kubegate.cli.errors import fail
 from kubegate.cli.iam_shared import Context, Kubeconfig, ask, passed, refused, run, telling
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import ApiServer
@@ -70,7 +71,7 @@ def create(
         body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}?fieldManager=kubegate-iam&force=true"
         run(kubeconfig, context, lambda server: server.send("PATCH", path, body, "application/apply-patch+yaml"))
-        typer.echo(f"serviceaccount/{name} in {namespace}: its pods assume {role}")
+        echo(f"serviceaccount/{name} in {namespace}: its pods assume {role}")
 
 
 def trust_policy(
@@ -215,4 +216,4 @@ def _caller(cluster: str, sts_endpoint: str, cafile: Path | None) -> None:
     except presigned.BadToken as error:
         refused(error.check, error.problem)
     caller = asyncio.run(ask(call, cluster, cafile.read_bytes() if cafile else None))
-    typer.echo(caller.arn)
+    echo(caller.arn)

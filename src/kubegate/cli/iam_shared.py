@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from kubegate.cli import errors
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.analysis.client import ApiServer
@@ -47,11 +48,11 @@ async def ask(call: Any, cluster: str, authority: bytes | None) -> Identity:
 
 
 def passed(step: str, found: str) -> None:
-    typer.echo(f"ok      {step}: {found}")
+    echo(f"ok      {step}: {found}")
 
 
 def refused(step: str, problem: str) -> NoReturn:
-    typer.echo(f"refused {step}: {problem}")
+    echo(f"refused {step}: {problem}")
     raise typer.Exit(1)
 
 

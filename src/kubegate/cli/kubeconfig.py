@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubegate.cli.errors import telling
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.pki.kubeconfig import Config, Connection
@@ -128,9 +129,9 @@ def check(
                 findings += asyncio.run(_server_findings(name, connection))
         wrong = [finding for finding in findings if finding.wrong]
         for finding in findings:
-            typer.echo(finding.line())
+            echo(finding.line())
         if not findings:
-            typer.echo(f"{file}: nothing is wrong")
+            echo(f"{file}: nothing is wrong")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -257,4 +258,4 @@ def _give(config: Config, output: Path | None, force: bool) -> None:
         typer.echo(kubeconfig.dump(config).decode(), nl=False)
         return
     kubeconfig.write(config, output, force=force)
-    typer.echo(f"{output}: {config['current-context']}")
+    echo(f"{output}: {config['current-context']}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kubegate.cli.errors import telling
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -143,7 +144,7 @@ def show(
     for path in paths:
         with telling(ValueError):
             for line, is_ended in _shown(path):
-                typer.echo(line)
+                echo(line)
                 ended |= is_ended
     raise typer.Exit(1 if ended else 0)
 
@@ -179,7 +180,7 @@ def verify(
             raise ValueError(f"{path}: the certificate is for {names}, not for {host}")
         if key is not None and keys.load_private(key).public_key() != chain[0].public_key():
             raise ValueError(f"{path}: {key} is the key of another certificate")
-    typer.echo(f"{path}: good until {_day(chain[0].not_valid_after_utc)}")
+    echo(f"{path}: good until {_day(chain[0].not_valid_after_utc)}")
 
 
 @app.command(short_help="Issue certificates again, for the same key.")
@@ -199,7 +200,7 @@ def renew(
             found = certificates.load_certificates(path)[0]
             left = found.not_valid_after_utc - datetime.now(UTC)
             if within and left > timedelta(days=within):
-                typer.echo(f"{path}: left alone, it lasts until {_day(found.not_valid_after_utc)}")
+                echo(f"{path}: left alone, it lasts until {_day(found.not_valid_after_utc)}")
                 continue
             made = certificates.renew(authority, found, days=days)
             files.write_public(path, certificates.certificate_pem(made), force=True)
@@ -282,7 +283,7 @@ def _made(certificate: x509.Certificate, *files: Path) -> None:
 
     who = certificates.subject_of(certificate).common_name
     end = certificate.not_valid_after_utc
-    typer.echo(f"{', '.join(str(file) for file in files)}: {who}, until {_day(end)}")
+    echo(f"{', '.join(str(file) for file in files)}: {who}, until {_day(end)}")
 
 
 def _day(moment: datetime) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from kubegate.cli.errors import fail
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.storage.build import StorageOptions
@@ -203,7 +204,7 @@ def _errors() -> Iterator[None]:
         for error in _leaves(group):
             assert isinstance(error, Damaged)
             for fault in error.faults:
-                typer.echo(fault, err=True)
+                echo(fault, err=True)
             said = f"{len(error.faults)} faults; restore a backup"
     except* FileExistsError as group:
         error = _leaves(group)[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kubegate.cli.errors import telling
+from kubegate.cli.terminal import echo
 
 if TYPE_CHECKING:
     from kubegate.tokens.credential import Credential
@@ -225,7 +226,7 @@ async def _from_issuer(settings: Settings, entry: Entry, method: str, browser: s
     known = fresh(kept, clock.now())
     if known is not None:
         return known
-    terminal = oidc.Terminal(lambda page: oidc.show_in_browser(page, browser), lambda text: typer.echo(text, err=True))
+    terminal = oidc.Terminal(lambda page: oidc.show_in_browser(page, browser), lambda text: echo(text, err=True))
     # kubectl's `interactive` tells of stdin, which nothing here reads: `kubectl apply -f -` may well have somebody
     somebody = method != "auto" or bool(browser) or oidc.has_browser() or sys.stderr.isatty()
     client = oidc.OidcClient(settings, clock)

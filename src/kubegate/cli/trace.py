@@ -27,7 +27,7 @@ _AGAIN = "admission: all of them once more, for a webhook or policy changed it"
 # Other names for what the stages decide, where theirs tell little without the code beside it.
 _DECISIONS = {("authorization", "no opinion"): "nobody allows it", ("store", ""): "written"}
 # What must not reach a terminal: names and texts in a trace are the clients'.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
 
 def trace(
