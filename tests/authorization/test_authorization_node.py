@@ -143,6 +143,10 @@ async def test_tokens_only_for_service_accounts_of_its_pods() -> None:
     assert await world.reason("create", "serviceaccounts/x", name="robot") == (
         "can only create token subresource of serviceaccount"
     )
+    assert await world.reason("get", "serviceaccounts", name="robot") is None
+    assert await world.reason("get", "serviceaccounts", name="robot", namespace="") == (
+        "can only read namespaced object of this type"
+    )
 
 
 async def test_secrets_are_read_one_by_one_and_never_written() -> None:
