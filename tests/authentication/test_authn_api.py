@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,19 +245,33 @@ async def test_what_is_no_certificate_is_not_shown_again(api: Api, pem: bytes, w
     assert found["details"]["causes"][0]["message"] == f'Invalid value: "<certificate data>": {why}'
 
 
-async def test_a_request_with_a_wrong_signature_is_refused(api: Api) -> None:
-    der = bytearray(base64.b64decode(wanted()["spec"]["request"]))
-    request = certificates.parse_request(bytes(der))
+def changed_request(change: str, to: bytes) -> str:
+    """The usual request, some of its bytes (a regular expression) changed, as a CertificateSigningRequest has it."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    changed = bytearray(request.public_bytes(Encoding.DER))
-    changed[-1] ^= 1
-    lines = base64.encodebytes(bytes(changed)).decode()
+    der = certificates.parse_request(base64.b64decode(wanted()["spec"]["request"])).public_bytes(Encoding.DER)
+    changed, count = re.subn(change.encode("latin-1"), lambda _: to, der, count=1, flags=re.DOTALL)
+    assert count == 1
+    lines = base64.encodebytes(changed).decode()
     pem = f"-----BEGIN CERTIFICATE REQUEST-----\n{lines}-----END CERTIFICATE REQUEST-----\n"
-    found = await api.ask("POST", REQUESTS, wanted(request=base64.b64encode(pem.encode()).decode()))
+    return base64.b64encode(pem.encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "why"),
+    [
+        ("jane", b"john", "x509: ECDSA verification failure"),
+        (r"\x03\x42\x00\x04.{64}", b"\x03\x42\x00\x04" + bytes(64), "P256 point not on curve"),
+        (r"\xce\x3d\x03\x01\x07", b"\xce\x3d\x03\x01\x09", "x509: unsupported elliptic curve"),
+        (r"\xce\x3d\x04\x03\x02", b"\xce\x3d\x04\x03\x09", "x509: cannot verify signature: algorithm unimplemented"),
+    ],
+    ids=["subject", "point", "curve", "algorithm"],
+)
+async def test_a_request_whose_key_did_not_sign_it_is_refused(api: Api, change: str, to: bytes, why: str) -> None:
+    found = await api.ask("POST", REQUESTS, wanted(request=changed_request(change, to)))
     assert found["http"] == 422
     cause = found["details"]["causes"][0]
-    assert (cause["field"], cause["message"].split('": ')[1]) == ("spec.request", "x509: ECDSA verification failure")
+    assert (cause["field"], cause["message"].split('": ')[1]) == ("spec.request", why)
 
 
 async def test_a_request_may_have_any_name_that_a_path_can_hold(api: Api) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import SignatureAlgorithmOID
 
 from kubegate.api import Object, field, names
 from kubegate.api.clock import rfc3339
@@ -130,9 +131,17 @@ def _request_problem(text: bytes) -> str:
     except ValueError:
         return pem.misread(block.data, _REQUEST) or "asn1: structure error: malformed certificate request"
     try:
-        return "" if request.is_signature_valid else _forged(request)
+        key = request.public_key()
+    except Exception:  # of a kind that the library does not know, or no key at all
+        return _unread_key(block.data) or _UNIMPLEMENTED
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, _CURVES):
+        return _UNSUPPORTED
+    if request.signature_algorithm_oid not in _SIGNATURES:
+        return _UNIMPLEMENTED
+    try:
+        return "" if request.is_signature_valid else _forged(key)
     except Exception:  # an algorithm that the library does not know
-        return "x509: cannot verify signature: algorithm unimplemented"
+        return _UNIMPLEMENTED
 
 
 # How Go reads the beginning of a certificate request.
@@ -143,9 +152,45 @@ _REQUEST = (
 )
 
 
-def _forged(request: x509.CertificateSigningRequest) -> str:
+_UNIMPLEMENTED = "x509: cannot verify signature: algorithm unimplemented"
+_UNSUPPORTED = "x509: unsupported elliptic curve"
+_SIGNATURES = frozenset(
+    {
+        SignatureAlgorithmOID.RSA_WITH_SHA1,
+        SignatureAlgorithmOID.RSA_WITH_SHA256,
+        SignatureAlgorithmOID.RSA_WITH_SHA384,
+        SignatureAlgorithmOID.RSA_WITH_SHA512,
+        SignatureAlgorithmOID.RSASSA_PSS,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA1,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA256,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA384,
+        SignatureAlgorithmOID.ECDSA_WITH_SHA512,
+        SignatureAlgorithmOID.ED25519,
+    }
+)
+_CURVES = (ec.SECP224R1, ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+# Object identifiers in DER: of keys on curves, and of the curves that Go knows.
+_ON_A_CURVE = bytes.fromhex("06072a8648ce3d0201")
+_CURVE_NAMES = {
+    bytes.fromhex("06052b81040021"): "P224",
+    bytes.fromhex("06082a8648ce3d030107"): "P256",
+    bytes.fromhex("06052b81040022"): "P384",
+    bytes.fromhex("06052b81040023"): "P521",
+}
+
+
+def _unread_key(request: bytes) -> str:
+    """What Go says of a key on a curve that cannot be read; "" for other keys."""
+    _, there, curve = request.partition(_ON_A_CURVE)
+    if not there:
+        return ""
+    name = next((name for oid, name in _CURVE_NAMES.items() if curve.startswith(oid)), "")
+    return f"{name} point not on curve" if name else _UNSUPPORTED
+
+
+def _forged(key: object) -> str:
     """What Go says of a wrong signature, by the kind of the key."""
-    match request.public_key():
+    match key:
         case rsa.RSAPublicKey():
             return "crypto/rsa: verification error"
         case ec.EllipticCurvePublicKey():
