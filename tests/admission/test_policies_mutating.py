@@ -125,6 +125,13 @@ async def test_atomic_lists_are_not_replaced_unawares(policies: Policies) -> Non
     assert (await policies.said(pod())).endswith(": .spec.tolerations, .spec.nodeSelector")
 
 
+async def test_an_object_that_does_not_fit_its_kind_is_not_applied_to(policies: Policies) -> None:
+    policies.policy(apply("Object{metadata: Object.metadata{labels: {'a': 'b'}}}"))
+    assert await policies.said({**config_map(), "data": "x"}) == (
+        "error applying patch: failed to convert original object to typed object: .data: expected map, got &{x}"
+    )
+
+
 async def test_fields_that_the_kind_does_not_have_are_refused(policies: Policies) -> None:
     policies.policy(apply("Object{spce: Object.spce{x: 1}}"))
     assert await policies.said(config_map()) == (

@@ -142,6 +142,9 @@ def test_kubernetes_libraries_are_there(expression: str, expected: Any) -> None:
         ("quantity(object.spec.replicas)", "no such overload: quantity(int)"),
         ("optional.none().value()", "optional.none() dereference"),
         ("dyn(object.metadata.name).first()", "no such overload: first(string)"),
+        ("[?dyn(object.metadata.name)]", "cannot initialize optional list element from non-optional value web"),
+        ("{?'k': dyn([1, 2])}", "cannot initialize optional entry 'k' from non-optional value [1, 2]"),
+        ("{?1: dyn({'a': [null]})}", "cannot initialize optional entry '1' from non-optional value {a: [NULL_VALUE]}"),
         ("optional.unwrap(dyn([1]))", "no such overload: optional.unwrap(list)"),
         ("'x'.matches(object.metadata.name + '(')", "error parsing regexp: missing closing ): `web(`"),
         ("ip('10.0.0.256')", 'IP Address "10.0.0.256" parse error during conversion from string: ParseAddr('

@@ -380,7 +380,7 @@ def _duplicates(value: list[Any], schema: Structural, path: str) -> Iterator[Fie
             shown = {key: item[key] for key in schema.list_map_keys if key in item}
         assert token is not None
         if token in seen:
-            yield field.duplicate(f"{path}[{position}]", shown)
+            yield field.duplicate(f"{path}[{position}]", orjson.loads(_token(shown)))
         seen.add(token)
 
 

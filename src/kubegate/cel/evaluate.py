@@ -203,7 +203,7 @@ class _Builder:
             for position, element in enumerate(elements):
                 value = element(run)
                 if position in optional:
-                    value = _as_optional(value)
+                    value = _as_optional(value, "list element")
                     if not value.present:
                         continue
                     value = value.value
@@ -227,7 +227,7 @@ class _Builder:
                 if type(key) not in _KEYS:
                     raise EvaluationError(f"unsupported key type: {values.type_name(key)}")
                 if optional:
-                    value = _as_optional(value)
+                    value = _as_optional(value, f"entry '{values.plain_text(key)}'")
                     if not value.present:
                         continue
                     value = value.value
@@ -258,7 +258,7 @@ class _Builder:
             for field, make, optional in entries:
                 value = make(run)
                 if optional:
-                    value = _as_optional(value)
+                    value = _as_optional(value, f"entry '{field}'")
                     if not value.present:
                         continue
                     value = value.value
@@ -383,10 +383,10 @@ def _accumulated(name: str) -> Step:
     return accumulated
 
 
-def _as_optional(value: Any) -> Optional:
+def _as_optional(value: Any, what: str) -> Optional:
     if isinstance(value, Optional):
         return value
-    raise EvaluationError(f"cannot initialize optional entry from non-optional value {values.plain_text(value)}")
+    raise EvaluationError(f"cannot initialize optional {what} from non-optional value {values.plain_text(value)}")
 
 
 def select(value: Any, field: str) -> Any:

@@ -224,7 +224,19 @@ def plain_text(value: Any) -> str:
         return double_text(value)
     if value is None:
         return "NULL_VALUE"
+    if isinstance(value, list | tuple | dict):
+        check_extent(value)
+        return _aggregate_text(value)
     return str(value)
+
+
+def _aggregate_text(value: Any) -> str:
+    match value:
+        case list() | tuple():
+            return f"[{', '.join(map(_aggregate_text, value))}]"
+        case dict():
+            return "{" + ", ".join(f"{plain_text(key)}: {_aggregate_text(item)}" for key, item in value.items()) + "}"
+    return plain_text(value)
 
 
 def equal(first: Any, second: Any) -> bool:

@@ -64,6 +64,11 @@ def apply_configuration(obj: Object, made: Any, kind: GroupVersionKind, objects:
             "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: " + text
         )
     try:
+        # what webhooks and JSON patches make of a custom resource has not been checked yet
+        typed.validate(schema, obj, duplicates=True)
+    except typed.NotTyped as error:
+        raise PatchFailed(f"error applying patch: failed to convert original object to typed object: {error}") from None
+    try:
         merged = typed.merge(schema, obj, patch)
     except typed.NotTyped as error:
         raise PatchFailed(f"error applying patch: failed to merge patch: {error}") from None
@@ -92,7 +97,7 @@ def _field_as_go(field: str, value: Any) -> Any:
             for key in value:
                 if not isinstance(key, str):
                     kind = go_type_name(key)
-                    told = _rune(key) if type(key) in (int, UInt) else f"%!q({kind}={_text(key)})"
+                    told = _rune(key) if type(key) in (int, UInt) else f"%!q({kind}={plain_text(key)})"
                     raise _BadKey(
                         f"fail to convert field {quoted(field)}: map key {told} is of type {kind}, not string"
                     )
@@ -118,11 +123,11 @@ def _inner_as_go(value: Any) -> Any:
         case OwnTexts():
             return typed.Foreign("[]string", f"[{' '.join(value)}]", f"[]string{{{', '.join(map(quoted, value))}}}")
         case OwnList():
-            shown, syntax = " ".join(map(_text, value)), ", ".join(map(_syntax, value))
+            shown, syntax = " ".join(map(plain_text, value)), ", ".join(map(_syntax, value))
             return typed.Foreign("[]ref.Val", f"[{shown}]", f"[]ref.Val{{{syntax}}}")
         case OwnMap():
-            items = sorted(value.items(), key=lambda item: _text(item[0]))
-            shown = " ".join(f"{_text(key)}:{_text(item)}" for key, item in items)
+            items = sorted(value.items(), key=lambda item: plain_text(item[0]))
+            shown = " ".join(f"{plain_text(key)}:{plain_text(item)}" for key, item in items)
             syntax = ", ".join(f"{_syntax(key)}:{_syntax(item)}" for key, item in items)
             return typed.Foreign("map[ref.Val]ref.Val", f"map[{shown}]", f"map[ref.Val]ref.Val{{{syntax}}}")
         case Timestamp():
@@ -161,16 +166,6 @@ def _length(value: Duration) -> str:
     return f"{'-' if value.nanoseconds < 0 else ''}{shown}{seconds}s"
 
 
-def _text(value: Any) -> str:
-    """One of CEL's own values within another one, as Go's `%v` has it."""
-    match value:
-        case list() | tuple():
-            return f"[{', '.join(map(_text, value))}]"
-        case dict():
-            return "{" + ", ".join(f"{_text(key)}: {_text(item)}" for key, item in value.items()) + "}"
-    return plain_text(value)
-
-
 def _rune(number: int) -> str:
     """Go's `%q` of a number: the character that it stands for."""
     character = chr(number) if 0 <= number < 0x110000 else "\ufffd"
@@ -178,7 +173,15 @@ def _rune(number: int) -> str:
 
 
 def _syntax(value: Any) -> str:
-    return quoted(value) if isinstance(value, str) else _text(value)
+    """The same as Go's `%#v` has it."""
+    match value:
+        case str():
+            return quoted(value)
+        case None:
+            return "0"
+        case UInt():
+            return f"{value:#x}"
+    return plain_text(value)
 
 
 def _atomics(schema: Schema, value: Any, path: str) -> Iterator[str]:

@@ -360,28 +360,31 @@ def with_named_fields(schema: Schema, paths: FieldSet) -> FieldSet:
 
 
 # ------------------------------------------------------------------ validating
-def validate(schema: Schema, value: Any) -> None:
-    """Check that an applied configuration fits its schema and names no item twice. Raises NotTyped with every error."""
-    errors = list(_errors(schema, value, ""))
+def validate(schema: Schema, value: Any, *, duplicates: bool = False) -> None:
+    """Check that an applied configuration fits its schema, and names no item twice unless `duplicates` are let in.
+
+    Raises NotTyped with every error.
+    """
+    errors = list(_errors(schema, value, "", duplicates))
     if len(errors) == 1:
         raise NotTyped(errors[0])
     if errors:
         raise NotTyped("\n".join(["errors:", *(f"  {error}" for error in errors)]))
 
 
-def _errors(schema: Schema, value: Any, path: str) -> Iterator[str]:
+def _errors(schema: Schema, value: Any, path: str, duplicates: bool) -> Iterator[str]:
     if value is None:
         return
     if schema.type == "object":
         if not isinstance(value, dict):
             yield _at(path, f"expected map, got {_pointer(value)}")
             return
-        yield from _map_errors(schema, value, path)
+        yield from _map_errors(schema, value, path, duplicates)
     elif schema.type == "array":
         if not isinstance(value, list):
             yield _at(path, f"expected list, got {_pointer(value)}")
             return
-        yield from _list_errors(schema, value, path)
+        yield from _list_errors(schema, value, path, duplicates)
     elif schema.type:
         text = _scalar_error(schema, value)
         if text:
@@ -389,29 +392,29 @@ def _errors(schema: Schema, value: Any, path: str) -> Iterator[str]:
     elif isinstance(value, dict | list | Foreign) and schema.name in _SCALARS:
         yield _at(path, f"expected any scalar, got {_pointer(value)}")
     elif isinstance(value, dict):
-        yield from _map_errors(schema, value, path)
+        yield from _map_errors(schema, value, path, duplicates)
     elif isinstance(value, list):
         for position, item in enumerate(value):
-            yield from _errors(schema.items or ANY, item, f"{path}[{position}]")
+            yield from _errors(schema.items or ANY, item, f"{path}[{position}]", duplicates)
     elif isinstance(value, Foreign):
         yield _at(path, f"expected map, got {_pointer(value)}")
 
 
-def _map_errors(schema: Schema, value: dict[str, Any], path: str) -> Iterator[str]:
+def _map_errors(schema: Schema, value: dict[str, Any], path: str, duplicates: bool) -> Iterator[str]:
     closed = schema.additional is None and bool(schema.properties) and not schema.open
     for name, child in value.items():
         field = schema.properties.get(name)
         if field is None and closed:
             yield _at(f"{path}.{name}", "field not declared in schema")
         else:
-            yield from _errors(field or schema.additional or ANY, child, f"{path}.{name}")
+            yield from _errors(field or schema.additional or ANY, child, f"{path}.{name}", duplicates)
 
 
-def _list_errors(schema: Schema, value: list[Any], path: str) -> Iterator[str]:
+def _list_errors(schema: Schema, value: list[Any], path: str, duplicates: bool) -> Iterator[str]:
     items = schema.items or ANY
     if schema.list_type not in ("map", "set"):
         for position, item in enumerate(value):
-            yield from _errors(items, item, f"{path}[{position}]")
+            yield from _errors(items, item, f"{path}[{position}]", duplicates)
         return
     element_of = _key_element if schema.list_type == "map" else _value_element
     seen: set[str] = set()
@@ -422,10 +425,10 @@ def _list_errors(schema: Schema, value: list[Any], path: str) -> Iterator[str]:
             yield _at(path, f"element {position}: {error}")
             return  # of what comes after it nothing is said
         text = path_text((element,))
-        if element in seen:
+        if element in seen and not duplicates:
             yield _at(path, f"duplicate entries for key {text}")
         seen.add(element)
-        yield from _errors(items, item, f"{path}{text}")
+        yield from _errors(items, item, f"{path}{text}", duplicates)
 
 
 def _scalar_error(schema: Schema, value: Any) -> str:
