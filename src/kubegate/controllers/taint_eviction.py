@@ -99,7 +99,6 @@ class TaintEviction(Loop):
             "lastTransitionTime": rfc3339(self._clock.now()),
             "reason": "DeletionByTaintManager",
             "message": "Taint manager: deleting due to NoExecute taint",
-            "observedGeneration": pod["metadata"].get("generation", 0),
         }
         others = [one for one in status.get("conditions") or () if one["type"] != "DisruptionTarget"]
         changed = {**pod, "status": {**status, "conditions": [*others, condition]}}
