@@ -182,6 +182,25 @@ async def test_changes_of_one_turn_of_the_loop_come_as_one_batch(memory: MemoryS
     await cache.close()
 
 
+async def test_a_watcher_that_is_woken_is_told_of_nothing_and_misses_nothing(memory: MemoryStore) -> None:
+    cache = await started(memory)
+    watcher = cache.watch("/registry/pods/", cache.revision)
+    waiting = asyncio.ensure_future(watcher.next())
+    await asyncio.sleep(0)
+    watcher.wake()
+    assert list(await waiting) == []
+    await cache.put(A, b"{}", 0)
+    watcher.wake()  # nobody waits: whoever comes next is told, though there is a change as well
+    assert list(await watcher.next()) == []
+    assert [event.key for event in await watcher.next()] == [A]
+    given_up = asyncio.ensure_future(watcher.next())
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    assert not watcher._channel.waiting, "who no longer waits is not held"
+    await cache.close()
+
+
 async def test_a_watch_from_before_the_window_is_refused_with_its_begin(memory: MemoryStore) -> None:
     cache = await started(memory, window=10)
     for _ in range(30):

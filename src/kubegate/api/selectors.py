@@ -389,7 +389,10 @@ class FieldSelector(Struct, frozen=True):
 
     def matches(self, fields: Mapping[str, str]) -> bool:
         """`fields` are the object's values by path; one that is not there is empty."""
-        return all((fields.get(r.field, "") == r.value) == (r.operator == EQUALS) for r in self.requirements)
+        for each in self.requirements:  # a call less for each than by `all`: a change is shown to a thousand watchers
+            if (fields.get(each.field, "") == each.value) is not (each.operator == EQUALS):
+                return False
+        return True
 
     def exact(self, field: str) -> str | None:
         """The one value that `field` must have, None where other values may match."""

@@ -88,6 +88,7 @@ async def stream(
         text = f"too old resource version: {request.after} ({error.oldest})"
         yield _error(request, status.expired(text))
         return
+    alarm: asyncio.TimerHandle | None = None
     try:
         if request.after is None:
             async for frame in _initial(cache, request):
@@ -97,15 +98,18 @@ async def stream(
         due = _next_bookmark(now, deadline) if request.bookmarks else math.inf
         if request.initial_bookmark and due < now + INITIAL_BOOKMARK_SECONDS:
             due = math.inf
+        alarm = _alarm(watcher, min(deadline, due) - now)
         while True:
-            batch = await _next(watcher, min(deadline, due) - clock.monotonic())
-            if batch is None:
+            batch = await watcher.next()
+            if not batch:
                 now = clock.monotonic()
                 if now >= deadline:
                     return
                 if now >= due:  # timers may wake a little early
                     due = _next_bookmark(now, deadline)
                     yield _bookmark(request, cache.revision, {})
+                alarm.cancel()
+                alarm = _alarm(watcher, min(deadline, due) - now)
                 continue
             if request.settle is not None:
                 batch = [request.settle(event) for event in batch]
@@ -123,6 +127,8 @@ async def stream(
     except (SlowWatcher, Compacted) as error:
         yield _error(request, status.expired(f"the watch was ended: {error}"))
     finally:
+        if alarm is not None:
+            alarm.cancel()
         watcher.close()
 
 
@@ -132,15 +138,9 @@ def _next_bookmark(now: float, deadline: float) -> float:
     return soon if soon > now else math.inf
 
 
-async def _next(watcher: Watcher, seconds: float) -> Sequence[CacheEvent] | None:
-    """The next batch, or None when the time is over."""
-    if seconds <= 0:
-        return None
-    try:
-        async with asyncio.timeout(seconds):
-            return await watcher.__anext__()
-    except TimeoutError:
-        return None
+def _alarm(watcher: Watcher, seconds: float) -> asyncio.TimerHandle:
+    """One for many changes: a timer for each wait would cost as much as the rest of telling one."""
+    return asyncio.get_running_loop().call_later(max(seconds, 0), watcher.wake)
 
 
 async def _initial(cache: WatchCache, request: WatchRequest) -> AsyncIterator[bytes]:

@@ -136,7 +136,7 @@ class _Channel:
     def __init__(self) -> None:
         self.tail = _Node(None, 0, 0)
         self.watchers: set[Watcher] = set()
-        self.waiting: list[asyncio.Future[None]] = []
+        self.waiting: dict[Watcher, asyncio.Future[None]] = {}
         self._waking = False
 
     def append(self, event: CacheEvent) -> None:
@@ -152,8 +152,8 @@ class _Channel:
 
     def wake(self) -> None:
         self._waking = False
-        waiting, self.waiting = self.waiting, []
-        for future in waiting:
+        waiting, self.waiting = self.waiting, {}
+        for future in waiting.values():
             if not future.done():
                 future.set_result(None)
 
@@ -165,7 +165,9 @@ class Watcher:
     the store's history; after `close()` it ends. For one task.
     """
 
-    __slots__ = ("_after", "_backlog", "_cache", "_channel", "_error", "_limit", "_limit_bytes", "_node", "prefix")
+    __slots__ = (
+        "_after", "_backlog", "_cache", "_channel", "_error", "_limit", "_limit_bytes", "_node", "_woken", "prefix",
+    )  # fmt: skip
 
     def __init__(
         self, cache: WatchCache, channel: _Channel, prefix: str, after: int, backlog: list[CacheEvent], limit: int
@@ -174,27 +176,47 @@ class Watcher:
         self._backlog, self._limit, self._limit_bytes = backlog, limit, cache.queue_bytes
         self._node = channel.tail
         self._error: Exception | None = None
+        self._woken = False
         channel.watchers.add(self)
 
     def __aiter__(self) -> Watcher:
         return self
 
     async def __anext__(self) -> Sequence[CacheEvent]:
-        while True:
-            batch = self.pending()
-            if batch:
-                return batch
+        while not (batch := await self.next()):
+            pass
+        return batch
+
+    async def next(self) -> Sequence[CacheEvent]:
+        """The next batch; an empty one after `wake`. Raises as iteration does."""
+        if self._woken:
+            self._woken = False
+            return ()
+        batch = self.pending()
+        if not batch:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._channel.waiting.append(future)
+            self._channel.waiting[self] = future
             try:
                 await future
             except asyncio.CancelledError:
-                with suppress(ValueError):
-                    self._channel.waiting.remove(future)
+                self._channel.waiting.pop(self, None)
                 raise
+            batch = self.pending()
+            if not batch:
+                self._woken = False
+        return batch
+
+    def wake(self) -> None:
+        """Let `next` return, with nothing where nothing has come."""
+        self._woken = True
+        future = self._channel.waiting.pop(self, None)
+        if future is not None and not future.done():
+            future.set_result(None)
 
     def pending(self) -> Sequence[CacheEvent]:
         """What has come since the last batch, without waiting; empty where nothing has. Raises as iteration does."""
+        if self._node is self._channel.tail and not self._backlog and self._error is None:
+            return ()
         self.check()
         if self._error is not None:
             raise self._error
