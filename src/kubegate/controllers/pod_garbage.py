@@ -72,7 +72,6 @@ class PodGarbage(Loop):
         if pod_phase(pod) not in ("Succeeded", "Failed"):
             told = {
                 "type": "DisruptionTarget",
-                "observedGeneration": metadata.get("generation", 0),
                 "status": "True",
                 "lastProbeTime": None,
                 "lastTransitionTime": rfc3339(self._clock.now()),
