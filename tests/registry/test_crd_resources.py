@@ -324,3 +324,13 @@ async def test_metadata_that_is_none_is_told_as_it_is_decoded(meta: Any, text: s
         with pytest.raises(TypeMismatch) as caught:
             customresources.normalize({"metadata": meta}, resource)
         assert str(caught.value) == text
+
+
+async def test_a_custom_resource_is_told_in_the_order_of_its_names() -> None:
+    nested = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    async with crd_world() as world:
+        resource = await world.serve(crd("widgets", properties(b={"type": "integer"}, a=nested)))
+        spec = {"b": 1, "a": {"y": [{"d": 1, "c": 2}], "x": 1}}
+        made = await world.create(resource, {"spec": spec, "metadata": {"name": "w", "labels": {"z": "1", "y": "2"}}})
+    assert str(made["spec"]) == "{'a': {'x': 1, 'y': [{'c': 2, 'd': 1}]}, 'b': 1}"
+    assert list(made["metadata"]["labels"]) == ["y", "z"]

@@ -17,6 +17,31 @@ async def w() -> AsyncIterator[KindsWorld]:
         yield found
 
 
+# --- how maps are told ----------------------------------------------------------------------------------------------
+async def test_maps_are_told_in_the_order_of_their_names(w: KindsWorld) -> None:
+    made = await w.create("configmaps", {**meta("c", labels={"z": "1", "a": "2"}), "data": {"b": "1", "a": "2"}})
+    assert (list(made["data"]), list(made["metadata"]["labels"])) == (["a", "b"], ["a", "z"])
+    changed = await w.patch("configmaps", "c", {"data": {"0": "3"}, "metadata": {"annotations": {"y": "1", "x": "2"}}})
+    assert (list(changed["data"]), list(changed["metadata"]["annotations"])) == (["0", "a", "b"], ["x", "y"])
+    assert list(w.get("configmaps", "c")["data"]) == ["0", "a", "b"]
+
+
+async def test_maps_within_specs_are_told_in_order(w: KindsWorld) -> None:
+    limits = {"memory": "1Gi", "cpu": "1"}
+    pod = {
+        "nodeSelector": {"b": "1", "a": "2"},
+        "containers": [{"name": "c", "image": "i", "resources": {"limits": limits}}],
+    }
+    spec = (await w.create("pods", {**meta("p"), "spec": pod}))["spec"]
+    assert list(spec["nodeSelector"]) == ["a", "b"]
+    assert list(spec["containers"][0]["resources"]["limits"]) == ["cpu", "memory"]
+
+
+async def test_a_namespace_says_its_own_label_in_its_place(w: KindsWorld) -> None:
+    made = await w.create("namespaces", meta("n", labels={"team": "x", "a": "b"}))
+    assert list(made["metadata"]["labels"]) == ["a", "kubernetes.io/metadata.name", "team"]
+
+
 # --- ConfigMaps -----------------------------------------------------------------------------------------------------
 async def test_an_immutable_config_map_stays_as_it_is(w: KindsWorld) -> None:
     await w.create("configmaps", {**meta("c"), "data": {"a": "1"}, "immutable": True})

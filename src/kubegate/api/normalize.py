@@ -417,9 +417,11 @@ def _map(schema: Schema, go: str) -> Walk:
             for item in value.values():
                 if type(item) is not str:
                     if item is None:
-                        return {name: "" if one is None else element(one, path, found) for name, one in value.items()}
+                        return by_name(
+                            {name: "" if one is None else element(one, path, found) for name, one in value.items()}
+                        )
                     raise _Mismatch(item, element_go, "string")
-            return value.copy()
+            return by_name(value.copy())
 
         return walk_strings
     zero = _zero(values)
@@ -427,11 +429,20 @@ def _map(schema: Schema, go: str) -> Walk:
     def walk(value: Any, path: Path, found: _Found) -> Any:
         if type(value) is not dict:
             raise _Mismatch(value, go, "map")
-        return {
-            name: zero() if item is None else element(item, (path, name, True), found) for name, item in value.items()
-        }
+        return by_name(
+            {name: zero() if item is None else element(item, (path, name, True), found) for name, item in value.items()}
+        )
 
     return walk
+
+
+def by_name(value: dict[str, Any]) -> dict[str, Any]:
+    """A map in the order in which Go writes it: itself, where it is in that order already."""
+    if len(value) < 2:
+        return value
+    names = list(value)
+    names.sort()
+    return value if names == list(value) else {name: value[name] for name in names}
 
 
 def _walker_of(schema: Schema, go: str) -> Walk:

@@ -885,6 +885,22 @@ def _as_read_back(resource: Resource, obj: Object, patched: bool) -> None:
     for name in _NULL_WHEN_EMPTY.get(resource.group_resource, ()):
         if obj.get(name) == []:
             obj[name] = None
+    _in_order(resource, obj)
+
+
+def _in_order(resource: Resource, obj: Object) -> None:
+    """Names in maps are told in order. Those within specs came so; metadata and data others may have added to."""
+    if resource.custom is not None:
+        ordered = orjson.loads(orjson.dumps(obj, option=orjson.OPT_SORT_KEYS))
+        obj.clear()
+        obj.update(ordered)
+        return
+    meta = obj["metadata"]
+    for name in ("labels", "annotations"):
+        if found := meta.get(name):
+            meta[name] = normalize.by_name(found)
+    if not resource.group and (found := obj.get("data")):
+        obj["data"] = normalize.by_name(found)
 
 
 def _as_create_options(options: Any) -> dict[str, Any]:
