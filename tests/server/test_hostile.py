@@ -376,6 +376,24 @@ COSTLY: dict[str, tuple[str, Any]] = {
         pod(topologySpreadConstraints=[{**SPREAD, "topologyKey": f"k{i}"} for i in range(MANY // 2)]),
     ),
     "one way to spread": (PODS, pod(topologySpreadConstraints=[{**SPREAD, "topologyKey": "k"}] * (MANY // 2))),
+    "claims of a container": (
+        PODS,
+        pod(
+            resourceClaims=[{"name": f"c{i}"} for i in range(MANY)],
+            containers=[{"name": "c", "image": "x", "resources": {"claims": [{"name": f"d{i}"} for i in range(MANY)]}}],
+        ),
+    ),
+    "scopes of a quota": (
+        PODS.replace("pods", "resourcequotas"),
+        {
+            "metadata": {"generateName": "many-"},
+            "spec": {
+                "hard": {f"count/k{i}.example.org": "1" for i in range(MANY)} | {"secrets": "1", "services": "1"},
+                "scopes": ["BestEffort"] * MANY,
+                "scopeSelector": {"matchExpressions": [{"scopeName": "Nothing", "operator": "Exists"}] * MANY},
+            },
+        },
+    ),
     "tolerations that are none": (PODS, pod(tolerations=[{"key": "k", "operator": "Nothing"}] * MANY)),
 }
 

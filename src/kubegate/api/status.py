@@ -6,7 +6,7 @@ that is sent; the functions below make the usual ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kubegate.api.field import FieldError, aggregate, quoted
@@ -91,9 +91,20 @@ def forbidden(group: str, resource: str, name: str, why: str) -> StatusError:
 def invalid(group: str, kind: str, name: str, errors: Sequence[FieldError]) -> StatusError:
     """422 with the aggregated field errors, each a cause. `group` and `kind` are those of the object."""
     text = f"{qualified(group, kind)} {quoted(name)} is invalid"
-    text = f"{text}: {aggregate(map(str, errors))}" if errors else text
-    causes = [{"reason": e.reason, "message": e.body(), "field": e.field} for e in errors]
+    told = list(_told(errors))
+    text = f"{text}: {aggregate(map(str, told))}" if told else text
+    causes = [{"reason": e.reason, "message": e.body(), "field": e.field} for e in told]
     return StatusError(422, "Invalid", text, details(group, kind, name, causes=causes))
+
+
+def _told(errors: Sequence[FieldError]) -> Iterator[FieldError]:
+    """The first errors, as many as anybody takes: each may show a value of a megabyte."""
+    size = 0
+    for error in errors:
+        yield error
+        size += len(error.text)
+        if size > _MOST_TOLD:
+            return
 
 
 def bad_request(message: str) -> StatusError:
@@ -129,6 +140,8 @@ def too_many_requests(message: str, retry_after: int = 1) -> StatusError:
         headers={"Retry-After": str(retry_after)} if retry_after else None,
     )
 
+
+_MOST_TOLD: Final = 4 * 1024 * 1024
 
 LARGEST_OBJECT: Final = 3 * 1024 * 1024
 """Bytes that an object may have in the store, unless larger ones may be sent: as many as may be sent by default.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
@@ -24,6 +27,7 @@ _EXISTS_TEXT = (
     "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
 )
 _UNFIT = "unsupported scope applied to resource"
+_MOST_ERRORS = 10_000
 
 
 def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]:
@@ -66,18 +70,34 @@ def _fits(scope: str, resource: str) -> bool:
     return True
 
 
-def _unfit(spec: Object, scope: str) -> int:
-    """How many of the quota's resources a scope cannot be asked of."""
-    hard = mapped(spec, "hard")
-    return sum(resources.is_quota_standard(name) and not _fits(scope, name) for name in hard)
+class _Unfit:
+    """How many of the quota's resources a scope cannot be asked of: an error for each, all alike.
+
+    The error shows all scopes; it is made once, and beyond what anybody would read there are no more of it.
+    """
+
+    def __init__(self, spec: Object, error: Callable[[], FieldError]) -> None:
+        self._hard = [name for name in mapped(spec, "hard") if resources.is_quota_standard(name)]
+        self._error = cache(error)
+        self._counts: dict[str, int] = {}
+        self._left = _MOST_ERRORS
+
+    def errors(self, scope: str) -> list[FieldError]:
+        if scope not in self._counts:
+            self._counts[scope] = sum(not _fits(scope, name) for name in self._hard) if scope in _SCOPES else 0
+        count = min(self._counts[scope], self._left)
+        self._left -= count
+        return [self._error()] * count if count else []
 
 
 def _scopes(spec: Object) -> list[FieldError]:
     path, scopes, errors = "spec.scopes", listed(spec, "scopes"), []
+    unsupported = cache(lambda: field.invalid(path, scopes, "unsupported scope"))
+    unfit = _Unfit(spec, lambda: field.invalid(path, scopes, _UNFIT))
     for scope in scopes:
         if scope not in _SCOPES:
-            errors.append(field.invalid(path, scopes, "unsupported scope"))
-        errors += [field.invalid(path, scopes, _UNFIT)] * _unfit(spec, scope)
+            errors.append(unsupported())
+        errors += unfit.errors(scope)
     for pair in _EXCLUSIVE:
         if set(pair) <= set(scopes):
             errors.append(field.invalid(path, scopes, "conflicting scopes"))
@@ -86,13 +106,13 @@ def _scopes(spec: Object) -> list[FieldError]:
 
 def _scope_selector(spec: Object, selector: Object, path: str) -> list[FieldError]:
     errors, scopes = [], set()
-    shown = goshape.shape(selector, "ScopeSelector")
+    unfit = _Unfit(spec, lambda: field.invalid(path, goshape.shape(selector, "ScopeSelector"), _UNFIT))
     for expression in listed(selector, "matchExpressions"):
         scope, operator = expression.get("scopeName", ""), expression.get("operator", "")
         values = listed(expression, "values")
         if scope not in _SCOPES:
             errors.append(field.invalid(field.child(path, "scopeName"), scope, "unsupported scope"))
-        errors += [field.invalid(path, shown, _UNFIT)] * _unfit(spec, scope)
+        errors += unfit.errors(scope)
         where = field.child(path, "operator")
         if scope in _EXISTS_ONLY and operator != "Exists":
             errors.append(field.invalid(where, operator, _EXISTS_TEXT))
