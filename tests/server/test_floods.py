@@ -175,3 +175,51 @@ def test_a_flood_of_frames_costs_the_server_little(server: ServerProcess, flood:
     assert server.resident() - memory < 64 * MEGABYTE
     assert server.worked() - worked < 10
     assert_alive(server)
+
+
+# ------------------------------------------------------------------ requests that two readers would read otherwise
+ODD = {
+    "two paths": literal(b":path", b"/api"),
+    "two methods": literal(b":method", b"DELETE"),
+    "another host": literal(b"host", b"y"),
+    "a line break in a value": literal(b"x-a", b"b\r\nauthorization: Bearer admin-token"),
+    "a zero byte in a value": literal(b"x-a", b"b\0"),
+    "a space in a name": literal(b"x a", b"b"),
+    "a colon in a name": literal(b"x:a", b"b"),
+    "a name in capitals": literal(b"X-A", b"b"),
+    "a header of one connection": literal(b"connection", b"upgrade"),
+    "an upgrade": literal(b"upgrade", b"h2c"),
+    "chunks": literal(b"transfer-encoding", b"chunked"),
+    "a length of nothing": literal(b"content-length", b"10"),
+    "a pseudo-header that is none": literal(b":protocol-of-mine", b"x"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_headers_that_a_proxy_would_read_otherwise_end_the_stream(server: ServerProcess, name: str) -> None:
+    """CVE-2025-57804, CVE-2026-71554 and their kind."""
+    context = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
+    context.set_alpn_protocols(["h2"])
+    with server.connect(context=context) as connection:
+        connection.sendall(PREFACE + frame(SETTINGS, 0, 0))
+        connection.sendall(frame(HEADERS, END_STREAM | END_HEADERS, 1, GET + TOKEN + ODD[name]))
+        kind = SETTINGS
+        while kind not in (HEADERS, RESET, GOAWAY):
+            kind = read_frame(connection)
+    assert kind in (RESET, GOAWAY)
+
+
+def read_frame(connection: ssl.SSLSocket) -> int:
+    """The kind of the next frame; GOAWAY where the connection has ended."""
+    head = exactly(connection, 9)
+    if not head:
+        return GOAWAY
+    exactly(connection, int.from_bytes(head[:3], "big"))
+    return head[3]
+
+
+def exactly(connection: ssl.SSLSocket, size: int) -> bytes:
+    received = b""
+    while len(received) < size and (part := connection.recv(size - len(received))):
+        received += part
+    return received
