@@ -281,6 +281,7 @@ class App:
             async with contextlib.aclosing(stream):  # type: ignore[type-var]
                 async for chunk in stream:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                    del chunk  # not kept until the next one comes
             await send({"type": "http.response.body", "body": b""})
 
         if not await self._until_over(call, pump(), receive):
@@ -382,6 +383,7 @@ class App:
                 async for chunk in stream:
                     for line in chunk.splitlines():
                         await send({"type": "websocket.send", "text": line.decode()})
+                    del chunk
             await send({"type": "websocket.close", "code": 1000})
 
         await self._until_over(call, pump(), receive)

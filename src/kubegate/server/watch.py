@@ -93,6 +93,7 @@ async def stream(
         if request.after is None:
             async for frame in _initial(cache, request):
                 yield frame
+                del frame  # what was told is not kept until there is something else to tell
         now = clock.monotonic()
         deadline = now + request.seconds
         due = _next_bookmark(now, deadline) if request.bookmarks else math.inf
@@ -120,6 +121,7 @@ async def stream(
             if frames:
                 sent(len(frames))
                 yield b"".join(frames) if len(frames) > 1 else frames[0]
+            del batch, frames
     except StopAsyncIteration:
         return
     except status.StatusError as error:
