@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from kubegate.pki import certificates, keys, signers
 from kubegate.pki.certificates import Subject
@@ -101,3 +104,35 @@ def test_a_certificate_ends_with_its_authority() -> None:
 def test_a_usage_that_nobody_knows_is_not_signed() -> None:
     with pytest.raises(NotSigned, match=r"unrecognized usage values: \["):
         signed(order(Subject("a"), ["client auth", "world domination"]))
+
+
+def test_a_certificate_says_what_go_reads_of_a_request_in_go_s_order() -> None:
+    key = keys.generate()
+    subject = [
+        (NameOID.COMMON_NAME, "someone"),
+        (NameOID.ORGANIZATION_NAME, "dev"),
+        (NameOID.ORGANIZATION_NAME, "qa"),
+        (NameOID.EMAIL_ADDRESS, "jane@example.org"),
+        (NameOID.LOCALITY_NAME, "here"),
+        (NameOID.COMMON_NAME, "jane"),
+    ]
+    names = x509.SubjectAlternativeName(
+        [x509.IPAddress(ip_address("10.0.0.1")), x509.DNSName("b"), x509.RegisteredID(NameOID.TITLE), x509.DNSName("a")]
+    )
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(oid, value) for oid, value in subject]))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    made = signed(Order(certificates.request_pem(request), ["client auth", "digital signature"]))
+    assert made.subject.rfc4514_string() == "CN=jane,O=qa+O=dev,L=here"
+    assert certificates.subject_of(made).organizations == ("qa", "dev")
+    assert certificates.hosts_of(made) == ["b", "a", "10.0.0.1"]
+    assert [type(extension.value) for extension in made.extensions] == [
+        x509.KeyUsage,
+        x509.ExtendedKeyUsage,
+        x509.BasicConstraints,
+        x509.AuthorityKeyIdentifier,
+        x509.SubjectAlternativeName,
+    ]

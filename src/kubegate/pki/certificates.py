@@ -143,8 +143,9 @@ def sign_request(
 ) -> x509.Certificate:
     """Sign a request with the subject and the alternative names that it asks for, and nothing else of it.
 
-    Whether it may have them is for the caller to say (see `signers`); without `key_usage` the certificate names none.
-    Raises BadCertificate where the request's own signature is wrong.
+    They stand in the order in which Go writes them, whatever the request's. Whether it may have them is for the caller
+    to say (see `signers`); without `key_usage` the certificate names none. Raises BadCertificate where the request's
+    own signature is wrong.
     """
     if not request.is_signature_valid:
         raise BadCertificate("the signature of the request is not valid")
@@ -157,10 +158,32 @@ def sign_request(
         usages=tuple(usages),
         constraints=NO_AUTHORITY,
         identifier=authority_key_identifier(authority),
-        names=tuple(alternative_names(request)),
+        key_identifier=False,
+        names=tuple(name for kind in _NAMES for name in alternative_names(request) if isinstance(name, kind)),
     )
-    builder = _builder(request.subject, authority.certificate.subject, public, not_before, end, content)
+    builder = _builder(_as_written(request.subject), authority.certificate.subject, public, not_before, end, content)
     return builder.sign(authority.key, _digest(authority.key))
+
+
+# What Go reads of a subject and of alternative names, in the order in which it writes it.
+_TOGETHER = (
+    NameOID.COUNTRY_NAME,
+    NameOID.STATE_OR_PROVINCE_NAME,
+    NameOID.LOCALITY_NAME,
+    NameOID.STREET_ADDRESS,
+    NameOID.POSTAL_CODE,
+    NameOID.ORGANIZATION_NAME,
+    NameOID.ORGANIZATIONAL_UNIT_NAME,
+)
+_LAST = (NameOID.COMMON_NAME, NameOID.SERIAL_NUMBER)
+_NAMES = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier)
+
+
+def _as_written(subject: x509.Name) -> x509.Name:
+    """Values of one kind stand together, sorted by their bytes; of common names and serial numbers the last is one."""
+    parts = [subject.get_attributes_for_oid(oid) for oid in _TOGETHER]
+    parts += [subject.get_attributes_for_oid(oid)[-1:] for oid in _LAST]
+    return x509.Name([x509.RelativeDistinguishedName(dict.fromkeys(part)) for part in parts if part])
 
 
 def authority_key_identifier(authority: Authority) -> x509.AuthorityKeyIdentifier:
@@ -311,11 +334,15 @@ def _moment(now: datetime | None) -> datetime:
 
 
 class _Content(Struct, frozen=True):
-    """What a certificate says beside whose it is. No key usage: it names none."""
+    """What a certificate says beside whose it is. No key usage: it names none.
+
+    `identifier` is the authority's key; `key_identifier`: whether its own is told.
+    """
 
     key_usage: x509.KeyUsage | None
     constraints: x509.BasicConstraints
     identifier: x509.AuthorityKeyIdentifier
+    key_identifier: bool = True
     usages: tuple[x509.ObjectIdentifier, ...] = ()
     names: tuple[x509.GeneralName, ...] = ()
 
@@ -329,11 +356,10 @@ def _builder(
         builder = builder.add_extension(content.key_usage, critical=True)
     if content.usages:
         builder = builder.add_extension(x509.ExtendedKeyUsage(content.usages), critical=False)
-    builder = (
-        builder.add_extension(content.constraints, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-        .add_extension(content.identifier, critical=False)
-    )
+    builder = builder.add_extension(content.constraints, critical=True)
+    if content.key_identifier:
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    builder = builder.add_extension(content.identifier, critical=False)
     if content.names:
         # a certificate without a subject must mark its names as critical (RFC 5280, 4.2.1.6)
         names = x509.SubjectAlternativeName(content.names)
