@@ -113,7 +113,8 @@ def usages_of(names: Sequence[str]) -> tuple[x509.KeyUsage | None, list[x509.Obj
     """Key usage (None where none is named) and extended usages by their names. Raises NotSigned for unknown ones."""
     unknown = [name for name in names if name not in USAGES]
     if unknown:
-        raise NotSigned(f"unrecognized usage values: [{' '.join(unknown)}]")
+        told = " ".join(f'"{name}"' for name in unknown)
+        raise NotSigned(f"unrecognized usage values: [{told}]")
     flags = {KEY_USAGES[name] for name in names if name in KEY_USAGES}
     extended = list(dict.fromkeys(EXTENDED_USAGES[name] for name in sorted(names) if name in EXTENDED_USAGES))
     if not flags:
