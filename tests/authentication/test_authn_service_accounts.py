@@ -402,6 +402,8 @@ async def test_a_bootstrap_token_makes_a_bootstrapper(world: World) -> None:
         {"usage_bootstrap_authentication": "yes"},
         {"expiration": "2019-05-05T05:05:05Z"},
         {"expiration": "soon"},
+        {"expiration": "2099-05-05 05:05:05Z"},
+        {"expiration": "2099-05-05T05:05Z"},
         {"auth_extra_groups": "system:masters"},
         {"auth_extra_groups": "system:bootstrappers:x,system:masters"},
     ],

@@ -55,8 +55,13 @@ def rfc3339_micro(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+_SHORTEST = len("2006-01-02T15:04:05Z")
+
+
 def parse_rfc3339(text: str) -> float:
     """Seconds since 1970. Raises ValueError when `text` is no RFC 3339 time."""
+    if len(text) < _SHORTEST or text[10] != "T" or text[16] != ":":  # Python reads other forms as well
+        raise ValueError(f"{text!r} is no time such as 2006-01-02T15:04:05Z")
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
