@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from kinds_world import KindsWorld, kinds_world, meta, pod, template
+from kinds_world import NAMESPACE, KindsWorld, context, kinds_world, meta, pod, template
 
 from kubegate.api import clone
 from kubegate.registry.batch import cron
@@ -280,3 +280,42 @@ async def test_the_resources_of_a_suspended_job_may_change_while_no_pod_runs(w: 
     condition = {"type": "Suspended", "status": "True"}
     await w.patch("jobs.batch", "j", {"status": {"active": None, "conditions": [condition]}}, "status")
     await w.patch("jobs.batch", "j", {"spec": asking("3")})
+
+
+@pytest.mark.parametrize("kind", ["jobs.batch", "replicationcontrollers"])
+async def test_pods_outlive_jobs_and_replication_controllers_unless_a_delete_says_otherwise(
+    w: KindsWorld, kind: str
+) -> None:
+    obj = job() if kind == "jobs.batch" else {**meta("j"), "spec": {"selector": {"a": "b"}, "template": template()}}
+    await w.create(kind, obj)
+    await w.delete(kind, "j")
+    assert w.get(kind, "j")["metadata"]["finalizers"] == ["orphan"]
+    await w.delete(kind, "j", propagationPolicy="Foreground")
+    assert w.get(kind, "j")["metadata"]["finalizers"] == ["foregroundDeletion"]
+    await w.delete(kind, "j")
+    assert w.get(kind, "j")["metadata"]["finalizers"] == ["foregroundDeletion"]
+    await w.delete(kind, "j", propagationPolicy="Background")
+    assert (await w.refusal(w.delete(kind, "j"))).code == 404
+
+
+async def test_who_deletes_a_job_without_a_word_on_its_pods_is_warned(w: KindsWorld) -> None:
+    jobs, cronjobs = w.resource("jobs.batch"), w.resource("cronjobs.batch")
+    text = (
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them "
+        "or set propagationPolicy=Orphan to suppress this warning"
+    )
+    for resource, options, told in (
+        (jobs, {}, [text]),
+        (jobs, {"orphanDependents": False}, []),
+        (jobs, {"propagationPolicy": "Orphan"}, []),
+        (cronjobs, {}, []),
+    ):
+        ctx = context()
+        await w.refusal(w.registry.delete(resource, NAMESPACE, "nope", options, ctx))
+        assert list(ctx.trace.warnings) == told
+    ctx = context()
+    for name in "ab":
+        await w.create("jobs.batch", job(name))
+    entries = [w.registry.entry(jobs, NAMESPACE, name) for name in "ab"]
+    await w.registry.delete_collection(jobs, entries, {}, ctx)
+    assert list(ctx.trace.warnings) == [text]

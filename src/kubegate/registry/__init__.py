@@ -98,6 +98,8 @@ class Rules(Struct, frozen=True):
     create_on_update: whether PUT and apply may create.
     unconditional_update: whether PUT without resourceVersion is taken.
     returns_deleted: whether DELETE answers with the object that is gone instead of a Status.
+    orphans:   whether what such an object owns stays where a DELETE does not say what is to become of it.
+    delete_warning: what is told to those who do not say.
     undeletable: names that a DELETE of one object may not have, and why.
     graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once, though a watcher
                still sees it marked first).
@@ -125,6 +127,8 @@ class Rules(Struct, frozen=True):
     create_on_update: bool = False
     unconditional_update: bool = True
     returns_deleted: bool = False
+    orphans: bool = False
+    delete_warning: str = ""
     undeletable: Mapping[str, str] = field(default_factory=dict)
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
     deleting: Callable[[Object], None] | None = None

@@ -60,7 +60,7 @@ def marked(obj: Object, rules: Rules, options: Mapping[str, Any], now: float) ->
     Where nothing is to be changed (it is waiting already) the same object is returned.
     """
     metadata = obj["metadata"]
-    finalizers = _finalizers(metadata.get("finalizers") or [], options)
+    finalizers = _finalizers(metadata.get("finalizers") or [], options, rules)
     held = bool(finalizers) or (rules.held is not None and rules.held(obj))
     grace = rules.graceful(obj, options) if rules.graceful is not None else 0
     if "deletionTimestamp" in metadata:
@@ -106,12 +106,17 @@ def _waiting(obj: Object, rules: Rules, grace: int, now: float, finalizers: list
     return changed
 
 
-def _finalizers(current: list[str], options: Mapping[str, Any]) -> list[str]:
-    """The finalizers that the propagation asked for leaves or adds."""
+def says_what_of_dependents(options: Mapping[str, Any]) -> bool:
+    return options.get("propagationPolicy") is not None or options.get("orphanDependents") is not None
+
+
+def _finalizers(current: list[str], options: Mapping[str, Any], rules: Rules) -> list[str]:
+    """The finalizers that the propagation asked for, or the kind's own, leaves or adds."""
     policy = options.get("propagationPolicy")
     orphan = options.get("orphanDependents")
-    if policy is None and orphan is None:
-        return current
+    if not says_what_of_dependents(options):
+        undecided = rules.orphans and ORPHAN not in current and FOREGROUND not in current
+        return [*current, ORPHAN] if undecided else current
     wants_orphan = policy == "Orphan" or orphan is True
     wants_foreground = policy == "Foreground"
     kept = [f for f in current if f not in (ORPHAN, FOREGROUND)]

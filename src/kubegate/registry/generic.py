@@ -610,6 +610,8 @@ class Registry:
         rules = self.rules_of(resource)
         if named and name in rules.undeletable:
             raise status.forbidden(resource.group, resource.resource, name, rules.undeletable[name])
+        if named:
+            _warn_of_orphans(rules, options, context)
         admitted = not admit
         for _ in range(_ATTEMPTS):
             await self.cache.fresh()
@@ -665,6 +667,7 @@ class Registry:
     ) -> None:
         """Delete each of `entries`; those that are gone meanwhile are passed over."""
         deletion.check_options(options)
+        _warn_of_orphans(self.rules_of(resource), options, context)
         for entry in entries:
             meta = entry.object()["metadata"]
             try:
@@ -901,6 +904,11 @@ def _in_order(resource: Resource, obj: Object) -> None:
             meta[name] = normalize.by_name(found)
     if not resource.group and (found := obj.get("data")):
         obj["data"] = normalize.by_name(found)
+
+
+def _warn_of_orphans(rules: Rules, options: Object, context: Context) -> None:
+    if rules.delete_warning and not deletion.says_what_of_dependents(options):
+        context.trace.warn(rules.delete_warning)
 
 
 def _as_create_options(options: Any) -> dict[str, Any]:

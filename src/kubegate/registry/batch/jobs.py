@@ -211,6 +211,10 @@ def _fields(obj: Object) -> dict[str, str]:
     return {"status.successful": str(succeeded)}
 
 
+_ORPHANS = (
+    "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or "
+    "set propagationPolicy=Orphan to suppress this warning"
+)
 RULES = Rules(
     default=Defaulted(_TYPE, _default),
     prepare=with_blank_status(_TYPE, _prepare),
@@ -220,5 +224,7 @@ RULES = Rules(
     field_labels=("status.successful",),
     status=True,
     generation=True,
+    orphans=True,
+    delete_warning=_ORPHANS,
     subresources={"status": Rules(validate=checked(jobstatus.validate))},
 )

@@ -67,5 +67,6 @@ RULES = Rules(
     field_labels=("status.replicas",),
     status=True,
     generation=True,
+    orphans=True,
     subresources={"status": Rules(validate=checked(_validate_status))},
 )
