@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count, islice
 
 import pytest
@@ -175,6 +176,26 @@ def test_a_flood_of_frames_costs_the_server_little(server: ServerProcess, flood:
     assert server.resident() - memory < 64 * MEGABYTE
     assert server.worked() - worked < 10
     assert_alive(server)
+
+
+def test_headers_that_were_written_small_are_held_small(server: ServerProcess) -> None:
+    """CVE-2026-49975, CVE-2026-47774: headers of a byte each that stand for 4 kB, in requests that never end."""
+    context = ssl.create_default_context(cafile=str(server.folder / "pki" / "ca.crt"))
+    context.set_alpn_protocols(["h2"])
+    memory = server.resident()
+    with ExitStack() as connections:
+        for _ in range(4):
+            connection = connections.enter_context(server.connect(context=context))
+            first = POST + TOKEN + literal(b"x-big", b"a" * 4000, b"\x40")
+            frames = [frame(HEADERS, END_HEADERS, stream, POST + TOKEN + b"\xbe" * 60) for stream in range(3, 490, 2)]
+            connection.sendall(
+                PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, first) + b"".join(frames)
+            )
+            connection.sendall(frame(PING, 0, 0, bytes(8)))
+            while read_frame(connection) != PING:
+                pass
+            assert_alive(server)
+        assert server.resident() - memory < 128 * MEGABYTE, "of 240 MB that they stand for"
 
 
 # ------------------------------------------------------------------ requests that two readers would read otherwise

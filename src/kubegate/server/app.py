@@ -13,7 +13,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Protocol
@@ -48,6 +48,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MAX_PATH = 64 * 1024
+_MANY_FIELDS = 16
 _CLIENTS_SECONDS = 10.0
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 
@@ -126,7 +127,10 @@ class App:
         query = parse_query(query_string) if query_string else {}
         client = scope.get("client")
         method, path = scope["method"], scope["path"]
-        headers = Headers(scope["headers"])
+        fields = scope["headers"]
+        if len(fields) > _MANY_FIELDS:
+            fields = scope["headers"] = _each_once(fields)
+        headers = Headers(fields)
         return Call(
             id=(headers.has(b"audit-id") and headers.first("audit-id")) or self._ids.next(),
             method=method,
@@ -393,6 +397,13 @@ class App:
 def _info(method: str, path: str) -> RequestInfo:
     """RequestInfo of a request without a query: clients ask for the same paths again and again."""
     return requestinfo.parse(method, path, {})
+
+
+def _each_once(fields: Sequence[Header]) -> list[Header]:
+    """The same header fields, of equal ones one in memory: HTTP/2 writes a field that came before in one byte, and a
+    client that sends no body has the server hold the headers until its patience ends (CVE-2026-49975 and its kind)."""
+    held: dict[Header, Header] = {}
+    return [held.setdefault(field, field) for field in fields]
 
 
 # What a request names that was refused or is no resource's is the client's invention: metrics do not repeat it.

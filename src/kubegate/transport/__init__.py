@@ -138,6 +138,7 @@ class Transport:
             # Go takes a mebibyte of headers however many there are; a selector may be long, a group list too.
             limit_request_line=_MAX_REQUEST_LINE,
             limit_request_fields=1000,
+            h2_max_header_list_size=256 * 1024,  # of each of many streams, and a byte may stand for kilobytes
             limit_request_head_size=1024 * 1024,
             limit_request_field_size=64 * 1024,
             limit_connections=listener.max_connections,
