@@ -247,6 +247,47 @@ async def test_an_autoscaler_that_names_no_metric_looks_at_the_cpu(w: KindsWorld
     assert made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
 
 
+async def test_metrics_are_kept_in_notes_of_the_first_version_as_its_types_have_them(w: KindsWorld) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    described = {"apiVersion": "v1", "kind": "Service", "name": "s"}
+    metrics = [
+        {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 7}}},
+        {
+            "type": "Object",
+            "object": {
+                "metric": {"selector": {"matchLabels": {"b": "c", "a": "b"}}, "name": "m"},
+                "describedObject": described,
+                "target": {"type": "Value", "value": "5"},
+            },
+        },
+        {"type": "External", "external": {"metric": {"name": "e"}, "target": {"type": "Value", "value": "2"}}},
+    ]
+    await w.create(second, {**meta("h"), "spec": {**SCALED, "metrics": metrics}})
+    current = {"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 5}}}
+    status = {"currentMetrics": [current], "conditions": [{"status": "True", "message": "a > b", "type": "T"}]}
+    await w.patch(second, "h", {"status": {**status, "desiredReplicas": 1}}, "status")
+    old = w.get(first, "h")
+    assert (old["spec"]["targetCPUUtilizationPercentage"], old["status"]["currentCPUUtilizationPercentage"]) == (7, 5)
+    notes = old["metadata"]["annotations"]
+    prefix = "autoscaling.alpha.kubernetes.io/"
+    assert notes[f"{prefix}metrics"] == (
+        '[{"type":"Object","object":{"target":{"kind":"Service","name":"s","apiVersion":"v1"},"metricName":"m",'
+        '"targetValue":"5","selector":{"matchLabels":{"a":"b","b":"c"}}}},'
+        '{"type":"External","external":{"metricName":"e","targetValue":"2"}}]'
+    )
+    assert notes[f"{prefix}current-metrics"] == (
+        '[{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":5,"currentAverageValue":"0"}}]'
+    )
+    assert notes[f"{prefix}conditions"] == (
+        '[{"type":"T","status":"True","lastTransitionTime":null,"message":"a \\u003e b"}]'
+    )
+    await w.patch(first, "h", {"spec": {"maxReplicas": 5}})
+    new = w.get(second, "h")
+    assert [metric["type"] for metric in new["spec"]["metrics"]] == ["Object", "External", "Resource"]
+    assert new["spec"]["metrics"][0] == metrics[1]
+    assert new["status"]["currentMetrics"][0]["resource"]["current"] == {"averageUtilization": 5, "averageValue": "0"}
+
+
 async def test_how_an_autoscaler_behaves_is_kept_in_a_note_of_the_first_version(w: KindsWorld) -> None:
     first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
     made = await w.create(second, {**meta("h"), "spec": {**SCALED, "behavior": {"scaleDown": {"tolerance": "0.1"}}}})

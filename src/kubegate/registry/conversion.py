@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 
 from kubegate.api import Object, clone
+from kubegate.api.field import HTML
 from kubegate.api.normalize import complete
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
@@ -72,23 +73,24 @@ _CPU: Final = "cpu"
 def _v2_to_v1(obj: Object) -> Object:
     spec, status = obj.setdefault("spec", {}), obj.setdefault("status", {})
     annotations = obj.setdefault("metadata", {}).setdefault("annotations", {})
-    others = []
-    for metric in spec.pop("metrics", None) or []:
-        utilization = _cpu_utilization(metric, "target")
-        if utilization is not None and "targetCPUUtilizationPercentage" not in spec:
-            spec["targetCPUUtilizationPercentage"] = utilization
-        else:
-            others.append(_old_metric(metric, "target"))
-    _keep(annotations, _METRICS, others)
-    current = []
-    for metric in status.pop("currentMetrics", None) or []:
+    metrics = spec.pop("metrics", None) or []
+    first: Object = next((metric for metric in metrics if _is_cpu(metric)), {})
+    utilization = _cpu_utilization(first, "target")
+    if utilization is not None:
+        spec["targetCPUUtilizationPercentage"] = utilization
+    others = [metric for metric in metrics if _cpu_utilization(metric, "target") is None]
+    _keep(annotations, _METRICS, [_old_metric(metric, "target") for metric in others])
+    # Of what is, the annotation tells all: v1's own field says nothing of raw values.
+    current = status.pop("currentMetrics", None) or []
+    for metric in current:
         utilization = _cpu_utilization(metric, "current")
         if utilization is not None:
             status["currentCPUUtilizationPercentage"] = utilization
-        else:
-            current.append(_old_metric(metric, "current"))
-    _keep(annotations, _CURRENT_METRICS, current)
-    _keep(annotations, _CONDITIONS, status.pop("conditions", None))
+    _keep(annotations, _CURRENT_METRICS, [_old_metric(metric, "current") for metric in current])
+    conditions = [
+        _in_order({"lastTransitionTime": None, **one}, _CONDITION) for one in status.pop("conditions", None) or []
+    ]
+    _keep(annotations, _CONDITIONS, conditions)
     behavior = spec.pop("behavior", None)
     # kube-apiserver writes its internal type here, by Go's names.
     shown = goshape.shape(behavior, "HorizontalPodAutoscalerBehavior") if behavior is not None else None
@@ -109,7 +111,7 @@ def _v1_to_v2(obj: Object) -> Object:
         spec["metrics"] = metrics
     current = [_new_metric(metric, "current") for metric in _taken(annotations, _CURRENT_METRICS, [])]
     utilization = status.pop("currentCPUUtilizationPercentage", None)
-    if utilization is not None:
+    if utilization is not None and not current:
         current.append(_cpu_metric("current", {"averageUtilization": utilization}))
     if current:
         status["currentMetrics"] = current
@@ -128,17 +130,18 @@ def _cpu_metric(side: str, value: Object) -> Object:
     return {"type": "Resource", "resource": {"name": _CPU, side: value}}
 
 
+def _is_cpu(metric: Object) -> bool:
+    return metric.get("type") == "Resource" and (metric.get("resource") or {}).get("name") == _CPU
+
+
 def _cpu_utilization(metric: Object, side: str) -> Any:
     """The one kind of metric that v1 has a field for."""
-    found = metric.get("resource") or {}
-    if metric.get("type") != "Resource" or found.get("name") != _CPU:
-        return None
-    return (found.get(side) or {}).get("averageUtilization")
+    return (metric["resource"].get(side) or {}).get("averageUtilization") if _is_cpu(metric) else None
 
 
 def _keep(annotations: dict[str, str], name: str, value: Any) -> None:
     if value:
-        annotations[name] = orjson.dumps(value).decode()
+        annotations[name] = orjson.dumps(value).decode().translate(HTML)
     else:
         annotations.pop(name, None)
 
@@ -173,60 +176,100 @@ _SOURCES: Final = {
 }
 
 
+_CONDITION: Final = ("type", "status", "lastTransitionTime", "reason", "message")
+_REFERENCE: Final = ("kind", "name", "apiVersion")
+_SELECTOR: Final = ("matchLabels", "matchExpressions")
+_REQUIREMENT: Final = ("key", "operator", "values")
+_NO_AMOUNT: Final = "0"
+_IDENTIFIED: Final = ("metricName", ("metric", "name"), "")
+
+
+def _flat(side: str) -> dict[str, tuple[tuple[str, tuple[str, ...], Any], ...]]:
+    """By source, v1's fields in its order: where v2 has each, and what stands for one that has to be there."""
+    selector = ("selector", ("metric", "selector"), None)
+    of_object: tuple[str, tuple[str, ...], Any] = ("target", ("describedObject",), {})
+    name, container = ("name", ("name",), ""), ("container", ("container",), "")
+    utilization = (f"{side}AverageUtilization", (side, "averageUtilization"), None)
+    optional = None if side == "target" else _NO_AMOUNT
+    average = (f"{side}AverageValue", (side, "averageValue"), optional)
+    return {
+        "object": (
+            of_object,
+            _IDENTIFIED,
+            (f"{side}Value", (side, "value"), _NO_AMOUNT),
+            selector,
+            ("averageValue", (side, "averageValue"), None),
+        ),
+        "pods": (_IDENTIFIED, (f"{side}AverageValue", (side, "averageValue"), _NO_AMOUNT), selector),
+        "resource": (name, utilization, average),
+        "containerResource": (name, utilization, average, container),
+        "external": (
+            _IDENTIFIED,
+            ("metricSelector", ("metric", "selector"), None),
+            (f"{side}Value", (side, "value"), optional),
+            (f"{side}AverageValue", (side, "averageValue"), None),
+        ),
+    }
+
+
+_FLAT: Final = {side: _flat(side) for side in ("target", "current")}
+
+
 def _old_metric(metric: Object, side: str) -> Object:
     """A v2 metric in the flat form: `targetAverageUtilization`, `currentAverageValue`, `metricName` …"""
     name = _SOURCES.get(metric.get("type", ""), "")
-    found = dict(metric.get(name) or {})
-    value = found.pop(side, None) or {}
-    identifier = found.pop("metric", None) or {}
-    if "name" in identifier:
-        found["metricName"] = identifier["name"]
-    if identifier.get("selector") is not None:
-        found["metricSelector" if name == "external" else "selector"] = identifier["selector"]
-    described = found.pop("describedObject", None)
-    if described is not None:
-        found["target"] = described
-    if "averageUtilization" in value:
-        found[f"{side}AverageUtilization"] = value["averageUtilization"]
-    if "averageValue" in value:
-        key = "averageValue" if name == "object" else f"{side}AverageValue"
-        found[key] = value["averageValue"]
-    if "value" in value:
-        found[f"{side}Value"] = value["value"]
-    return {"type": metric.get("type", ""), name: found}
+    flat: Object = {}
+    for field, path, otherwise in _FLAT[side].get(name, ()):
+        found: Any = metric.get(name) or {}
+        for part in path:
+            found = (found or {}).get(part)
+        if found is None:
+            found = otherwise
+        if found is not None:
+            flat[field] = _written(found, path[-1])
+    return {"type": metric.get("type", ""), name: flat}
+
+
+def _written(value: Any, field: str) -> Any:
+    """A value as Go writes it."""
+    if field == "describedObject":
+        return _in_order({"kind": "", "name": "", **value}, _REFERENCE)
+    if field == "selector":
+        expressions = [_in_order(one, _REQUIREMENT) for one in value.get("matchExpressions") or ()]
+        labels = dict(sorted((value.get("matchLabels") or {}).items()))
+        found = {"matchLabels": labels, "matchExpressions": expressions}
+        return {name: found[name] for name in _SELECTOR if found[name]}
+    return value
+
+
+def _in_order(value: Object, names: tuple[str, ...]) -> Object:
+    return {name: value[name] for name in names if name in value}
 
 
 def _new_metric(metric: Object, side: str) -> Object:
     name = _SOURCES.get(metric.get("type", ""), "")
-    found = dict(metric.get(name) or {})
-    value: Object = {}
-    kind = ""
-    for key, target, which in (
-        (f"{side}AverageUtilization", "averageUtilization", "Utilization"),
-        ("averageValue", "averageValue", "AverageValue"),
-        (f"{side}AverageValue", "averageValue", "AverageValue"),
-        (f"{side}Value", "value", "Value"),
-    ):
-        if found.get(key) is not None:
-            value[target] = found[key]
-            kind = kind or which
-        found.pop(key, None)
-    described = found.pop("target", None) if name == "object" else None
-    identifier: Object = {}
-    if "metricName" in found:
-        identifier["name"] = found.pop("metricName")
-    for key in ("metricSelector", "selector"):
-        if found.get(key) is not None:
-            identifier["selector"] = found[key]
-        found.pop(key, None)
-    if identifier:
-        found["metric"] = identifier
-    if described is not None:
-        found["describedObject"] = described
+    flat = metric.get(name) or {}
+    found: Object = {side: {}}
+    for field, path, otherwise in _FLAT[side].get(name, ()):
+        value = flat.get(field)
+        if value is None:
+            value = otherwise
+        if value is None:
+            continue
+        place = found
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = dict(value) if isinstance(value, dict) else value
     if side == "target":
-        value["type"] = kind
-    found[side] = value
+        found[side]["type"] = _target_type(name, found[side])
     return {"type": metric.get("type", ""), name: found}
+
+
+def _target_type(name: str, target: Object) -> str:
+    if "averageUtilization" in target:
+        return "Utilization"
+    by_value = "averageValue" not in target if name == "object" else name == "external" and "value" in target
+    return "Value" if by_value else "AverageValue"
 
 
 _CONVERSIONS: Final[dict[tuple[str, str, str], Callable[[Object], Object]]] = {
