@@ -394,6 +394,31 @@ COSTLY: dict[str, tuple[str, Any]] = {
             },
         },
     ),
+    "exit codes of a Job": (
+        "/apis/batch/v1/namespaces/default/jobs",
+        {
+            "metadata": {"generateName": "many-"},
+            "spec": {
+                "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}},
+                "podFailurePolicy": {
+                    "rules": [
+                        {"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(range(1, 15 * MANY))}}
+                    ]
+                },
+            },
+        },
+    ),
+    "usages of a certificate": (
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+        {
+            "metadata": {"generateName": "many-"},
+            "spec": {
+                "request": "",
+                "signerName": "example.org/s",
+                "usages": [f"u{number}" for number in range(5 * MANY)],
+            },
+        },
+    ),
     "tolerations that are none": (PODS, pod(tolerations=[{"key": "k", "operator": "Nothing"}] * MANY)),
 }
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from kubegate.api import field, names, quantity
 from kubegate.api.field import FieldError
@@ -18,6 +20,18 @@ PROTOCOLS = ("SCTP", "TCP", "UDP")
 
 Names = Callable[[str], list[str]]
 """A check of `api.names`: a value to the texts of what is wrong with it."""
+
+
+def repeated(values: Sequence[Any]) -> set[int]:
+    """The positions of values that stand before them already."""
+    seen: set[Any] = set()
+    found: set[int] = set()
+    for position, value in enumerate(values):
+        token = orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if isinstance(value, dict) else value
+        if token in seen:
+            found.add(position)
+        seen.add(token)
+    return found
 
 
 def listed(obj: Mapping[str, Any] | None, name: str) -> list[Any]:

@@ -18,6 +18,7 @@ from kubegate.registry import Rules, Scope, clientconfig
 from kubegate.registry.apiextensions import definitionschemas, fieldpaths
 from kubegate.registry.apiextensions.customresources import condition
 from kubegate.registry.canonical import Defaulted
+from kubegate.registry.checks import repeated
 
 TYPE: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition"
 CLEANUP_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
@@ -370,8 +371,9 @@ def _review_versions(versions: list[str], path: str) -> Iterator[FieldError]:
     if not versions:
         yield field.required(path)
         return
+    twice = repeated(versions)
     for position, version in enumerate(versions):
-        if version in versions[:position]:
+        if position in twice:
             yield field.invalid(f"{path}[{position}]", version, "duplicate version")
             continue
         for text in names.is_dns1035_label(version):

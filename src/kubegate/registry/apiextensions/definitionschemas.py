@@ -13,6 +13,7 @@ from kubegate.api import clone, field, goregexp, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
 from kubegate.registry.apiextensions import fieldpaths
+from kubegate.registry.checks import repeated
 
 Definition = Mapping[str, Any]
 
@@ -461,13 +462,14 @@ def _map_keys(schema: Definition, items: Definition | None, list_type: str | Non
         yield field.invalid(f"{path}.items.type", items.get("type") or "", text)
         return
     properties = items.get("properties") or {}
+    twice = repeated(keys)
     for position, key in enumerate(keys):
         if key not in properties:
             yield field.invalid(at, keys, "entries must all be names of item properties")
         elif properties[key].get("type") in ("array", "object"):
             text = "must be a scalar type if parent array's x-kubernetes-list-type is map"
             yield field.invalid(f"{path}.items.properties[{key}].type", items.get("type"), text)
-        if key in keys[:position]:
+        if position in twice:
             yield field.invalid(at, keys, "must not contain duplicate entries")
 
 

@@ -9,7 +9,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import goshape
 from kubegate.registry.batch.indexes import BadIndexes, parse
-from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name
+from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name, repeated
 from kubegate.registry.core.podspec import warnings
 from kubegate.registry.core.podspec.defaults import default_template
 from kubegate.registry.core.podspec.options import Options
@@ -227,11 +227,12 @@ def _exit_codes(codes: Object, path: str, containers: set[Any]) -> list[FieldErr
         errors.append(field.invalid(where, codes.get("values"), "at least one value is required"))
     elif len(values) > _MAX_EXIT_CODES:
         errors.append(field.too_many(where, len(values), _MAX_EXIT_CODES))
+    twice = repeated(values)
     for position, value in enumerate(values):
         here = field.index(where, position)
         if operator == "In" and value == 0:
             errors.append(field.invalid(here, value, "must not be 0 for the In operator"))
-        if value in values[:position]:
+        if position in twice:
             errors.append(field.duplicate(here, value))
     if values != sorted(values):
         errors.append(field.invalid(where, values, "must be ordered"))

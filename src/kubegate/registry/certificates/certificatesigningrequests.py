@@ -21,6 +21,7 @@ from kubegate.authentication import user_info
 from kubegate.pki import certificates, pem, signers
 from kubegate.registry import Check, Rules, Scope
 from kubegate.registry.canonical import Defaulted
+from kubegate.registry.checks import repeated
 from kubegate.registry.objectmeta import checked
 
 MIN_SECONDS: Final = 600
@@ -209,9 +210,7 @@ def _validate_usages(spec: Mapping[str, Any]) -> list[FieldError]:
         if usage not in signers.USAGES
     ]
     errors += [
-        field.duplicate(field.index("spec.usages", position), usage)
-        for position, usage in enumerate(usages)
-        if usage in usages[:position]
+        field.duplicate(field.index("spec.usages", position), usages[position]) for position in sorted(repeated(usages))
     ]
     return errors
 

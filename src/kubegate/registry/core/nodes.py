@@ -8,7 +8,7 @@ from kubegate.api import Object, clone, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted
-from kubegate.registry.checks import cidr, listed, mapped
+from kubegate.registry.checks import cidr, listed, mapped, repeated
 from kubegate.registry.core.podspec import resources, scheduling
 from kubegate.registry.objectmeta import checked
 
@@ -60,10 +60,9 @@ def _update(obj: Object, old: Object) -> list[FieldError]:
     spec, before, status = obj["spec"], old["spec"], mapped(obj, "status")
     errors = _resources(status) + _features(listed(status, "declaredFeatures"), "status.declaredFeatures")
     addresses = listed(status, "addresses")
-    for position, address in enumerate(addresses):
-        if address in addresses[:position]:
-            path = field.index("status.addresses", position)
-            errors.append(field.duplicate(path, goshape.shape(address, "NodeAddress")))
+    for position in sorted(repeated(addresses)):
+        path = field.index("status.addresses", position)
+        errors.append(field.duplicate(path, goshape.shape(addresses[position], "NodeAddress")))
     had, has = listed(before, "podCIDRs"), listed(spec, "podCIDRs")
     if had and len(had) != len(has):
         errors.append(field.forbidden("spec.podCIDRs", _CIDR_SET))

@@ -9,7 +9,7 @@ from kubegate.api import Object, clone, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted
-from kubegate.registry.checks import ip, is_dual_stack, listed, mapped, qualified_name, wrong
+from kubegate.registry.checks import ip, is_dual_stack, listed, mapped, qualified_name, repeated, wrong
 from kubegate.registry.core import bindings, evictions
 from kubegate.registry.core.podspec import podannotations, resources, scheduling, spec, warnings
 from kubegate.registry.core.podspec.defaults import default_pod
@@ -310,9 +310,8 @@ def _addresses(found: list[Object], path: str) -> list[FieldError]:
         shown = [{"IP": address} for address in addresses]
         errors.append(field.invalid(path, shown, "may specify no more than one IP for each IP family"))
     twice = [
-        field.duplicate(field.index(path, position), {"IP": address})
-        for position, address in enumerate(addresses)
-        if address in addresses[:position]
+        field.duplicate(field.index(path, position), {"IP": addresses[position]})
+        for position in sorted(repeated(addresses))
     ]
     return errors + twice
 

@@ -12,7 +12,7 @@ from kubegate.api import Object, field, names, status
 from kubegate.api.field import FieldError
 from kubegate.registry import Scope
 from kubegate.registry.allocation import IPV4, IPV6, AllocationError, ServiceAllocator, allocator_of, family_of
-from kubegate.registry.checks import ip, is_dual_stack, listed
+from kubegate.registry.checks import ip, is_dual_stack, listed, repeated
 
 NONE: Final = "None"
 SINGLE: Final = "SingleStack"
@@ -367,11 +367,12 @@ def related_fields(spec: Object, before: Iterable[str] = ()) -> list[FieldError]
             errors.append(field.invalid(path, addresses, "first value must match `clusterIP`"))
     elif addresses:
         errors.append(field.invalid(path, addresses, "must be empty when `clusterIP` is not specified"))
+    twice = repeated(families)
     for position, family in enumerate(families):
         here = field.index("spec.ipFamilies", position)
         if family not in (IPV4, IPV6):
             errors.append(field.not_supported(here, family, (IPV4, IPV6)))
-        if family in families[:position]:
+        if position in twice:
             errors.append(field.duplicate(here, family))
     policy, policies = spec.get("ipFamilyPolicy"), (PREFER_DUAL, REQUIRE_DUAL, SINGLE)
     if policy is not None and policy not in policies:

@@ -27,15 +27,18 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 def _tolerations(tolerations: list[Object], path: str) -> list[FieldError]:
     errors = scheduling.tolerations(tolerations, path)
+    seen: set[tuple[str, ...]] = set()
     for position, toleration in enumerate(tolerations):
-        if _identity(toleration) in map(_identity, tolerations[:position]):
+        identity = _identity(toleration)
+        if identity in seen:
             shown = goshape.shape(toleration, "Toleration")
             errors.append(field.duplicate(field.index(path, position), shown))
+        seen.add(identity)
     return errors
 
 
-def _identity(toleration: Object) -> list[str]:
-    return [toleration.get(name, "") for name in ("key", "operator", "value", "effect")]
+def _identity(toleration: Object) -> tuple[str, ...]:
+    return tuple(toleration.get(name, "") for name in ("key", "operator", "value", "effect"))
 
 
 RULES = Rules(

@@ -6,7 +6,7 @@ from kubegate.api import Object, field
 from kubegate.api.field import FieldError
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted
-from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name
+from kubegate.registry.checks import listed, mapped, nonnegative, qualified_name, repeated
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 from kubegate.registry.objectmeta import checked
 
@@ -48,10 +48,11 @@ def _driver(driver: Object, path: str, seen: set[str]) -> list[FieldError]:
         errors.append(field.duplicate(field.child(path, "name"), name))
     seen.add(name)
     keys = listed(driver, "topologyKeys")
+    twice = repeated(keys)
     for position, key in enumerate(keys):
         if not key:
             errors.append(field.required(path))
-        if key in keys[:position]:
+        if position in twice:
             errors.append(field.duplicate(path, key))
         errors += qualified_name(key, path)
     return errors
