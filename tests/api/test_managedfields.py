@@ -378,6 +378,10 @@ def test_times_alone_are_no_change() -> None:
     assert managedfields.restore_times(touched, live) == live
     other = {**touched, "data": {"k": "w"}}
     assert managedfields.restore_times(other, live) == other
+    both = update(live, {**config({"k": "v", "l": "w"}, uid="u")}, CONFIG_MAP, manager="you", time=TIMES[2])
+    first, second = both["metadata"]["managedFields"]
+    turned = {**both, "metadata": {**both["metadata"], "managedFields": [second, {**first, "time": TIMES[7]}]}}
+    assert managedfields.restore_times(turned, both) == turned  # what was first is last now
 
 
 # ------------------------------------------------------------------ custom resources and scale

@@ -10,6 +10,7 @@ from crd_world import context, crd, crd_world, properties
 from kubegate.admission import Attributes, GroupVersionKind
 from kubegate.api import patch
 from kubegate.api.normalize import TypeMismatch
+from kubegate.api.resources import Resource
 from kubegate.api.status import StatusError
 from kubegate.registry import scale
 from kubegate.registry.admissionregistration.objects import RegistryObjects
@@ -156,7 +157,11 @@ async def test_replicas_are_scaled_where_the_definition_says_they_are() -> None:
         assert written["spec"] == {"replicas": 5}
         stored = await world.registry.get(resource, "default", "f")
         assert (stored["spec"], stored["metadata"]["generation"]) == ({"count": 5}, 2)
-        assert stored["metadata"]["managedFields"][0]["fieldsV1"] == {"f:spec": {}}
+        owners = stored["metadata"]["managedFields"]
+        assert [(one.get("subresource"), one["fieldsV1"]) for one in owners] == [
+            ("scale", {"f:spec": {"f:count": {}}}),
+            (None, {"f:spec": {}}),
+        ]
         error = await world.refusal(scale.write(world.registry, resource, "default", "f", to(-1), context()))
         assert causes(error) == [(".spec.count", "Invalid value: -1: should be a non-negative integer")]
 
@@ -191,6 +196,44 @@ async def test_apply_keeps_each_managers_own_fields() -> None:
         assert error.message == 'Apply failed with 1 conflict: conflict with "one": .spec.a'
         error = await world.refusal(apply("two", {"a": "x"}))
         assert error.message.endswith(".spec.a: expected numeric (int or float), got string")
+
+
+async def test_what_is_applied_empty_or_null_is_kept_or_refused() -> None:
+    async with crd_world() as world:
+        resource = await world.serve(crd("forms", properties(a=NUMBER)))
+        base = {"apiVersion": "example.org/v1", "kind": "Form"}
+
+        async def apply(spec: Object, **meta: Any) -> Object:
+            obj = {**base, "metadata": {"name": "x", **meta}, "spec": spec}
+            return (await world.registry.apply(resource, "default", "x", obj, context(), force=False)).object
+
+        made = await apply({"a": 1}, labels={}, finalizers=[])
+        assert not {"labels", "finalizers"} & made["metadata"].keys()
+        text = 'Invalid value: "null": spec.a in body must be of type integer: "null"'
+        assert causes(await world.refusal(apply({"a": None}))) == [("spec.a", text)]
+
+
+async def test_the_status_belongs_to_its_owners_in_the_version_that_is_written() -> None:
+    async with crd_world() as world:
+        schema = properties(a=NUMBER)
+        schema["properties"]["status"] = {"type": "object", "properties": {"ready": NUMBER}}
+        definition = crd("forms", schema, subresources={"status": {}})
+        first = definition["spec"]["versions"][0]
+        definition["spec"]["versions"].append({**first, "name": "v2", "storage": False})
+        resource = await world.serve(definition)
+        [older] = [v for v in world.registry.resources.versions_of("example.org", "forms") if v.version == "v2"]
+        await world.create(resource, {"metadata": {"name": "a"}, "spec": {"a": 1}})
+        told = await world.registry.get(resource, "default", "a")
+        await world.update(resource, {**told, "status": {"ready": 2}}, "status")
+
+        async def owners_after(version: Resource) -> list[str | None]:
+            now = await world.registry.get(version, "default", "a")
+            changed = {name: value for name, value in now.items() if name != "status"}
+            written = await world.registry.update(version, "default", "a", changed, context())
+            return [one.get("subresource") for one in written.object["metadata"]["managedFields"]]
+
+        assert "status" in await owners_after(resource)
+        assert "status" not in await owners_after(older)
 
 
 # ------------------------------------------------------------------ rules in CEL

@@ -228,3 +228,41 @@ async def test_large_answers_are_compressed_for_those_who_name_gzip(
     found = await client.ask("GET", FORMS, Accept_Encoding=accepted)
     assert found.headers.get("content-encoding") == encoding
     assert found.json["items"][0]["metadata"]["name"] == "a"
+
+
+async def test_the_scale_of_a_resource_without_replicas_can_be_written(client: Client) -> None:
+    await client.ask("POST", FORMS, form(spec={}))
+    scale, unset = f"{FORMS}/a/scale", 'the spec replicas field ".spec.n" '
+    assert (await client.ask("GET", scale)).json["message"] == f"Internal error occurred: {unset}does not exist"
+    refused = await client.ask("PATCH", scale, {}, Content_Type=MERGE["Content-Type"])
+    assert (refused.status, refused.json["message"]) == (400, f"{unset}cannot be empty")
+    found = await client.ask("PATCH", scale, {"spec": {"replicas": 2}}, Content_Type=MERGE["Content-Type"])
+    assert (found.status, found.json["spec"]) == (200, {"replicas": 2})
+
+
+async def test_what_is_applied_to_a_scale_may_change_nothing(client: Client) -> None:
+    def itself(replicas: int, **meta: str) -> dict[str, Any]:
+        named = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a", **meta}}
+        return {**named, "spec": {"replicas": replicas}}
+
+    async def apply(replicas: int, **meta: str) -> Any:
+        path = f"{FORMS}/a/scale?fieldManager=m&force=true"
+        return await client.ask("PATCH", path, itself(replicas, **meta), Content_Type="application/apply-patch+yaml")
+
+    async def owners() -> list[str | None]:
+        found = (await client.ask("GET", f"{FORMS}/a")).json["metadata"]["managedFields"]
+        return [one.get("subresource") for one in found if one["fieldsV1"] == {"f:spec": {"f:n": {}}}]
+
+    await client.ask("POST", FORMS, form(spec={"n": 1}))
+    cannot = "to proper version: request to convert CR to an invalid group/version: autoscaling/v1"
+    refused = await apply(2, namespace="default")
+    which = "default/a; autoscaling/v1, Kind=Scale"
+    assert (refused.status, refused.json["message"]) == (500, f"failed to convert new object ({which}) {cannot}")
+    assert (await apply(1)).status == 200
+    assert "scale" in await owners()
+    await client.ask("PUT", f"{FORMS}/a/scale", itself(5))
+    assert await owners() == ["scale"]
+    await client.ask("PUT", f"{FORMS}/a/scale", {"metadata": {"name": "a"}, "spec": {"replicas": 6}})
+    assert await owners() == []  # of what does not say its kind nobody can be told to own it
+    untracked = "failed to create manager for existing fields: failed to convert live object"
+    assert (await apply(7)).json["message"] == f"{untracked} (/; autoscaling/v1, Kind=Scale) {cannot}"

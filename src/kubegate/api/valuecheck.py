@@ -368,20 +368,22 @@ def _list_errors(value: Any, schema: Structural | None, path: str) -> Iterator[F
 
 
 def _duplicates(value: list[Any], schema: Structural, path: str) -> Iterator[FieldError]:
-    seen: set[bytes] = set()
-    for position, item in enumerate(value):
-        if schema.list_type == "set":
-            token: bytes | None = _token(item)
-            shown = item
-        else:
-            token = map_key(schema, item)
-            if token is None:
-                continue
-            shown = {key: item[key] for key in schema.list_map_keys if key in item}
-        assert token is not None
-        if token in seen:
-            yield field.duplicate(f"{path}[{position}]", orjson.loads(_token(shown)))
-        seen.add(token)
+    """Each value that is there more than once is told where it is there for the second time."""
+    keys = value
+    if schema.list_type == "map":
+        for position, item in enumerate(value):
+            if item is not None and not isinstance(item, dict):
+                text = "must be an object for an array of list-type map"
+                yield field.invalid(f"{path}[{position}]", item, text)
+                return
+        names = schema.list_map_keys
+        keys = [{name: item[name] for name in names if name in item} if item else {} for item in value]
+    times: dict[bytes, int] = {}
+    for position, key in enumerate(keys):
+        token = _token(key)
+        times[token] = times.get(token, 0) + 1
+        if times[token] == 2:
+            yield field.duplicate(f"{path}[{position}]", orjson.loads(token))
 
 
 def _token(value: Any) -> bytes:

@@ -119,7 +119,7 @@ class PodAutoscaling(Loop):
         obj = await self._client.get(name, namespace, reference["name"])
         if obj is None:
             raise StatusError(404, "NotFound", f'{name} "{reference["name"]}" not found')
-        scale = scaleview.of(resource, obj)
+        scale = scaleview.read(resource, obj)
         replicas, selector = scale["spec"].get("replicas", 0), scale["status"].get("selector", "")
         return _Target(name, namespace, reference["name"], replicas, selector)
 

@@ -358,14 +358,16 @@ class Registry:
         `merged_well` is called when there was no conflict: for complaints that come after those of the apply itself.
         """
 
+        default = self._default_of(resource)
+
         async def transform(current: Object | None) -> Object:
             if current is None and subresource:
                 raise status.not_found(resource.group, resource.resource, name)
-            merged = self.managed.applied(
-                resource, current, clone(applied), context, subresource, force, self._default_of(resource)
-            )
+            merged = self.managed.applied(resource, current, clone(applied), context, subresource, force, default)
             merged_well()
-            self.default(resource, merged)
+            default(merged)
+            if resource.custom is not None:
+                merged["metadata"] = normalize.normalize_metadata(merged["metadata"]).value
             if current is None and (uid := merged["metadata"].get("uid")):
                 text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 raise status.conflict(resource.group, resource.resource, name, text)
@@ -739,8 +741,13 @@ class Registry:
                 obj.update(completed)
 
     def _default_of(self, resource: Resource) -> Callable[[Object], None]:
+        """What fills in an applied object. A null in a custom resource stays, to be refused: it is not decoded anew."""
+
         def default(obj: Object) -> None:
-            self.default(resource, obj)
+            if resource.custom is None:
+                self.default(resource, obj)
+            else:
+                structural.default(obj, resource.custom.structural, keep_nulls=True)
 
         return default
 

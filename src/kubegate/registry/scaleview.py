@@ -38,11 +38,7 @@ def of(resource: Resource, obj: Object) -> Object:
     meta = obj["metadata"]
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     spec: Object = {}
-    wanted = find(obj, spec_path)
-    if wanted is None and resource.custom is not None:
-        text = f'the spec replicas field "{spec_path}" does not exist'
-        raise status.internal(text)
-    if wanted:
+    if wanted := find(obj, spec_path):
         spec["replicas"] = wanted
     current: Object = {"replicas": find(obj, status_path) or 0}
     selector = find(obj, selector_path) if selector_path else None
@@ -59,6 +55,14 @@ def of(resource: Resource, obj: Object) -> Object:
         "spec": spec,
         "status": current,
     }
+
+
+def read(resource: Resource, obj: Object) -> Object:
+    """As `of`, for who asks for it: a custom resource may say nothing of replicas. Raises 500."""
+    path = paths_of(resource)[0]
+    if resource.custom is not None and find(obj, path) is None:
+        raise status.internal(f'the spec replicas field "{path}" does not exist')
+    return of(resource, obj)
 
 
 def put_replicas(obj: Object, path: str, value: int) -> None:

@@ -61,6 +61,12 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     return found
 
 
+def names_itself(call: Call, body: bytes) -> bool:
+    """Whether an object that could be decoded says its kind and version, which those of built-in kinds need not."""
+    value = codec.decode_document(body, negotiate.body_media_type(call.header("content-type") or None)).value
+    return bool(value.get("kind") and value.get("apiVersion"))
+
+
 class Patch(Struct, frozen=True):
     """A patch as it came: what was wrong with the object that it made is told with it."""
 

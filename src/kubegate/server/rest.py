@@ -341,7 +341,7 @@ class Rest:
 
             accepted = accept.one(call, resource)
             obj = await self._registry.get(resource, _namespace(call, resource), info.name)
-            return self._object(call, scaleview.SCALES, scaleview.of(resource, obj), accepted)
+            return self._object(call, scaleview.SCALES, scaleview.read(resource, obj), accepted)
         return await self.get(call, resource)
 
     async def subresource_create(self, call: Call, resource: Resource) -> Response:
@@ -373,8 +373,10 @@ class Rest:
         accepted = accept.one(call, resource)
         if call.method == "PUT":
             context = self._context(call, "update")
-            sent = bodies.decode_as(call, await call.read(), "autoscaling", "v1", "Scale", context)
-            change = scale.ScaleChange(lambda current: sent)
+            body = await call.read()
+            sent = bodies.decode_as(call, body, "autoscaling", "v1", "Scale", context)
+            nameless = resource.custom is not None and not bodies.names_itself(call, body)
+            change = scale.ScaleChange(lambda current: sent, nameless=nameless)
         else:
             media_type = _patch_type(call, resource)
             context = self._context(call, "patch", apply=media_type == accept.APPLY)
@@ -382,7 +384,7 @@ class Rest:
             if media_type == accept.APPLY:
                 applied = bodies.decode_apply(body)
                 checked = lambda: bodies.check_applied(applied, context)  # noqa: E731
-                change = scale.applier(applied.value, context, _forces(call), checked)
+                change = scale.applier(resource, applied.value, context, _forces(call), checked)
             else:
                 target = resource.subresources[info.subresource]
                 change = scale.ScaleChange(self._patcher(media_type, body, resource, context, target))

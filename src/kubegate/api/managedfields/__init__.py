@@ -103,9 +103,11 @@ def update(live: Object | None, new: Object, write: Write) -> Object:
         return _with_entries(new, [])
     if changed is None and removed is None and as_live and live is not None:
         return _with_entries(new, live["metadata"].get("managedFields") or [])
-    changed, removed = reset.counted(changed or {}), reset.counted(removed or {})
+    everything = changed or {}, removed or {}
+    changed, removed = map(reset.counted, everything)
+    elsewhere = (changed, removed) if reset.everywhere else everything
     who = entries.manager(write.manager, UPDATE, write.api_version, write.subresource) if reset.owned else None
-    managed = _after_update(managed, who, changed, removed, write.api_version, write.time)
+    managed = _after_update(managed, who, changed, removed, write.api_version, write.time, elsewhere)
     return _with_entries(new, entries.encode(entries.capped(managed)))
 
 
@@ -168,20 +170,21 @@ def _defaulted(merged: Object, applied: Object, schema: Schema, default: Callabl
 def restore_times(new: Object, live: Object) -> Object:
     """`new` with the managedFields of `live` where the two differ in nothing but times in them.
 
-    A write that is undone on its way to the store must not count as a change.
+    A write that is undone on its way to the store must not count as a change, unless its time gave the entries another
+    order.
     """
     ours, theirs = new["metadata"].get("managedFields"), live["metadata"].get("managedFields")
     if ours == theirs or not ours or not theirs or len(ours) != len(theirs):
         return new
-    stripped = [{k: v for k, v in entry.items() if k != "time"} for entry in theirs]
-    for entry in ours:
-        timeless = {k: v for k, v in entry.items() if k != "time"}
-        if timeless not in stripped:
-            return new
-        stripped.remove(timeless)
+    if [_timeless(entry) for entry in ours] != [_timeless(entry) for entry in theirs]:
+        return new
     if _without_entries(new) != _without_entries(live):
         return new
     return _with_entries(new, theirs)
+
+
+def _timeless(entry: Object) -> Object:
+    return {name: value for name, value in entry.items() if name != "time"}
 
 
 # ------------------------------------------------------------------ updates
@@ -243,11 +246,19 @@ def _compare(schema: Schema, live: Object | None, new: Object) -> tuple[FieldSet
 
 
 def _after_update(
-    managed: Managed, who: Manager | None, changed: FieldSet, removed: FieldSet, api_version: str, time: str
+    managed: Managed,
+    who: Manager | None,
+    changed: FieldSet,
+    removed: FieldSet,
+    api_version: str,
+    time: str,
+    elsewhere: tuple[FieldSet, FieldSet],
 ) -> Managed:
+    """`elsewhere`: what changed and what was removed for those who own fields in other versions."""
     after: Managed = {}
     for other, owned in managed.items():
-        fields = sets.difference(sets.difference(owned.fields, changed), removed)
+        taken, gone = (changed, removed) if owned.api_version == api_version else elsewhere
+        fields = sets.difference(sets.difference(owned.fields, taken), gone)
         if fields:
             after[other] = entries.owning(owned, fields)
     mine = sets.difference(changed, _UNTRACKED)
@@ -281,7 +292,7 @@ class _Applying:
             raise StatusError(500, "", f"failed to create manager for existing fields: {error}") from None
         before = entries.manager(_BEFORE_FIRST_APPLY, UPDATE, self.api_version, self.who.subresource)
         counted = self.reset_fields.counted(changed or {})
-        return _after_update({}, before, counted, {}, self.api_version, self.time)
+        return _after_update({}, before, counted, {}, self.api_version, self.time, ({}, {}))
 
     def apply(self, live: Object, applied: Object, managed: Managed, force: bool) -> tuple[Object | None, Managed]:
         """The merged object (None where it is `live`) and the new entries. Raises _Conflicts, StatusError 500."""
@@ -301,14 +312,16 @@ class _Applying:
         if last is not None and last.fields:
             merged = self.prune(merged, managed, last.fields)
         changed, removed = typed.compare(schema, live, merged)
-        changed = self.reset_fields.counted(changed or {})
-        removed = self.reset_fields.counted(removed or {})
+        everything = changed or {}, removed or {}
+        here = self.reset_fields.counted(everything[0]), self.reset_fields.counted(everything[1])
+        elsewhere = here if self.reset_fields.everywhere else everything
         after: Managed = {}
         conflicts: list[tuple[Manager, Path]] = []
         for other, owned in managed.items():
             if other == who:
                 after[who] = owned
                 continue
+            changed, removed = here if owned.api_version == self.api_version else elsewhere
             taken = sets.intersection(owned.fields, changed)
             if taken:
                 conflicts += [(other, path) for path in sets.members(taken)]

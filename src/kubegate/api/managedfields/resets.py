@@ -18,12 +18,14 @@ from kubegate.api.resources import Resource
 class ResetFields(Struct, frozen=True):
     """`dropped` and what is below it does not count; where `kept` is given, only that counts.
 
-    `owned` is False for writes whose changes nobody owns afterwards.
+    `owned` is False for writes whose changes nobody owns afterwards. `everywhere` is False where all counts for those
+    who own fields in another version than that of the write.
     """
 
     dropped: FieldSet
     kept: FieldSet | None = None
     owned: bool = True
+    everywhere: bool = True
 
     def counted(self, fields: FieldSet) -> FieldSet:
         if self.kept is not None:
@@ -59,7 +61,9 @@ def _dropping(*paths: str) -> ResetFields:
 
 # kube-apiserver cannot read the fields of a custom resource's Scale: replicas have no owner after such a write.
 _DISOWNED = ResetFields({}, owned=False)
+# What is not the status is reset for all versions of a custom resource, the status for that of the write alone.
 _STATUS_ALONE = ResetFields({}, kept=sets.of(("f:status",)))
+_ALL_BUT_STATUS = ResetFields(sets.of(("f:status",)), everywhere=False)
 
 
 def reset_fields(resource: Resource, subresource: str) -> ResetFields:
@@ -72,5 +76,5 @@ def reset_fields(resource: Resource, subresource: str) -> ResetFields:
     if subresource == "status":
         return _STATUS_ALONE if resource.custom is not None else _dropping("spec")
     if not subresource and "status" in resource.subresources:
-        return _dropping("status")
+        return _dropping("status") if resource.custom is None else _ALL_BUT_STATUS
     return NOTHING
