@@ -298,6 +298,15 @@ async def test_pods_outlive_jobs_and_replication_controllers_unless_a_delete_say
     assert (await w.refusal(w.delete(kind, "j"))).code == 404
 
 
+async def test_events_go_at_once_whatever_is_said_of_their_dependents(w: KindsWorld) -> None:
+    about = {"kind": "Pod", "name": "p", "namespace": NAMESPACE}
+    for kind in ("events", "events.events.k8s.io"):
+        for policy in ("Foreground", "Orphan"):
+            await w.create("events", {**meta("e"), "involvedObject": about})
+            await w.delete(kind, "e", propagationPolicy=policy)
+            assert (await w.refusal(w.delete("events", "e"))).code == 404
+
+
 async def test_who_deletes_a_job_without_a_word_on_its_pods_is_warned(w: KindsWorld) -> None:
     jobs, cronjobs = w.resource("jobs.batch"), w.resource("cronjobs.batch")
     text = (

@@ -100,6 +100,7 @@ class Rules(Struct, frozen=True):
     returns_deleted: whether DELETE answers with the object that is gone instead of a Status.
     orphans:   whether what such an object owns stays where a DELETE does not say what is to become of it.
     delete_warning: what is told to those who do not say.
+    owns_nothing: whether no object of this kind has dependents, whatever a DELETE says of them.
     undeletable: names that a DELETE of one object may not have, and why.
     graceful:  for deletes: seconds of grace for this object and these DeleteOptions (0: at once, though a watcher
                still sees it marked first).
@@ -129,6 +130,7 @@ class Rules(Struct, frozen=True):
     returns_deleted: bool = False
     orphans: bool = False
     delete_warning: str = ""
+    owns_nothing: bool = False
     undeletable: Mapping[str, str] = field(default_factory=dict)
     graceful: Callable[[Object, Mapping[str, Any]], int] | None = None
     deleting: Callable[[Object], None] | None = None

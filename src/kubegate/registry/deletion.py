@@ -114,12 +114,14 @@ def _finalizers(current: list[str], options: Mapping[str, Any], rules: Rules) ->
     """The finalizers that the propagation asked for, or the kind's own, leaves or adds."""
     policy = options.get("propagationPolicy")
     orphan = options.get("orphanDependents")
+    kept = [f for f in current if f not in (ORPHAN, FOREGROUND)]
+    if rules.owns_nothing:
+        return kept
     if not says_what_of_dependents(options):
         undecided = rules.orphans and ORPHAN not in current and FOREGROUND not in current
         return [*current, ORPHAN] if undecided else current
     wants_orphan = policy == "Orphan" or orphan is True
     wants_foreground = policy == "Foreground"
-    kept = [f for f in current if f not in (ORPHAN, FOREGROUND)]
     if wants_orphan:
         kept.append(ORPHAN)
     if wants_foreground:

@@ -79,4 +79,5 @@ RULES = Rules(
     ),
     name="path",
     create_on_update=True,
+    owns_nothing=True,
 )

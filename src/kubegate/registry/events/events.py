@@ -98,4 +98,5 @@ RULES = Rules(
     fields=_fields,
     field_labels=(*(f"regarding.{name}" for name in events.INVOLVED), "reason", "reportingController", "type"),
     create_on_update=True,
+    owns_nothing=True,
 )
