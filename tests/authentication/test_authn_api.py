@@ -224,6 +224,17 @@ async def test_a_certificate_is_set_once_by_status_alone(api: Api) -> None:
     )
 
 
+async def test_certificates_may_stand_one_after_the_other(api: Api) -> None:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    await api.make(REQUESTS, wanted())
+    ders = [certificates.new_authority(name).certificate.public_bytes(Encoding.DER) for name in ("a", "b")]
+    body = base64.encodebytes(b"".join(ders)).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n"
+    status = {"status": {"certificate": base64.b64encode(pem.encode()).decode()}}
+    assert (await api.ask("PATCH", f"{REQUESTS}/csr/status", status))["http"] == 200
+
+
 @pytest.mark.parametrize(
     ("pem", "why"),
     [

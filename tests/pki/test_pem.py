@@ -69,3 +69,38 @@ def test_blocks_are_found_as_encoding_pem_finds_them(text: str, found: list[tupl
 )
 def test_what_is_wrong_with_der_is_told_as_encoding_asn1_tells_it(der: bytes, text: str) -> None:
     assert pem.misread(der, REQUEST) == text
+
+
+def _der(*parts: bytes, tag: int = 0x30) -> bytes:
+    inside = b"".join(parts)
+    assert len(inside) < 0x80
+    return bytes([tag, len(inside)]) + inside
+
+
+_ONE, _ALGORITHM = b"\x02\x01\x01", _der(b"\x06\x01\x2a")
+
+
+@pytest.mark.parametrize(
+    ("der", "why"),
+    [
+        (b"", "malformed certificate"),
+        (b"hello", "malformed certificate"),
+        (_der(_ONE)[:-1], "malformed certificate"),
+        (_der(), "malformed tbs certificate"),
+        (_der(_ONE), "malformed tbs certificate"),
+        (_der(_der()), "malformed serial number"),
+        (_der(_der(_der(tag=0xA0), _ONE)), "malformed version"),
+        (_der(_der(_der(_ONE, tag=0xA0), _ALGORITHM)), "malformed serial number"),
+        (_der(_der(_ONE)), "malformed signature algorithm identifier"),
+        (_der(_der(_ONE, _ALGORITHM)), "malformed algorithm identifier"),
+        (_der(_der(_ONE, _ALGORITHM), _der()), "inner and outer signature algorithm identifiers don't match"),
+        (_der(_der(_ONE, _ALGORITHM), _ALGORITHM), ""),
+    ],
+)
+def test_what_is_no_certificate_is_told_by_the_first_part_that_is_wrong(der: bytes, why: str) -> None:
+    assert pem.misread_certificate(der) == (f"x509: {why}" if why else "")
+
+
+def test_elements_follow_one_another() -> None:
+    assert list(pem.elements(_ONE + _ALGORITHM + b"\x30")) == [_ONE, _ALGORITHM, b"\x30"]
+    assert list(pem.elements(_ONE + b"\x02\x09\x01")) == [_ONE, b"\x02\x09\x01"]

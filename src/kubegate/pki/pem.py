@@ -107,6 +107,49 @@ def misread(der: bytes, expected: Sequence[tuple[int, str]]) -> str:
     return ""
 
 
+def elements(der: bytes) -> Iterator[bytes]:
+    """One DER element after the other; what is none comes as it is, as the last."""
+    while der:
+        header = _header(der)
+        end = len(der) if isinstance(header, str) else header.size + header.length
+        yield der[:end]
+        der = der[end:]
+
+
+def misread_certificate(der: bytes) -> str:
+    """What crypto/x509 finds wrong with the first parts of a certificate; "" for nothing."""
+    whole = _inside(der, SEQUENCE)
+    if whole is None:
+        return "x509: malformed certificate"
+    signed = _inside(whole[0], SEQUENCE)
+    if signed is None:
+        return "x509: malformed tbs certificate"
+    rest, after = signed
+    if rest[:1] == b"\xa0":
+        version = _inside(rest, 0, family=2)
+        if version is None or _inside(version[0], INTEGER) is None:
+            return "x509: malformed version"
+        rest = version[1]
+    serial = _inside(rest, INTEGER)
+    if serial is None:
+        return "x509: malformed serial number"
+    inner, outer = _inside(serial[1], SEQUENCE), _inside(after, SEQUENCE)
+    if inner is None:
+        return "x509: malformed signature algorithm identifier"
+    if outer is None:
+        return "x509: malformed algorithm identifier"
+    return "" if inner[0] == outer[0] else "x509: inner and outer signature algorithm identifiers don't match"
+
+
+def _inside(der: bytes, tag: int, family: int = 0) -> tuple[bytes, bytes] | None:
+    """What is in the first element, and what follows it; None where it is not one of this tag."""
+    header = _header(der)
+    if isinstance(header, str) or (header.family, header.tag) != (family, tag):
+        return None
+    end = header.size + header.length
+    return None if end > len(der) else (der[header.size : end], der[end:])
+
+
 def _header(der: bytes) -> _Header | str:
     """A tag and its length, or what is wrong with them."""
     if not der:

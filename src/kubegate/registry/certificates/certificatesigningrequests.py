@@ -289,10 +289,13 @@ def _certificate_problem(text: bytes) -> str:
             return "no PEM block headers are permitted"
         if not block.data:
             return "found CERTIFICATE PEM block containing 0 certificates"
-        try:
-            certificates.parse_der(block.data)
-        except certificates.BadCertificate:
-            return "x509: malformed certificate"
+        for der in pem.elements(block.data):
+            if problem := pem.misread_certificate(der):
+                return problem
+            try:
+                certificates.parse_der(der)
+            except certificates.BadCertificate:
+                return "x509: malformed certificate"
         empty = False
     return "must contain at least one CERTIFICATE PEM block" if empty else ""
 
