@@ -288,6 +288,27 @@ async def test_metrics_are_kept_in_notes_of_the_first_version_as_its_types_have_
     assert new["status"]["currentMetrics"][0]["resource"]["current"] == {"averageUtilization": 5, "averageValue": "0"}
 
 
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("metrics", "[1]"),
+        ("metrics", '[{"type":5}]'),
+        ("metrics", '[{"type":"Pods","pods":[]}]'),
+        ("metrics", "{"),
+        ("current-metrics", '[{"type":[]}]'),
+        ("conditions", '[{"type":5}]'),
+        ("behavior", '{"ScaleUp":{"Policies":[1]}}'),
+    ],
+)
+async def test_notes_that_no_autoscaler_made_count_for_nothing(w: KindsWorld, name: str, note: str) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    await w.create(first, {**meta("h", annotations={f"autoscaling.alpha.kubernetes.io/{name}": note}), "spec": SCALED})
+    found = w.get(second, "h")
+    assert [metric["type"] for metric in found["spec"]["metrics"]] == ["Resource"]
+    assert "annotations" not in found["metadata"]
+    assert "conditions" not in found["status"]
+
+
 async def test_how_an_autoscaler_behaves_is_kept_in_a_note_of_the_first_version(w: KindsWorld) -> None:
     first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
     made = await w.create(second, {**meta("h"), "spec": {**SCALED, "behavior": {"scaleDown": {"tolerance": "0.1"}}}})

@@ -13,7 +13,7 @@ import orjson
 
 from kubegate.api import Object, clone
 from kubegate.api.field import HTML
-from kubegate.api.normalize import complete
+from kubegate.api.normalize import TypeMismatch, complete, normalize
 from kubegate.api.resources import Resource
 from kubegate.api.schema import schema_for
 from kubegate.registry import goshape
@@ -103,22 +103,24 @@ def _v2_to_v1(obj: Object) -> Object:
 def _v1_to_v2(obj: Object) -> Object:
     spec, status = obj.setdefault("spec", {}), obj.setdefault("status", {})
     annotations = obj.setdefault("metadata", {}).get("annotations") or {}
-    metrics = [_new_metric(metric, "target") for metric in _taken(annotations, _METRICS, [])]
+    metrics = _noted(annotations, _METRICS, "spec", "metrics", lambda found: _new_metrics(found, "target")) or []
     utilization = spec.pop("targetCPUUtilizationPercentage", None)
     if utilization is not None:
         metrics.append(_cpu_metric("target", {"type": "Utilization", "averageUtilization": utilization}))
     if metrics:
         spec["metrics"] = metrics
-    current = [_new_metric(metric, "current") for metric in _taken(annotations, _CURRENT_METRICS, [])]
+    current = _noted(
+        annotations, _CURRENT_METRICS, "status", "currentMetrics", lambda found: _new_metrics(found, "current")
+    )
     utilization = status.pop("currentCPUUtilizationPercentage", None)
     if utilization is not None and not current:
-        current.append(_cpu_metric("current", {"averageUtilization": utilization}))
+        current = [_cpu_metric("current", {"averageUtilization": utilization})]
     if current:
         status["currentMetrics"] = current
-    conditions = _taken(annotations, _CONDITIONS, [])
+    conditions = _noted(annotations, _CONDITIONS, "status", "conditions", lambda found: found)
     if conditions:
         status["conditions"] = conditions
-    behavior = _by_json_names(_taken(annotations, _BEHAVIOR, {}))
+    behavior = _noted(annotations, _BEHAVIOR, "spec", "behavior", _by_json_names)
     if behavior:
         spec["behavior"] = behavior
     if not annotations:
@@ -154,16 +156,29 @@ def _by_json_names(value: Any) -> Any:
     return {name[:1].lower() + name[1:]: _by_json_names(one) for name, one in value.items() if one is not None}
 
 
-def _taken(annotations: dict[str, str], name: str, otherwise: Any) -> Any:
-    """What an annotation holds; it is gone then. Text that is none of ours counts for nothing."""
+def _noted(annotations: dict[str, str], name: str, part: str, field: str, read: Callable[[Any], Any]) -> Any:
+    """What an annotation holds, read for a field of v2; it is gone then. What does not fit counts for nothing."""
     text = annotations.pop(name, None)
-    if text is None:
-        return otherwise
+    schema = schema_for("autoscaling", "v2", "HorizontalPodAutoscaler")
+    if text is None or schema is None:
+        return None
     try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return otherwise
-    return found if isinstance(found, type(otherwise)) else otherwise
+        return normalize({part: {field: read(orjson.loads(text))}}, schema).value[part].get(field)
+    except (orjson.JSONDecodeError, TypeMismatch):
+        return None
+
+
+def _new_metrics(found: Any, side: str) -> Any:
+    """Metrics in v2's form, as far as they can be read: what is none of them is left for who looks at types."""
+    if not isinstance(found, list) or not all(map(_is_flat, found)):
+        return found
+    return [_new_metric(metric, side) for metric in found]
+
+
+def _is_flat(metric: Any) -> bool:
+    if not isinstance(metric, dict) or not isinstance(metric.get("type", ""), str):
+        return False
+    return isinstance(metric.get(_SOURCES.get(metric.get("type", ""), ""), {}), dict)
 
 
 # type of metric -> its field in both versions
