@@ -16,6 +16,7 @@ from kubegate.api.resources import Resource, Resources
 from kubegate.api.status import StatusError
 from kubegate.controllers import World
 from kubegate.controllers.base import Loop
+from kubegate.controllers.events import Recorder
 from kubegate.registry.deletion import FOREGROUND, ORPHAN
 from kubegate.storage import ObjectEvent
 
@@ -39,6 +40,7 @@ class GarbageCollector(Loop):
     name = "garbage-collector-controller"
     account = "generic-garbage-collector"
     _resources: Resources
+    _events: Recorder
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +50,7 @@ class GarbageCollector(Loop):
     def start(self, world: World) -> None:
         super().start(world)
         self._resources = world.resources
+        self._events = Recorder(self._client, self.name, world.clock)
         world.resources.on_change(self._follow_all)
         self._follow_all()
 
@@ -134,6 +137,8 @@ class GarbageCollector(Loop):
             owner = await self._owner(reference, node.namespace)
             if owner is None:
                 dangling.append(reference)
+                if self._is_elsewhere(reference, node.namespace):
+                    await self._tell_of_namespace(reference, obj)
             elif owner["metadata"].get("deletionTimestamp") and FOREGROUND in (
                 owner["metadata"].get("finalizers") or ()
             ):
@@ -154,6 +159,28 @@ class GarbageCollector(Loop):
         elif FOREGROUND in finalizers:
             options["propagationPolicy"] = "Foreground"
         await self._gracefully(self._client.delete(node.resource, node.namespace, node.name, options))
+
+    def _is_elsewhere(self, reference: Object, namespace: str) -> bool:
+        """Whether the owner is in another namespace, from which nobody can be owned."""
+        known = self._nodes.get(reference["uid"])
+        if known is None or not namespace:
+            return False
+        if known.there:
+            return known.namespace not in ("", namespace)
+        resource = _any_version(self._resources, reference["apiVersion"].rpartition("/")[0], reference["kind"])
+        if resource is None or not resource.namespaced:
+            return False
+        return any(one["metadata"].get("uid") == known.uid for one in self._reader.list(resource.stored_as))
+
+    async def _tell_of_namespace(self, reference: Object, obj: Object) -> None:
+        about = {"metadata": {name: obj["metadata"][name] for name in ("name", "namespace", "uid")}}
+        namespace = about["metadata"]["namespace"]
+        owner = (
+            f"[{reference['apiVersion']}/{reference['kind']}, namespace: {namespace}, name: {reference['name']}, "
+            f"uid: {reference['uid']}]"
+        )
+        text = f'ownerRef {owner} does not exist in namespace "{namespace}"'
+        await self._events.warning(obj["apiVersion"], obj["kind"], about, "OwnerRefInvalidNamespace", text)
 
     async def _owner(self, reference: Object, namespace: str) -> Object | None:
         """The owner as it is now, None where it is gone (or another has its name)."""
