@@ -240,6 +240,23 @@ async def test_the_scale_of_a_resource_without_replicas_can_be_written(client: C
     assert (found.status, found.json["spec"]) == (200, {"replicas": 2})
 
 
+async def test_of_what_is_not_there_nothing_else_is_told(client: Client) -> None:
+    broken = await client.ask(
+        "PATCH", f"{FORMS}/x/status?fieldManager=m", b"{", Content_Type="application/apply-patch+yaml"
+    )
+    assert broken.status == 404
+    named = await client.ask("PUT", f"{FORMS}/x/scale", {"metadata": {"name": "y"}})  # but for another name
+    assert (named.status, "does not match the name on the URL (x)" in named.json["message"]) == (400, True)
+
+
+async def test_a_status_sent_with_what_does_not_fit_leaves_no_owners(client: Client) -> None:
+    await client.ask("POST", FORMS, form(spec={"n": 1}))
+    sent = {"spec": {"n": "x"}, "status": {"n": 2}}
+    found = await client.ask("PATCH", f"{FORMS}/a/status", sent, Content_Type=MERGE["Content-Type"])
+    assert (found.status, found.json["spec"], found.json["status"]) == (200, {"n": 1}, {"n": 2})
+    assert "managedFields" not in found.json["metadata"]
+
+
 async def test_what_is_applied_to_a_scale_may_change_nothing(client: Client) -> None:
     def itself(replicas: int, **meta: str) -> dict[str, Any]:
         named = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a", **meta}}

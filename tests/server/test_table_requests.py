@@ -15,6 +15,8 @@ async def test_cells_are_made_of_what_is_stored_whatever_version_is_asked_for(st
     metrics = [{"type": "Resource", "resource": metric} for metric in (cpu, memory)]
     target = {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}
     body = {"metadata": {"name": "a"}, "spec": {"maxReplicas": 3, "scaleTargetRef": target, "metrics": metrics}}
+    dry = await client.ask("POST", f"{V2}?dryRun=All", body, Accept=TABLE)
+    assert dry.json["metadata"] == {}  # no resourceVersion: nothing is stored
     assert (await client.ask("POST", V2, body)).status == 201
     shown = "cpu: <unknown>/50%, memory: <unknown>/1Mi"
     for path in (V1, f"{V1}/a", V2):

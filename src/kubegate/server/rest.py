@@ -263,6 +263,8 @@ class Rest:
         context = self._context(call, "patch", apply=media_type == accept.APPLY)
         body = await call.read()
         if media_type == accept.APPLY:
+            if info.subresource:  # who is not there is missed first
+                self._registry.entry(resource, _namespace(call, resource), info.name)
             applied = bodies.decode_apply(body)
             written = await self._registry.apply(
                 resource,
@@ -375,6 +377,7 @@ class Rest:
             context = self._context(call, "update")
             body = await call.read()
             sent = bodies.decode_as(call, body, "autoscaling", "v1", "Scale", context)
+            self._registry.check_place(resource, _namespace(call, resource), info.name, sent)
             nameless = resource.custom is not None and not bodies.names_itself(call, body)
             change = scale.ScaleChange(lambda current: sent, nameless=nameless)
         else:
@@ -382,6 +385,7 @@ class Rest:
             context = self._context(call, "patch", apply=media_type == accept.APPLY)
             body = await call.read()
             if media_type == accept.APPLY:
+                self._registry.entry(resource, _namespace(call, resource), info.name)
                 applied = bodies.decode_apply(body)
                 checked = lambda: bodies.check_applied(applied, context)  # noqa: E731
                 change = scale.applier(resource, applied.value, context, _forces(call), checked)
@@ -489,7 +493,8 @@ class Rest:
                 stored = obj
                 if resource.custom is None and resource.storage_api_version:  # a Scale is not stored
                     stored = conversion.convert(obj, resource.api_version, resource.storage_api_version, resource)
-            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            version = obj["metadata"].get("resourceVersion")
+            meta = {"resourceVersion": version} if version else {}  # nothing is stored by a dry run
             obj = self._table(call, resource, [obj], meta, accepted, [stored])
         elif accepted.transform:
             if accepted.transform == "PartialObjectMetadataList":

@@ -98,6 +98,8 @@ def update(live: Object | None, new: Object, write: Write) -> Object:
         # Once they are gone, the fields of an object are tracked from the next apply on.
         return _with_entries(new, [])
     try:
+        if reset.kept is not None:  # what else was sent goes unchecked, and need not fit the schema
+            typed.validate(schema, new, duplicates=True)
         changed, removed = _compare(schema, live, new)
     except typed.NotTyped:
         return _with_entries(new, [])
