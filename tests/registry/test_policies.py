@@ -240,6 +240,19 @@ async def test_both_versions_of_an_autoscaler_are_one_object(w: KindsWorld) -> N
     assert w.get(first, "h")["spec"]["targetCPUUtilizationPercentage"] == 70
 
 
+async def test_metrics_that_could_not_be_had_are_nothing_in_both_versions(w: KindsWorld) -> None:
+    first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
+    await w.create(second, {**meta("h"), "spec": SCALED})
+    nothing = [{"type": ""}, {"type": ""}]
+    await w.patch(second, "h", {"status": {"currentMetrics": nothing, "desiredReplicas": 0}}, "status")
+    old = w.get(first, "h")
+    assert (
+        old["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/current-metrics"] == '[{"type":""},{"type":""}]'
+    )
+    await w.update(first, {**old, "spec": {**old["spec"], "maxReplicas": 7}})
+    assert w.get(second, "h")["status"]["currentMetrics"] == nothing
+
+
 async def test_an_autoscaler_that_names_no_metric_looks_at_the_cpu(w: KindsWorld) -> None:
     first, second = "horizontalpodautoscalers.autoscaling@v1", "horizontalpodautoscalers.autoscaling@v2"
     assert (await w.create(first, {**meta("h"), "spec": SCALED}))["spec"]["targetCPUUtilizationPercentage"] == 80

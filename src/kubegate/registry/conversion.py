@@ -233,6 +233,8 @@ _FLAT: Final = {side: _flat(side) for side in ("target", "current")}
 def _old_metric(metric: Object, side: str) -> Object:
     """A v2 metric in the flat form: `targetAverageUtilization`, `currentAverageValue`, `metricName` …"""
     name = _SOURCES.get(metric.get("type", ""), "")
+    if not name:  # a metric that could not be had
+        return {"type": metric.get("type", "")}
     flat: Object = {}
     for field, path, otherwise in _FLAT[side].get(name, ()):
         found: Any = metric.get(name) or {}
@@ -263,6 +265,8 @@ def _in_order(value: Object, names: tuple[str, ...]) -> Object:
 
 def _new_metric(metric: Object, side: str) -> Object:
     name = _SOURCES.get(metric.get("type", ""), "")
+    if not name:
+        return {"type": metric.get("type", "")}
     flat = metric.get(name) or {}
     found: Object = {side: {}}
     for field, path, otherwise in _FLAT[side].get(name, ()):
