@@ -100,6 +100,13 @@ async def test_a_volume_that_was_made_for_a_claim_is_its_own(world: ControllersW
     assert "annotations" not in world.must(VOLUMES, "v", "")["metadata"]
 
 
+async def test_a_volume_for_a_claim_without_a_name_is_nobodys(world: ControllersWorld) -> None:
+    await world.create(VOLUMES, volume("v", claimRef={"kind": "PersistentVolumeClaim"}), "")
+    await world.create(VOLUMES, volume("w", claimRef={"uid": "u"}), "")
+    await world.create(CLAIMS, claim())
+    assert phases(world) == {"v": "Available", "w": "Released", "c": "Pending"}
+
+
 async def test_a_claim_may_name_its_volume_if_that_fits(world: ControllersWorld) -> None:
     await world.create(VOLUMES, volume("v"), "")
     await world.create(CLAIMS, claim("big", "5Gi", volumeName="v"))

@@ -56,7 +56,7 @@ class Binder(Loop):
         if event is not ObjectEvent.DELETED:
             self.queue.add(key_of(volume))
         reference = volume["spec"].get("claimRef")
-        if reference is not None:
+        if reference is not None and reference.get("namespace") and reference.get("name"):
             self.queue.add(f"{reference['namespace']}/{reference['name']}")
         if _phase(volume) == "Available" and (previous is None or _phase(previous) != "Available"):
             for claim in self._reader.list(_CLAIMS):
@@ -270,7 +270,7 @@ class Binder(Loop):
         if reference is None or not reference.get("uid"):
             await self._phase(volume, "Available")
             return
-        claim = await self._client.get(_CLAIMS, reference["namespace"], reference["name"])
+        claim = await self._client.get(_CLAIMS, reference.get("namespace", ""), reference.get("name", ""))
         if claim is None or claim["metadata"]["uid"] != reference["uid"]:
             if _phase(volume) not in ("Released", "Failed"):
                 released = await self._phase(volume, "Released")
