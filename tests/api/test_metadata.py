@@ -79,6 +79,11 @@ def test_owner_references_are_complete_and_have_one_controller():
         'metadata.ownerReferences.name: Invalid value: "": must not be empty',
         'metadata.ownerReferences.uid: Invalid value: "": must not be empty',
     ]
+    event = {"uid": "u", "kind": "Event", "apiVersion": "v1"}
+    told = texts(validate_create({**GOOD, "ownerReferences": [event]}, True))[-1]
+    assert told.startswith(
+        'metadata.ownerReferences: Invalid value: {"apiVersion":"v1","kind":"Event","name":"","uid":"u"}:'
+    )
     two = [{**owner, "controller": True}, {**owner, "name": "p", "controller": True}]
     assert texts(validate_create({**GOOD, "ownerReferences": two}, True))[0].endswith(
         'Only one reference can have Controller set to true. Found "true" in references for ConfigMap/o and ConfigMap/p'

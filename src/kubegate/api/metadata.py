@@ -183,6 +183,14 @@ def validate_annotations(annotations: Mapping[str, str] | None, path: str) -> li
 _MOST_SHOWN_WHOLE: Final = 10
 
 
+def _shown_owner(reference: Mapping[str, Any]) -> Object:
+    """As Go writes it: what must be there is, and all in its order."""
+    shown = {name: reference.get(name) or "" for name in ("apiVersion", "kind", "name", "uid")}
+    return shown | {
+        name: reference[name] for name in ("controller", "blockOwnerDeletion") if reference.get(name) is not None
+    }
+
+
 def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     controller, more_controllers = "", 0
@@ -194,7 +202,7 @@ def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> lis
             if not reference.get(name):
                 errors.append(invalid(child(path, name), "", "must not be empty"))
         if (api_version, kind) == ("v1", "Event"):
-            errors.append(invalid(path, dict(reference), "/v1, Kind=Event is disallowed from being an owner"))
+            errors.append(invalid(path, _shown_owner(reference), "/v1, Kind=Event is disallowed from being an owner"))
         if reference.get("controller"):
             found = f"{kind}/{reference.get('name') or ''}"
             if controller:
@@ -204,7 +212,7 @@ def _owner_references(references: Sequence[Mapping[str, Any]], path: str) -> lis
                 )
                 more_controllers += 1
                 if more_controllers <= _MOST_SHOWN_WHOLE:
-                    errors.append(invalid(path, [dict(r) for r in references], text))
+                    errors.append(invalid(path, list(map(_shown_owner, references)), text))
             else:
                 controller = found
     return errors

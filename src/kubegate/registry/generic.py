@@ -367,7 +367,7 @@ class Registry:
             merged_well()
             default(merged)
             if resource.custom is not None:
-                merged["metadata"] = normalize.normalize_metadata(merged["metadata"]).value
+                merged["metadata"] = {k: v for k, v in merged["metadata"].items() if v not in (None, "", [], {})}
             if current is None and (uid := merged["metadata"].get("uid")):
                 text = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 raise status.conflict(resource.group, resource.resource, name, text)
