@@ -122,6 +122,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "max_requests_inflight": "reads at a time; 0 for no bound",
         "max_mutating_requests_inflight": "writes at a time; 0 for no bound",
         "max_connections": "connections; 0 for no bound",
+        "request_timeout": "seconds that a write may take: then it is ended with 504",
         "min_request_timeout": "seconds after which a watch ends, or up to twice as many",
         "max_request_body_bytes": "larger bodies are refused",
         "shutdown_delay_duration": "how long requests are still taken while /readyz fails already",

@@ -32,8 +32,9 @@ from kubegate.server.accept import wants_pretty
 from kubegate.server.audit import Auditor
 from kubegate.server.call import SHORT_PATH, Call, parse_query
 from kubegate.server.certificates import client_chain
+from kubegate.server.deadlines import Deadlines
 from kubegate.server.fairness import Turns
-from kubegate.server.limits import Limits, check_timeout
+from kubegate.server.limits import READS, Limits, check_timeout
 from kubegate.server.metrics import Metrics, request_labels
 from kubegate.server.responses import Header, Response
 from kubegate.storage import OutcomeUnknown, StoreUnavailable
@@ -74,6 +75,7 @@ class App:
         limits: Limits,
         metrics: Metrics,
         max_body: int,
+        request_timeout: float = 60.0,
         catch_up: Callable[[], Awaitable[None] | None] | None = None,
         traces: Callable[[Call, Response, float], None] | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class App:
         self._max_body = max_body
         self._catch_up, self._traces = catch_up, traces
         self._turns = Turns()
+        self.deadlines = Deadlines(request_timeout)
         self._ids = _Ids()
         self._streams: dict[asyncio.Future[Any], Call] = {}
         metrics.show_running(self._running, self._limits.held)
@@ -153,7 +156,7 @@ class App:
         allowed = 0.0
         if call.query and (timeout := call.parameter("timeout")) and not call.info.long_running:
             try:
-                allowed = check_timeout(timeout)
+                allowed = min(check_timeout(timeout), self.deadlines.seconds)
             except StatusError as error:
                 return self._refused_first(call, scope, error)
         stages = call.trace.stages
@@ -201,11 +204,12 @@ class App:
                 self._record_decision(call, decision, perf_counter() - decided)
                 if decision.verdict is Verdict.ALLOW:
                     handler = self._resources if call.info.resource_request else self._paths
-                    response = (
-                        await handler.handle(call)
-                        if allowed <= 0
-                        else await _within(started + allowed - perf_counter(), handler.handle(call))
-                    )
+                    if allowed > 0:
+                        response = await _within(started + allowed - perf_counter(), handler.handle(call))
+                    elif bound is None or call.info.verb in READS:
+                        response = await handler.handle(call)
+                    else:
+                        response = await self.deadlines.within(now, handler.handle(call))
                 elif decision.error:
                     response = responses.text(internal_error(_uri(scope), decision.error), 500)
                 else:

@@ -14,7 +14,7 @@ from kubegate.server.call import Call
 from kubegate.server.metrics import Metrics
 from kubegate.transport.metrics import Sample
 
-_READS = frozenset({"get", "list", "watch"})
+READS = frozenset({"get", "list", "watch"})
 
 
 def check_timeout(text: str) -> float:
@@ -68,7 +68,7 @@ class Limits:
         info = call.info
         if info.long_running or not info.resource_request:
             return None
-        bound = self._reads if info.verb in _READS else self._writes
+        bound = self._reads if info.verb in READS else self._writes
         if not bound.limit:
             return None
         name = call.user.name

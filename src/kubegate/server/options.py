@@ -127,6 +127,7 @@ class Options(Struct):
     max_mutating_requests_inflight: int = 200
     max_connections: int = 0
     min_request_timeout: int = 1800
+    request_timeout: float = 60.0
     max_request_body_bytes: int = 3 * 1024 * 1024
     shutdown_delay_duration: float = 0.0
     # the log
@@ -147,7 +148,7 @@ IGNORED = frozenset(
         "kubelet-preferred-address-types", "kubelet-timeout", "lease-reuse-duration-seconds",
         "livez-grace-period", "log-flush-frequency", "logging-format", "logtostderr",
         "max-connection-bytes-per-sec", "peer-ca-file", "permit-address-sharing", "permit-port-sharing",
-        "profiling", "proxy-client-cert-file", "proxy-client-key-file", "request-timeout", "runtime-config",
+        "profiling", "proxy-client-cert-file", "proxy-client-key-file", "runtime-config",
         "shutdown-send-retry-after", "storage-backend", "storage-media-type",
         "strict-transport-security-directives", "tls-cipher-suites", "tls-min-version", "tls-sni-cert-key",
         "tracing-config-file", "vmodule", "watch-cache", "watch-cache-sizes",

@@ -35,7 +35,7 @@ from kubegate.registry.generic import Registry
 from kubegate.registry.internal import Internal, RoleWriter
 from kubegate.registry.keys import Keys
 from kubegate.registry.rbac.escalation import RBAC_INDEX
-from kubegate.server import audit, background, health
+from kubegate.server import audit, background, deadlines, health
 from kubegate.server.aggregation import RemoteApis
 from kubegate.server.app import App
 from kubegate.server.background import Background
@@ -111,6 +111,7 @@ class Server:
     async def _start(self) -> None:
         options = self.options
         background.check(options)
+        deadlines.check(options)
         front = self.front = self.front or Front(options, self.worker)
         await front.prepare()
         self.pki = front.pki or self.pki
@@ -231,11 +232,13 @@ class Server:
             limits=Limits(options.max_requests_inflight, options.max_mutating_requests_inflight, metrics),
             metrics=metrics,
             max_body=options.max_request_body_bytes,
+            request_timeout=options.request_timeout,
             catch_up=self._catch_up(),
             traces=self._traces,
         )
         self._started = True
         front.open(self.app.serve, self.app.serve_websocket)
+        self._spawn("deadlines", self.app.deadlines.run(self.clock))
         self._spawn("clients", self.app.watch_clients(front.port, self.clock))
         self._spawn("controllers", self._later())
 
