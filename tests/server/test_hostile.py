@@ -476,6 +476,42 @@ def test_patches_add_up_to_no_object_without_end(server: ServerProcess) -> None:
     assert status_of(exchange(server, request("DELETE", f"{path}/grows"))) == 200
 
 
+def message(number: int, content: bytes) -> bytes:
+    """A field of protobuf with bytes in it."""
+    length, rest = b"", len(content)
+    while rest > 127:
+        length, rest = length + bytes([rest & 127 | 128]), rest >> 7
+    return bytes([number << 3 | 2]) + length + bytes([rest]) + content
+
+
+MILLION = 900_000
+EMPTY = {
+    "JSON": ("application/json", META + b'"spec":{"containers":[' + b",".join([b"{}"] * MILLION) + b"]}}"),
+    "nulls": ("application/json", META + b'"spec":{"containers":[' + b",".join([b"null"] * (MILLION // 2)) + b"]}}"),
+    "protobuf": (
+        "application/vnd.kubernetes.protobuf",
+        b"k8s\0" + message(1, message(1, b"v1") + message(2, b"Pod")) + message(2, message(2, b"\x12\0" * MILLION)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_million_of_nothing_is_refused_before_it_is_given_its_defaults(server: ServerProcess, name: str) -> None:
+    content_type, body = EMPTY[name]
+    memory = server.resident()
+    answer = soon(server, request("POST", PODS, body, content_type))
+    assert status_of(answer) == 413
+    assert b"Request entity too large: limit is 100000 maps and lists" in answer
+    assert server.resident() - memory < 300 * MEGABYTE
+    for kind in ("merge-patch+json", "apply-patch+yaml"):
+        path = f"{PODS.replace('pods', 'services')}/kubernetes?fieldManager=hostile"
+        patch = b'{"apiVersion":"v1","kind":"Service","metadata":{"name":"kubernetes"},"spec":{"ports":['
+        body = patch + b",".join([b"{}"] * MILLION) + b"]}}"
+        answer = soon(server, request("PATCH", path, body, f"application/{kind}"))
+        assert 400 <= status_of(answer) < 500, answer[:300]
+    assert_alive(server)
+
+
 def test_defaults_multiply_to_no_object_without_end(server: ServerProcess) -> None:
     item = {"type": "object", "properties": {"text": {"type": "string", "default": "x" * 100_000}}}
     schema = {"type": "object", "properties": {"list": {"type": "array", "items": item}}}

@@ -102,7 +102,7 @@ def _told(errors: Sequence[FieldError]) -> Iterator[FieldError]:
     size = 0
     for error in errors:
         yield error
-        size += len(error.text)
+        size += len(error.text) + len(error.field)
         if size > _MOST_TOLD:
             return
 

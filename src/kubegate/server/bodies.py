@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -25,6 +26,10 @@ _OPTIONS_SCHEME = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/regi
 # What may be no int64.
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
+MOST_PARTS = 100_000
+# Bytes of a body in which there cannot be so many.
+_UNCOUNTED = 2 * MOST_PARTS
+
 # Subresources that take an older version of their kind as well, of the same fields.
 _OLDER_VERSIONS = {("policy", "Eviction"): "v1beta1"}
 
@@ -41,6 +46,8 @@ def decode(call: Call, body: bytes, resource: Resource, context: Context) -> Obj
         strict = context.field_validation != "Ignore"
         known = gotypes.registered if resource.custom is None else None
         document = codec.decode_object(body, media_type, expected, known, strict=strict)
+        if resource.custom is None:
+            _check_parts(document.value, body)
         found = _fitting(document, resource, expected, context)
     if call.audit is not None:
         call.audit.sent(found)
@@ -54,6 +61,7 @@ def decode_as(call: Call, body: bytes, group: str, version: str, kind: str, cont
     older = _OLDER_VERSIONS.get((group, kind), version)
     said = older if f'"{group}/{older}"'.encode() in body else version
     document = codec.decode_object(body, media_type, (group, said, kind), gotypes.registered, strict=strict)
+    _check_parts(document.value, body)
     document.value["apiVersion"] = f"{group}/{version}" if group else version
     found = _fitting(document, None, (group, version, kind), context)
     if call.audit is not None:
@@ -65,6 +73,27 @@ def names_itself(call: Call, body: bytes) -> bool:
     """Whether an object that could be decoded says its kind and version, which those of built-in kinds need not."""
     value = codec.decode_document(body, negotiate.body_media_type(call.header("content-type") or None)).value
     return bool(value.get("kind") and value.get("apiVersion"))
+
+
+def _check_parts(value: Object, body: bytes) -> None:
+    """Raises 413 for more parts than an object of any use has: each is given its defaults, and an error for each field
+    that it lacks, so that `{}` a million times, which may be sent, would be gigabytes."""
+    if len(body) < _UNCOUNTED:
+        return
+    parts = 0
+    left: list[dict[str, Any] | list[Any]] = [value]
+    while left:
+        one = left.pop()
+        below = [
+            part
+            for part in (one.values() if isinstance(one, dict) else one)
+            if part is None or isinstance(part, dict | list)
+        ]
+        parts += len(below)
+        if parts > MOST_PARTS:
+            text = f"Request entity too large: limit is {MOST_PARTS} maps and lists"
+            raise status.StatusError(413, "RequestEntityTooLarge", text)
+        left += [part for part in below if part is not None]
 
 
 class Patch(Struct, frozen=True):
@@ -104,6 +133,8 @@ def patched(obj: Object, by: Patch, target: Resource | Subresource, context: Con
     expected = (target.group, target.version, target.kind)
     resource = target if isinstance(target, Resource) else None
     custom = resource is not None and resource.custom is not None
+    if not custom:
+        _check_parts(obj, by.body)
     strict = [] if context.field_validation == "Ignore" else by.strict_errors()
     try:
         sent = _of_its_kind(obj, by, expected, custom=custom)
@@ -226,6 +257,7 @@ def decode_apply(body: bytes) -> Applied:
     if not isinstance(value, dict):
         found = f"json: cannot unmarshal {json_type(value)} into Go value of type map[string]interface {{}}"
         raise status.bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {found}")
+    _check_parts(value, body)
     return Applied(value, lines)
 
 
