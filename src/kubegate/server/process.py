@@ -128,7 +128,7 @@ class Server:
         self.url = front.url
         await self._cache.start()
         registry = self.registry = self._registry(resources, keys)
-        registry.largest = options.max_request_body_bytes
+        registry.largest = max(registry.largest, options.max_request_body_bytes)
         registry.extensions |= {
             "codec": codec,
             "event_ttl": options.event_ttl,
