@@ -33,7 +33,7 @@ def long_way(body: bytes, kind: tuple[str, str, str], completing: bool) -> tuple
     ("kind", "sent"),
     [
         (REVIEW, {"spec": {"user": "a", "groups": ["b"], "resourceAttributes": {"verb": "get"}}}),
-        (REVIEW, {"metadata": {"name": "a"}, "spec": {"extra": {"k": ["v", "w"]}}}),
+        (REVIEW, {"metadata": {"name": "a"}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}),
         (CONFIG_MAP, {"metadata": {"name": "a", "labels": {"x": "y"}}, "data": {"k": 'v: "\\"\n'}}),
         (ROLE, {"metadata": {"name": "a"}, "rules": [{"verbs": ["get"], "resources": ["pods"]}]}),
     ],

@@ -77,6 +77,8 @@ def _type(schema: Schema, completing: bool, within: tuple[str, ...]) -> Any:
         return None if schema.name in within else _struct(schema, completing, (*within, schema.name))
     if below is None or (found := _type(below, completing, within)) is None:
         return None
+    if schema.type != "array" and found is not str:
+        return None  # maps are told in order: metadata's and data when they are stored, others by `normalize`
     return list[found] if schema.type == "array" else dict[str, found]  # type: ignore[valid-type]
 
 
