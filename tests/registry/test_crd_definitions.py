@@ -551,3 +551,20 @@ def test_names_are_kept_as_far_as_they_are_free() -> None:
     names, verdict = accepted_names(mine, [other])
     assert names == {"plural": "as", "kind": "A", "listKind": "AList"}
     assert verdict == ("False", "SingularConflict", '"a" is already in use')
+
+
+async def test_versions_are_shown_whole_where_none_is_stored() -> None:
+    async with crd_world() as world:
+        definition = crd("forms", properties(a={"type": "string"}), subresources={"status": {}})
+        first = definition["spec"]["versions"][0]
+        first["storage"] = False
+        plain = {"openAPIV3Schema": {"type": "object"}}
+        definition["spec"]["versions"].append({**first, "name": "v2", "schema": plain, "subresources": None})
+        refused = await world.refusal(world.define(definition))
+        [told] = [text for name, text in causes(refused) if name == "spec.versions"]
+        start = (
+            'Invalid value: [{"Name":"v1","Served":true,"Storage":false,"Deprecated":false,"DeprecationWarning":null,'
+        )
+        assert told.startswith(start + '"Schema":{"OpenAPIV3Schema":{"ID":"","Schema":"","Ref":null,"Description":""')
+        assert '"Properties":{"a":{"ID":"","Schema":"","Ref":null,"Description":"","Type":"string","Nullable"' in told
+        assert '"XMapType":null,"XValidations":null}},"Subresources":{"Status":{},"Scale":null},' in told

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import pytest
 from kinds_world import KindsWorld, kinds_world, meta
+
+from kubegate.api.status import StatusError
 
 IMMUTABLE = "Forbidden: field is immutable when `immutable` is set"
 
@@ -15,6 +17,40 @@ IMMUTABLE = "Forbidden: field is immutable when `immutable` is set"
 async def w() -> AsyncIterator[KindsWorld]:
     async with kinds_world() as found:
         yield found
+
+
+# --- writes at the same time ---------------------------------------------------------------------------------------
+class Faster:
+    """Admission that lets another write in before the first."""
+
+    def __init__(self, w: KindsWorld, value: str) -> None:
+        self.w, self.values = w, [value]
+
+    async def admit(self, attributes: object) -> None:
+        if self.values:
+            await self.w.patch("configmaps", "c", {"data": {"other": self.values.pop()}})
+
+    async def validate(self, attributes: object) -> None:
+        pass
+
+
+async def test_a_patch_is_made_of_what_a_faster_write_left(w: KindsWorld) -> None:
+    await w.create("configmaps", {**meta("c"), "data": {}})
+    w.registry.admission = Faster(w, "1")
+    patched = await w.patch("configmaps", "c", {"data": {"mine": "2"}})
+    assert patched["data"] == {"mine": "2", "other": "1"}
+    w.registry.admission = Faster(w, "2")
+    whole = {**patched, "data": {}}
+    assert (await refused(w.update("configmaps", whole))).message == (
+        'Operation cannot be fulfilled on configmaps "c": the object has been modified; '
+        "please apply your changes to the latest version and try again"
+    )
+
+
+async def refused(write: Awaitable[object]) -> StatusError:
+    with pytest.raises(StatusError) as found:
+        await write
+    return found.value
 
 
 # --- how maps are told ----------------------------------------------------------------------------------------------

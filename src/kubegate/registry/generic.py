@@ -37,10 +37,9 @@ from kubegate.registry.scaleview import ScaleView
 from kubegate.storage import RevisionConflict, Store
 from kubegate.storage.cache import Entry, WatchCache
 
-# How often a write that asked for no particular resourceVersion is tried again when others were faster.
+# How often a write is tried again when others were faster.
 _ATTEMPTS = 32
 _NAMESPACES = GroupVersionResource("", "v1", "namespaces")
-_PATCH_ATTEMPTS = 5
 _NAME_ATTEMPTS = 8
 
 
@@ -338,7 +337,6 @@ class Registry:
             subresource,
             may_create=False,
             patching=True,
-            attempts=_PATCH_ATTEMPTS,
         )
 
     async def apply(
@@ -389,9 +387,8 @@ class Registry:
         *,
         may_create: bool | None = None,
         patching: bool = False,
-        attempts: int = _ATTEMPTS,
     ) -> Written:
-        """Read, transform, admit, check, compare-and-set; again while others were faster and no version was asked.
+        """Read, transform, admit, check, compare-and-set; again while others were faster.
 
         A whole object that names a uid is for that object alone. `patching`: a uid is then a field like others, which
         cannot be changed.
@@ -400,7 +397,7 @@ class Registry:
         rules = self.rules_of(resource)
         if may_create is None:
             may_create = rules.create_on_update and not subresource
-        for _ in range(attempts):
+        for _ in range(_ATTEMPTS):
             await self.cache.fresh()
             entry = self.cache.get(key)
             if entry is None:
@@ -485,7 +482,7 @@ class Registry:
         _dedup_owners(obj["metadata"], context, _AFTER_ADMISSION)
         if rules.guard is not None and not subresource:
             await rules.guard(obj, current, scope)
-        pinned = self._check_version(resource, name, obj, entry.revision, rules)
+        self._check_version(resource, name, obj, entry.revision, rules)
         self._place(resource, namespace, obj)
         obj = self._prepare_update(obj, current, subresource, rules)
         sub_rules = rules.subresources.get(subresource) if subresource else rules
@@ -508,51 +505,43 @@ class Registry:
         await self.admission.validate(attributes)
         _as_read_back(resource, obj, patched)
         if deletion.may_be_removed(obj, rules):
-            return await self._remove_by_update(resource, key, obj, entry, context, pinned)
+            return await self._remove_by_update(resource, key, obj, entry, context)
         obj = managedfields.restore_times(obj, current)
         if obj == current:  # nothing but the time in managedFields had changed, and that was put back
             return Written(current)
         stored = await self.as_stored(resource, obj)
         if context.dry_run:
             return Written(await self._served(resource, stored, entry.revision))
-        try:
-            with context.trace.stage("store"):
-                revision = await self.cache.put(key, self._encoded(stored), entry.revision, ttl=self._ttl(resource))
-        except RevisionConflict as conflict:
-            if pinned:
-                raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
-            raise
+        with context.trace.stage("store"):
+            revision = await self.cache.put(key, self._encoded(stored), entry.revision, ttl=self._ttl(resource))
         return Written(await self._served(resource, stored, revision))
 
     async def _remove_by_update(
-        self, resource: Resource, key: str, obj: Object, entry: Entry, context: Context, pinned: bool
+        self, resource: Resource, key: str, obj: Object, entry: Entry, context: Context
     ) -> Written:
         """The update took the last finalizer: the object ends, and is answered as it would have been."""
         if context.dry_run:
             return Written(await self._served(resource, await self.as_stored(resource, obj), entry.revision))
-        try:
-            with context.trace.stage("store"):
-                revision = await self.cache.delete(key, entry.revision)
-        except RevisionConflict as conflict:
-            if pinned:
-                name = obj["metadata"]["name"]
-                raise status.conflict(resource.group, resource.resource, name, status.MODIFIED) from conflict
-            raise
+        with context.trace.stage("store"):
+            revision = await self.cache.delete(key, entry.revision)
         return Written(await self._served(resource, await self.as_stored(resource, obj), revision))
 
-    def _check_version(self, resource: Resource, name: str, obj: Object, current: int, rules: Rules) -> bool:
-        """Whether the object names the resourceVersion that it changes; raises 409 where it is another."""
+    def _check_version(self, resource: Resource, name: str, obj: Object, current: int, rules: Rules) -> None:
+        """Raises 409 where the object names another resourceVersion than that of what it changes.
+
+        What is patched or scaled names the one that was read: where others were faster it is made anew of what they
+        left, and a whole object that a client sent is refused then.
+        """
         text = obj["metadata"].get("resourceVersion", "")
         if text in ("", "0"):
             if not rules.unconditional_update:
                 error = field.invalid("metadata.resourceVersion", 0, "must be specified for an update")
                 raise status.invalid(resource.group, resource.resource, name, [error])
-            return False
+            return
         if not (text.isascii() and text.isdigit()):
             raise status.StatusError(500, "", f'strconv.ParseUint: parsing "{text}": invalid syntax')
         if text.lstrip("0") != str(current):
             raise status.conflict(resource.group, resource.resource, name, status.MODIFIED)
-        return True
 
     def _prepare_update(self, obj: Object, current: Object, subresource: str, rules: Rules) -> Object:
         """Restore what an update may not touch."""

@@ -15,7 +15,7 @@ from kubegate.api.clock import rfc3339
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
 from kubegate.registry import Rules, Scope, clientconfig
-from kubegate.registry.apiextensions import definitionschemas, fieldpaths
+from kubegate.registry.apiextensions import definitionschemas, fieldpaths, shapes
 from kubegate.registry.apiextensions.customresources import condition
 from kubegate.registry.canonical import Defaulted
 from kubegate.registry.checks import repeated
@@ -187,7 +187,10 @@ def _internal(versions: list[Object], shared: frozenset[str]) -> list[Object]:
             "Storage": bool(version.get("storage")),
             "Deprecated": bool(version.get("deprecated")),
             "DeprecationWarning": version.get("deprecationWarning"),
-            **{name[0].upper() + name[1:]: None if name in shared else version.get(name) for name in _PER_VERSION},
+            **{
+                name[0].upper() + name[1:]: None if name in shared else shapes.per_version(name, version.get(name))
+                for name in _PER_VERSION
+            },
         }
         for version in versions
     ]

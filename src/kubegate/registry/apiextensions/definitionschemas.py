@@ -12,7 +12,7 @@ from typing import Any, Final
 from kubegate.api import clone, field, goregexp, structural, valuecheck
 from kubegate.api.field import FieldError
 from kubegate.api.structural import Structural
-from kubegate.registry.apiextensions import fieldpaths
+from kubegate.registry.apiextensions import fieldpaths, shapes
 from kubegate.registry.checks import repeated
 
 Definition = Mapping[str, Any]
@@ -114,7 +114,7 @@ def _root(openapi: Definition, path: str) -> Iterator[FieldError]:
         elif keyword not in _ALLOWED_AT_ROOT:
             allowed = " ".join(_ALLOWED_AT_ROOT.values())
             text = f"only [{allowed}] fields are allowed at the root of the schema if the status subresource is enabled"
-            yield field.invalid(f"{path}.openAPIV3Schema", dict(openapi), text)
+            yield field.invalid(f"{path}.openAPIV3Schema", shapes.schema(openapi), text)
             return
 
 

@@ -19,7 +19,7 @@ from kubegate.cel import Budget, CompileError, CostExceeded, EvaluationError, Pr
 from kubegate.cel.costs import POLICY_BUDGET
 from kubegate.cel.types import CelType
 from kubegate.cel.values import NONE, KeyedList, Optional, parse_duration, parse_timestamp
-from kubegate.registry.apiextensions import fieldpaths, rulecosts
+from kubegate.registry.apiextensions import fieldpaths, rulecosts, shapes
 from kubegate.registry.apiextensions.rulecosts import Costs
 
 _BLOCKING: Final = frozenset(
@@ -461,9 +461,9 @@ class _Definition:
         costs = _cost_errors(rule, schema, path, self.costs, cardinality, root)
         yield from (error for error in costs if error.field == f"{path}.rule")
         if rule.error:
-            yield field.invalid(f"{path}.rule", _internal(said), rule.error)
+            yield field.invalid(f"{path}.rule", shapes.rule(said), rule.error)
         if rule.message_error:
-            yield field.invalid(f"{path}.messageExpression", _internal(said), rule.message_error)
+            yield field.invalid(f"{path}.messageExpression", shapes.rule(said), rule.message_error)
         yield from (error for error in costs if error.field != f"{path}.rule")
         if rule.uses_old and uncorrelatable:
             words = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
@@ -494,15 +494,3 @@ def _cost_errors(
         cost = estimate(str(rule.definition["messageExpression"]), variables, sizes, objects=known.objects)
         found += costs.add("messageExpression", f"{path}.messageExpression", cost)
     return found
-
-
-def _internal(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as kube-apiserver prints it."""
-    return {
-        "Rule": rule.get("rule", ""),
-        "Message": rule.get("message", ""),
-        "MessageExpression": rule.get("messageExpression", ""),
-        "Reason": rule.get("reason"),
-        "FieldPath": rule.get("fieldPath", ""),
-        "OptionalOldSelf": rule.get("optionalOldSelf"),
-    }
