@@ -179,7 +179,7 @@ def create_stages(client: Client, server: Server, body: bytes) -> Iterator[tuple
         "store (memory), watch cache, listeners",
         fastest(lambda: finish(put(f"/registry/configmaps/default/s-{next(number)}", value, 0))),
     )
-    answer = accept.one(call)
+    answer = accept.one(call, resource)
     yield "answer encoded", fastest(lambda: rest._object(call, resource, obj, answer, 201))
 
 
