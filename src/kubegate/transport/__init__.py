@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import importlib
+import os
 import socket
 import ssl
 import sys
@@ -16,8 +17,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import h2corn
 from msgspec import Struct
+
+# The library's allocator (mimalloc) would take huge pages: 7 MB more at rest, 10 kB more for each connection.
+os.environ.setdefault("MIMALLOC_ALLOW_THP", "0")
+
+import h2corn
 
 _MAX_REQUEST_LINE = 256 * 1024
 
