@@ -1,13 +1,14 @@
 """`python -m bench.stages`: where the microseconds of a GET and of a CREATE go, stage by stage, without the network.
 
 Each stage is called alone, again and again, with what a real request has at that place; the fastest of many rounds
-counts. The sum is less than the whole: what lies between the stages, and what they cost one another in the processor's
-caches, is in the last line of each table.
+counts (`--once`: each is called once, to see that it can be). The sum is less than the whole: what lies between the
+stages, and what they cost one another in the processor's caches, is in the last line of each table.
 """
 
 from __future__ import annotations
 
 import gc
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -36,12 +37,13 @@ TOKENS = 'admin-token,admin,u-admin,"system:masters"\n'
 
 def fastest(call: Callable[[], Any]) -> float:
     """Microseconds of one call."""
+    rounds, calls = (1, 1) if "--once" in sys.argv else (ROUNDS, CALLS)
     found = float("inf")
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         start = time.perf_counter()
-        for _ in range(CALLS):
+        for _ in range(calls):
             call()
-        found = min(found, (time.perf_counter() - start) / CALLS * 1e6)
+        found = min(found, (time.perf_counter() - start) / calls * 1e6)
     return found
 
 
