@@ -2,43 +2,55 @@
 
 from __future__ import annotations
 
-_DIGITS = "0123456789."
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_LONGEST = 2**63 / 1e9
-"""Go counts nanoseconds in 63 bits."""
+import re
+from typing import Final
+
+_UNITS: Final = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_PART: Final = re.compile(r"([0-9.]*)([^0-9.]*)")
+_MOST_DIGITS: Final = 19  # Go counts nanoseconds in 63 bits
 
 
 def parse(text: str) -> float:
     """Go's duration (`1h30m`, `250ms`, `-1s`) in seconds. Raises ValueError."""
-    rest = text
-    sign = 1.0
-    if rest[:1] in ("-", "+"):
-        sign = -1.0 if rest[0] == "-" else 1.0
-        rest = rest[1:]
+    return nanoseconds(text) / 1e9
+
+
+def nanoseconds(text: str) -> int:
+    """The same to the nanosecond. Raises ValueError with Go's text."""
+    negative, rest = text.startswith("-"), text[1:] if text[:1] in ("+", "-") else text
+    invalid = ValueError(f'invalid duration "{text}"')
     if rest == "0":
-        return 0.0
-    total = 0.0
+        return 0
     if not rest:
-        raise ValueError(f'invalid duration "{text}"')
-    while rest:
-        digits = 0
-        while digits < len(rest) and rest[digits] in _DIGITS:
-            digits += 1
-        letters = digits
-        while letters < len(rest) and rest[letters] not in _DIGITS:
-            letters += 1
-        unit = rest[digits:letters]
-        if not digits or rest[:digits] == "." or rest[:digits].count(".") > 1:
-            raise ValueError(f'invalid duration "{text}"')
+        raise invalid
+    total = place = 0
+    while place < len(rest):
+        part = _PART.match(rest, place)
+        assert part is not None, "it matches anything"
+        place, unit = part.end(), part[2]
+        whole, _, fraction = part[1].partition(".")
+        if not (whole or fraction) or "." in fraction:
+            raise invalid
         if not unit:
             raise ValueError(f'missing unit in duration "{text}"')
         if unit not in _UNITS:
             raise ValueError(f'unknown unit "{unit}" in duration "{text}"')
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[letters:]
-    if total > _LONGEST:
-        raise ValueError(f'invalid duration "{text}"')
-    return sign * total
+        whole, fraction = whole.lstrip("0"), fraction[:_MOST_DIGITS]
+        if len(whole) > _MOST_DIGITS:
+            raise invalid
+        total += int(whole or 0) * _UNITS[unit] + int(fraction or 0) * _UNITS[unit] // 10 ** len(fraction)
+        if total > 2**63 - (not negative):
+            raise invalid
+    return -total if negative else total
 
 
 def text(seconds: float) -> str:

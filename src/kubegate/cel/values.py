@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
+from kubegate.api import durations
 from kubegate.cel import types
 from kubegate.cel.types import CelType
 
@@ -447,29 +448,12 @@ def parse_timestamp(text: str) -> Timestamp | None:
     return Timestamp(seconds * 10**9 + nanoseconds, offset)
 
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_MOST_DIGITS = 19
-_DURATION_PART = re.compile(r"(\d*)(?:\.(\d*))?(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
-
-
 def parse_duration(text: str) -> Duration | None:
     """Go's notation, `1h30m`, `1.5s`; None where it is not that."""
-    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    if rest == "0":
-        return Duration(0)
-    total, at = 0, 0
-    while at < len(rest):
-        found = _DURATION_PART.match(rest, at)
-        if found is None or not (found[1] or found[2]):
-            return None
-        unit, whole, fraction = _UNITS[found[3]], found[1].lstrip("0"), (found[2] or "")[:_MOST_DIGITS]
-        if len(whole) > _MOST_DIGITS:
-            return None
-        total += int(whole or 0) * unit + int(fraction or 0) * unit // 10 ** len(fraction)
-        at = found.end()
-    if not rest or not INT_MIN <= sign * total <= INT_MAX:
+    try:
+        return Duration(durations.nanoseconds(text))
+    except ValueError:
         return None
-    return Duration(sign * total)
 
 
 def _seconds_text(nanoseconds: int) -> str:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from kubegate.api import durations
+
 _DESCRIPTORS: Final = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
-# In nanoseconds, of which a duration has no more than a signed 64-bit number holds.
-_UNITS: Final = {
-    "ns": 1,
-    "us": 10**3,
-    "µs": 10**3,
-    "μs": 10**3,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
 _LONGEST: Final = 2**63 - 1
-_PART: Final = re.compile(r"([0-9.]*)([^0-9.]*)")
 _MOST_DIGITS: Final = 19
 _MONTH_NAMES: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: place for place, name in enumerate(_MONTH_NAMES, 1)}
@@ -72,30 +61,10 @@ def _descriptor(text: str) -> None:
 
 
 def _duration(text: str, whole: str) -> None:
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    problem = ScheduleError(f'failed to parse duration {whole}: time: invalid duration "{text}"')
-    if rest == "0":
-        return
-    total = place = 0
-    while place < len(rest):
-        part = _PART.match(rest, place)
-        assert part is not None, "it matches anything"
-        place = part.end()
-        number, unit = part[1], part[2]
-        if not any(map(str.isdigit, number)) or number.count(".") > 1:
-            raise problem
-        if not unit:
-            raise ScheduleError(f'failed to parse duration {whole}: time: missing unit in duration "{text}"')
-        if unit not in _UNITS:
-            raise ScheduleError(f'failed to parse duration {whole}: time: unknown unit "{unit}" in duration "{text}"')
-        digits, _, fraction = number.partition(".")
-        if len(digits.lstrip("0")) > _MOST_DIGITS:
-            raise problem
-        total += int(float(f"{digits or '0'}.{fraction[:_MOST_DIGITS]}") * _UNITS[unit])
-        if total > _LONGEST:
-            raise problem
-    if not rest:
-        raise problem
+    try:
+        durations.nanoseconds(text)
+    except ValueError as error:
+        raise ScheduleError(f"failed to parse duration {whole}: time: {error}") from None
 
 
 def _field(text: str, bounds: _Bounds) -> None:
