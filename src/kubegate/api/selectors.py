@@ -330,6 +330,20 @@ def from_set(labels: Mapping[str, str] | None) -> LabelSelector:
     return LabelSelector(tuple(Requirement(key, EQUALS, (value,)) for key, value in sorted((labels or {}).items())))
 
 
+def go_text(selector: Mapping[str, Any]) -> str:
+    """A metav1.LabelSelector as its generated String() has it."""
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{each.get('key', '')},Operator:{each.get('operator', '')},"
+        f"Values:[{' '.join(each.get('values') or ())}],}},"
+        for each in selector.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+
+
 def validate_labels(labels: Mapping[str, str] | None, path: str) -> list[FieldError]:
     """What is wrong with a map of labels, by key in order."""
     errors = []

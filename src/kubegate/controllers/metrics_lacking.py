@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kubegate.api import Object
+from kubegate.api.selectors import go_text
 from kubegate.api.status import StatusError
 from kubegate.storage import Reader
 
@@ -67,29 +68,15 @@ def _object(source: Object, namespace: str) -> Lack:
 
 
 def _external(source: Object, namespace: str, reader: Reader) -> Lack:
-    name = source["metric"]["name"]
+    name, selector = source["metric"]["name"], source["metric"].get("selector")
     refused = unavailable(_code(reader, "external.metrics.k8s.io"), f"get {name}.external.metrics.k8s.io").message
     api = f"unable to fetch metrics from external metrics API: {refused}"
-    text = f"unable to get external metric {namespace}/{name}/{_selector(source['metric'].get('selector'))}: {api}"
+    text = f"unable to get external metric {namespace}/{name}/{'nil' if selector is None else go_text(selector)}: {api}"
     average = source["target"].get("averageValue") is not None
     value = (
         f"failed to get {name} external metric: {text}" if average else f"failed to get external metric {name}: {text}"
     )
     return Lack("FailedGetExternalMetric", text, f"failed to get {name} external metric value: {value}")
-
-
-def _selector(selector: Object | None) -> str:
-    """A LabelSelector as Go prints it."""
-    if selector is None:
-        return "nil"
-    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    requirements = "".join(
-        f"LabelSelectorRequirement{{Key:{one['key']},Operator:{one['operator']},"
-        f"Values:[{' '.join(one.get('values') or ())}],}},"
-        for one in selector.get("matchExpressions") or ()
-    )
-    expressions = f"[]LabelSelectorRequirement{{{requirements}}}"
-    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:{expressions},}}"
 
 
 def _code(reader: Reader, group: str) -> int:

@@ -37,6 +37,7 @@ _NO_SCHEDULE = {
 }
 _OURS = {*_NO_SCHEDULE.values(), _UNSCHEDULABLE}
 _NO_EXECUTE = {"False": NOT_READY, "Unknown": UNREACHABLE}  # by the status of Ready
+_OTHER = {NOT_READY: UNREACHABLE, UNREACHABLE: NOT_READY}
 _WATCHED = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _SAME_LABELS = {f"kubernetes.io/{name}": f"beta.kubernetes.io/{name}" for name in ("os", "arch")}
 
@@ -180,12 +181,14 @@ class NodeLifecycle(Loop):
             await self._pods_not_ready(name)
 
     async def _taint_in_turn(self, node: Object, taint: str) -> None:
-        name, other = node["metadata"]["name"], UNREACHABLE if taint == NOT_READY else NOT_READY
         there = {one["key"] for one in _taints(node) if one.get("effect") == "NoExecute"}
-        if other in there:
-            await tolerant(self._retaint(name, "NoExecute", [taint], [other]), "Conflict")
+        if _OTHER[taint] in there:
+            await self._taint_with(node["metadata"]["name"], taint)
         elif taint not in there:
             self._zones.waiting(node)
+
+    async def _taint_with(self, name: str, taint: str) -> None:
+        await tolerant(self._retaint(name, "NoExecute", [taint], [_OTHER[taint]]), "Conflict")
 
     async def _reachable(self, name: str) -> None:
         node = self._nodes.get(name)
@@ -224,8 +227,7 @@ class NodeLifecycle(Loop):
             node = self._nodes.get(name)
             taint = _NO_EXECUTE.get(_ready(node) or "") if node is not None else None
             if taint is not None:
-                other = UNREACHABLE if taint == NOT_READY else NOT_READY
-                await tolerant(self._retaint(name, "NoExecute", [taint], [other]), "Conflict")
+                await self._taint_with(name, taint)
         later = self._zones.next_due()
         if later is not None:
             self.queue.add_at(_EVICT, later)

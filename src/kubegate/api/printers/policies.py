@@ -18,6 +18,7 @@ from kubegate.api.printers.cells import (
     status,
     with_more,
 )
+from kubegate.api.selectors import go_text
 
 _Object = Mapping[str, Any]
 
@@ -78,22 +79,8 @@ def policy_binding(obj: _Object, now: float) -> list[Any]:
     if reference.get("name"):
         param = f"{reference.get('namespace') or '*'}/{reference['name']}"
     elif reference.get("selector") is not None:
-        param = _go_selector(reference["selector"])
+        param = go_text(reference["selector"])
     return [found.get("policyName") or "", param, age(obj, now)]
-
-
-def _go_selector(selector: _Object) -> str:
-    """A LabelSelector as its generated String() has it."""
-    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    expressions = "".join(
-        f"LabelSelectorRequirement{{Key:{e.get('key', '')},Operator:{e.get('operator', '')},"
-        f"Values:[{' '.join(e.get('values') or ())}],}},"
-        for e in selector.get("matchExpressions") or ()
-    )
-    return (
-        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
-        f"MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-    )
 
 
 def api_service(obj: _Object, now: float) -> list[Any]:

@@ -7,7 +7,7 @@ from kubegate.api.field import FieldError
 from kubegate.api.selectors import validate_labels
 from kubegate.registry import Rules, Scope, goshape
 from kubegate.registry.canonical import Defaulted
-from kubegate.registry.checks import dns_label, listed, mapped
+from kubegate.registry.checks import dns_label, listed, mapped, repeated
 from kubegate.registry.core.podspec import resources, scheduling
 from kubegate.registry.objectmeta import checked
 
@@ -27,13 +27,9 @@ def _validate(obj: Object, old: Object | None, scope: Scope) -> list[FieldError]
 
 def _tolerations(tolerations: list[Object], path: str) -> list[FieldError]:
     errors = scheduling.tolerations(tolerations, path)
-    seen: set[tuple[str, ...]] = set()
-    for position, toleration in enumerate(tolerations):
-        identity = _identity(toleration)
-        if identity in seen:
-            shown = goshape.shape(toleration, "Toleration")
-            errors.append(field.duplicate(field.index(path, position), shown))
-        seen.add(identity)
+    for position in sorted(repeated([_identity(toleration) for toleration in tolerations])):
+        shown = goshape.shape(tolerations[position], "Toleration")
+        errors.append(field.duplicate(field.index(path, position), shown))
     return errors
 
 

@@ -22,7 +22,6 @@ from kubegate.registry.checks import listed, mapped
 from kubegate.registry.resource import devices
 
 _NODE_NAME = "authentication.kubernetes.io/node-name"
-_DEVICE = ("driver", "pool", "device", "shareID")
 
 
 async def guard_status(claim: Object, old: Object | None, scope: Scope) -> None:
@@ -87,7 +86,7 @@ async def _denied(asked: Attributes, scope: Scope) -> str | None:
 
 def _changed_drivers(after: Sequence[Object], before: Sequence[Object]) -> list[str]:
     """Those of whose devices an entry is new, gone or another now."""
-    old, new = ({tuple(each.get(key) or "" for key in _DEVICE): each for each in side} for side in (before, after))
+    old, new = ({devices.identity(each): each for each in side} for side in (before, after))
     return sorted({key[0] for key in old.keys() | new.keys() if old.get(key) != new.get(key)})
 
 

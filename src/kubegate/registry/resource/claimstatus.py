@@ -10,7 +10,7 @@ from typing import Any, Final
 from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.registry import Scope, goshape
-from kubegate.registry.checks import dns_label, listed, mapped, one_of
+from kubegate.registry.checks import dns_label, listed, mapped, one_of, repeated
 from kubegate.registry.conditions import conditions
 from kubegate.registry.core.podspec.scheduling import node_selector
 from kubegate.registry.core.podspec.volumes import csi_driver_name
@@ -26,9 +26,6 @@ _UUID: Final = "uid must be in RFC 4122 normalized form, `xxxxxxxx-xxxx-xxxx-xxx
     "hexadecimal characters"
 )
 
-_Device = tuple[str, ...]
-"""Driver, pool, name and share of a device."""
-
 _keep_metadata = keeping(*SAID_OF_IT)
 
 
@@ -39,7 +36,7 @@ def prepare(obj: Object, old: Object | None, scope: Scope) -> None:
     status = mapped(obj, "status")
     gone = _allocated(mapped(old, "status")) - _allocated(status)
     if gone and "devices" in status:
-        status["devices"] = [one for one in listed(status, "devices") if _device(one) not in gone]
+        status["devices"] = [one for one in listed(status, "devices") if devices.identity(one) not in gone]
         if not status["devices"]:
             del status["devices"]
 
@@ -75,13 +72,9 @@ def _user(found: Object) -> tuple[Any, ...]:
     return tuple(found.get(name, "") for name in ("apiGroup", "resource", "name", "uid"))
 
 
-def _device(found: Object) -> _Device:
-    return tuple(found.get(name) or "" for name in ("driver", "pool", "device", "shareID"))
-
-
-def _allocated(status: Object) -> set[_Device]:
+def _allocated(status: Object) -> set[devices.Identity]:
     results = listed(mapped(mapped(status, "allocation"), "devices"), "results")
-    return {_device(one) for one in results}
+    return {devices.identity(one) for one in results}
 
 
 def _devices(status: Object) -> list[FieldError]:
@@ -90,23 +83,20 @@ def _devices(status: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     for position, one in enumerate(told):
         errors += _told(one, field.index("status.devices", position), allocated)
-    seen: set[_Device] = set()
-    for position, one in enumerate(told):
-        device = _device(one)
-        if device in seen:
-            errors.append(field.duplicate(field.index("status.devices", position), _shown(device)))
-        seen.add(device)
+    identities = list(map(devices.identity, told))
+    for position in sorted(repeated(identities)):
+        errors.append(field.duplicate(field.index("status.devices", position), _shown(identities[position])))
     return errors
 
 
-def _shown(device: _Device) -> dict[str, str]:
+def _shown(device: devices.Identity) -> dict[str, str]:
     return dict(zip(("Driver", "Pool", "Device", "ShareID"), device, strict=True))
 
 
-def _told(found: Object, path: str, allocated: set[_Device]) -> list[FieldError]:
+def _told(found: Object, path: str, allocated: set[devices.Identity]) -> list[FieldError]:
     errors = _identity(found, path) + _share(found, path)
-    if _device(found) not in allocated:
-        errors.append(field.invalid(path, _shown(_device(found)), "must be an allocated device in the claim"))
+    if devices.identity(found) not in allocated:
+        errors.append(field.invalid(path, _shown(devices.identity(found)), "must be an allocated device in the claim"))
     where, said = field.child(path, "conditions"), listed(found, "conditions")
     if len(said) > _MOST_CONDITIONS:
         errors.append(field.too_many(where, len(said), _MOST_CONDITIONS))

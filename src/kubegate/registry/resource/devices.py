@@ -16,7 +16,7 @@ from kubegate.api import Object, field, names
 from kubegate.api.field import FieldError
 from kubegate.cel import types
 from kubegate.registry import Scope
-from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped, one_of, qualified_name, wrong
+from kubegate.registry.checks import dns_label, dns_subdomain, listed, mapped, one_of, qualified_name, repeated, wrong
 from kubegate.registry.core.podspec import resources
 from kubegate.registry.core.podspec.volumes import csi_driver_name
 
@@ -141,12 +141,7 @@ def unique(
 
 
 def twice(values: list[str], path: str) -> list[FieldError]:
-    errors, seen = [], set[str]()
-    for position, one in enumerate(values):
-        if one in seen:
-            errors.append(field.duplicate(field.index(path, position), one))
-        seen.add(one)
-    return errors
+    return [field.duplicate(field.index(path, position), values[position]) for position in sorted(repeated(values))]
 
 
 def _request(request: Object, path: str) -> list[FieldError]:
@@ -302,12 +297,11 @@ def binding_conditions(found: Object, path: str) -> list[FieldError]:
     here, there = field.child(path, "bindingConditions"), field.child(path, "bindingFailureConditions")
     errors = each(waited, here, qualified_name, _MOST_CONDITIONS)
     errors += each(failed, there, qualified_name, _MOST_CONDITIONS) + twice(waited, here)
-    seen, known = set[str](), set(waited)
+    again, known = repeated(failed), set(waited)
     for position, one in enumerate(failed):
         where = field.index(there, position)
-        if one in seen:
+        if position in again:
             errors.append(field.duplicate(where, one))
-        seen.add(one)
         if one in known:
             text = "bindingFailureConditions must not overlap with bindingConditions"
             errors.append(field.invalid(where, one, text))
@@ -318,6 +312,14 @@ def binding_conditions(found: Object, path: str) -> list[FieldError]:
         text = "bindingFailureConditions are required to use bindingConditions"
         errors.append(field.invalid(there, None, text))
     return errors
+
+
+Identity = tuple[str, ...]
+"""Driver, pool, name and share of a device."""
+
+
+def identity(found: Object) -> Identity:
+    return tuple(found.get(name) or "" for name in ("driver", "pool", "device", "shareID"))
 
 
 def taint(found: Object, path: str) -> list[FieldError]:
